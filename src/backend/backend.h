@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How bytes reach one medium. A backend knows names below a root, places (open files) and bytes; it knows no
+ * keys, no objects, no capacity.
+ *
+ * The same operations can be carried out in two ways: run() does one on the calling thread and returns when it
+ * is over; a ring takes many and reports them as they end. Who calls which is the agent's business, and no
+ * behaviour depends on it.
+ */
+#ifndef KVK_BACKEND_BACKEND_H
+#define KVK_BACKEND_BACKEND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <kvkeep/store.h>
+
+#include "util/list.h"
+#include "util/log.h"
+
+struct kvk_backend;
+struct kvk_place;              /* an open file; belongs to the backend that made it */
+struct kvk_ring;
+
+enum kvk_xfer_op {
+	/* name -> place, stat. A regular file below the root, through no symbolic link. -ENOENT; -ELOOP, -EXDEV,
+	 * -EISDIR, -EINVAL: something that is no object of ours lies there. KVK_XFER_IF_CACHED: -EAGAIN if it would wait. */
+	KVK_XFER_OPEN = 0,
+	/* name -> place: a new file that nobody sees yet and that can be published under name. Makes missing folders. */
+	KVK_XFER_CREATE,
+	/* place, offset, iov -> bytes moved; may be fewer than asked. KVK_XFER_NOWAIT: -EAGAIN, or fewer, if it would wait. */
+	KVK_XFER_READ,
+	KVK_XFER_WRITE,
+	/* place, offset = length in bytes: allocates blocks ahead of writing. An error is harmless. */
+	KVK_XFER_RESERVE,
+	/* place: data and length are on the medium. */
+	KVK_XFER_SYNC,
+	/* place -> stat */
+	KVK_XFER_STAT,
+	/* place, name: it has that name now. -EEXIST: something else has it. name is the one given to CREATE, or in
+	 * the same folder. */
+	KVK_XFER_PUBLISH,
+	/* name -> name2, without replacing: -EEXIST. */
+	KVK_XFER_MOVE,
+	/* The two names change places. -EINVAL, -ENOSYS, -EOPNOTSUPP: this medium cannot. */
+	KVK_XFER_EXCHANGE,
+	KVK_XFER_UNLINK,               /* name */
+	KVK_XFER_SYNC_FOLDER,          /* name: its folder, and those above that this process made, are on the medium */
+	KVK_XFER_SYNC_ALL,             /* everything written so far is on the medium */
+	KVK_XFER_CLOSE,                /* place. One that was not published vanishes. Never fails for the caller. */
+	KVK_XFER_STAT_NAME,            /* name -> stat, without opening */
+	KVK_XFER_OP_COUNT
+};
+
+enum kvk_xfer_flags {
+	KVK_XFER_IF_CACHED = 1u << 0,  /* OPEN */
+	KVK_XFER_NOWAIT = 1u << 1,     /* READ through run() only */
+	KVK_XFER_BUFFERED = 1u << 2,   /* OPEN: through the page cache, also where direct I/O is in use */
+	KVK_XFER_CANCELED = 1u << 3,   /* set by the agent: nobody waits for the result */
+};
+
+struct kvk_stat {
+	uint64_t bytes;
+	uint64_t inode;
+	uint64_t device;
+	uint64_t born_ns;              /* 0: not known */
+	uint64_t modified_ns;
+	uint64_t accessed_ns;
+	uint32_t links;
+	uint32_t owner;                /* uid */
+	bool regular;
+	bool owned;                    /* by the store's uid */
+};
+
+/*
+ * One transfer or step. Whoever made it owns it and keeps it, its names and its iov until done; nobody else touches
+ * it meanwhile. result: bytes moved, 0, or -errno.
+ */
+struct kvk_xfer {
+	struct kvk_link link;          /* of whoever holds it at the time */
+	enum kvk_xfer_op op;
+	uint32_t flags;
+	struct kvk_place *place;       /* in, or out of OPEN and CREATE */
+	const char *name;
+	const char *name2;
+	struct iovec *iov;
+	uint32_t iov_count;            /* at most KVK_XFER_IOVS */
+	int32_t memory_index;          /* READ, WRITE: the ring memory that the single iov lies in, or -1 */
+	uint64_t offset_bytes;
+	int64_t result;
+	struct kvk_stat stat;
+	void (*done)(struct kvk_xfer *xfer);   /* the agent calls it, on the lane, when result is final */
+	/* The agent's: */
+	struct kvk_lane *lane;
+	struct kvk_op *owner;
+	uint64_t moved_bytes;
+	uint64_t ring_data;            /* the ring's own */
+};
+
+#define KVK_XFER_IOVS 16
+
+/* What a real trial at open found. */
+struct kvk_backend_caps {
+	char medium[32];               /* "ext4", "xfs", "tmpfs", "ram", ... */
+	uint32_t align_memory_bytes;   /* of addresses, for direct transfers; 1: any */
+	uint32_t align_offset_bytes;   /* of offsets and lengths; 1: any */
+	bool direct;                   /* places from OPEN and CREATE bypass the page cache */
+	bool nowait;                   /* KVK_XFER_NOWAIT works */
+	bool exchange;
+	bool birth_time;
+	bool local;                    /* known to be a file system of this machine alone */
+	bool discard;                  /* unlinking may be slow: blocks are discarded at once */
+	char publish[40];              /* which way of publishing: "linkat procfd", ... */
+	char direct_note[160];         /* why not direct although asked for; empty if nothing to say */
+	char ring_note[160];           /* why there is no ring; empty if there is one */
+};
+
+/* Names in a folder. */
+struct kvk_names {
+	char **names;
+	uint32_t count;
+	uint32_t room;
+};
+
+struct kvk_backend_options {
+	const char *path;              /* the root; NULL where the medium has none */
+	bool direct;                   /* asked for; caps tell what came of it */
+	bool create;
+	bool group;                    /* 0770/0660 instead of 0700/0600 */
+	bool shared;                   /* a file system that is not known to be local is fine */
+	bool ring;                     /* a ring is wanted; if it cannot be had, caps.ring_note says why */
+	uint64_t writer_id;            /* random, for temporary names */
+	const struct kvk_log_sink *log;
+};
+
+/*
+ * How a lane has transfers carried out without waiting for each. All but wake() are called by the ring's own
+ * thread (which also opened it).
+ */
+struct kvk_ring_ops {
+	/* memory_slots: how many memories may be known at a time. -errno: not to be had. */
+	int (*open)(struct kvk_ring **ret, struct kvk_backend *backend, uint32_t depth, uint32_t memory_slots);
+	/* Called with nothing in flight. */
+	void (*close)(struct kvk_ring *ring);
+	/* 0: taken. -EAGAIN: full, xfer untouched, turn() first. -EOPNOTSUPP: this op goes through run(). */
+	int (*put)(struct kvk_ring *ring, struct kvk_xfer *xfer);
+	/* Hands what was put to the medium in one go, waits up to wait_us (0: not at all) for something to end or a
+	 * wake(), and appends what ended to *finished, in any order. */
+	void (*turn)(struct kvk_ring *ring, struct kvk_link *finished, uint64_t wait_us);
+	/* Ends a turn() that waits. Any thread. */
+	void (*wake)(struct kvk_ring *ring);
+	/* Asks for xfer to end early; it still ends through turn(), or never. */
+	void (*cancel)(struct kvk_ring *ring, struct kvk_xfer *xfer);
+	/* Makes memory known under slot, or (base NULL) forgets it. -errno: use it the plain way. */
+	int (*set_memory)(struct kvk_ring *ring, uint32_t slot, void *base, uint64_t bytes);
+};
+
+/* What a backend provides. All but open() and close() may be called by several threads at a time. */
+struct kvk_backend_ops {
+	const char *name;              /* "posix", "ram", "fault" */
+	/* error may be NULL. On failure *ret is untouched. */
+	int (*open)(struct kvk_backend **ret, const struct kvk_backend_options *options, struct kvk_error *error);
+	/* Called with no place open and nothing under way. */
+	void (*close)(struct kvk_backend *backend);
+	/* Carries xfer out on this thread and sets xfer->result. */
+	void (*run)(struct kvk_backend *backend, struct kvk_xfer *xfer);
+	/* NULL: no rings; every op goes through run(), which never waits for long. */
+	const struct kvk_ring_ops *ring;
+	/*
+	 * Small files beside the objects, in `.kvkeep/`. load: the whole file, *data_ret freed with kvk_mem_free();
+	 * -ENOENT, -EFBIG (over max_bytes). save: written aside, synced, then renamed over; with keep an
+	 * existing one stays (-EEXIST).
+	 */
+	int (*load_file)(struct kvk_backend *backend, const char *name, void **data_ret, uint64_t *bytes_ret,
+			 uint64_t max_bytes);
+	int (*save_file)(struct kvk_backend *backend, const char *name, const void *data, uint64_t bytes, bool keep);
+	/* Appends the names in a folder ("" is the root) in no order, "." and ".." excepted. -ENOENT. */
+	int (*list)(struct kvk_backend *backend, const char *folder, struct kvk_names *names);
+	/* Free and total bytes of the medium. */
+	int (*space)(struct kvk_backend *backend, uint64_t *free_bytes, uint64_t *total_bytes);
+	/*
+	 * Holds the store against others, until close: exclusive for the only one, or together with other holders.
+	 * Changes of one's own hold are fine. -EBUSY: another process holds it in a way that excludes this one.
+	 */
+	int (*hold)(struct kvk_backend *backend, bool exclusive);
+	/* Removes name if it is a temporary file whose writer is gone. 0: removed. -EBUSY: its writer lives. */
+	int (*sweep)(struct kvk_backend *backend, const char *name);
+};
+
+struct kvk_backend {
+	const struct kvk_backend_ops *ops;
+	struct kvk_backend_caps caps;
+};
+
+extern const struct kvk_backend_ops kvk_backend_posix;
+extern const struct kvk_backend_ops kvk_backend_ram;
+
+/* backend.c */
+const struct kvk_backend_ops *kvk_backend_find(const char *name);
+void kvk_names_release(struct kvk_names *names);
+int kvk_names_add(struct kvk_names *names, const char *name);   /* -ENOMEM */
+/* A xfer with everything zero but what is given. */
+void kvk_xfer_init(struct kvk_xfer *xfer, enum kvk_xfer_op op, struct kvk_place *place, const char *name);
+const char *kvk_xfer_op_name(enum kvk_xfer_op op);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A backend that wraps another and fails on purpose: for tests, and for operators who want to see how an
+ * engine behaves on a bad disk (the "fault" option of a store).
+ */
+#ifndef KVK_BACKEND_FAULT_FAULT_H
+#define KVK_BACKEND_FAULT_FAULT_H
+
+#include "backend/backend.h"
+
+enum kvk_fault_kind {
+	KVK_FAULT_FAIL = 0,            /* ends with -error, nothing is done */
+	KVK_FAULT_FAIL_AFTER,          /* is done, and ends with -error all the same (a write or fsync that lies) */
+	KVK_FAULT_SHORTEN,             /* READ, WRITE: moves part_bytes fewer, at least 0 */
+	KVK_FAULT_DELAY,               /* ends delay_us later */
+	KVK_FAULT_CORRUPT,             /* READ: one bit of what arrives is flipped; WRITE: one bit of what is written */
+	KVK_FAULT_HANG,                /* ends only after kvk_fault_release(), or at close() of the backend */
+};
+
+/* One rule. It looks at transfers whose op is in ops; of those it strikes the nth (from 1), and with every > 0 each
+ * every-th after it, at most times times (0: without end). Independently, chance_ppm of them by chance. */
+struct kvk_fault_rule {
+	enum kvk_fault_kind kind;
+	uint32_t ops;                  /* bit 1u << enum kvk_xfer_op; 0: all */
+	uint64_t nth;                  /* 0: only by chance */
+	uint64_t every;
+	uint64_t times;
+	uint32_t chance_ppm;
+	int error;                     /* EIO, ENOSPC, ...: positive */
+	uint64_t part_bytes;           /* SHORTEN: how many fewer; UINT64_MAX: none at all is moved */
+	uint64_t delay_us;
+};
+
+#define KVK_FAULT_RULES_MAX 16
+
+/* Wraps inner, which it owns from now on and closes. Rules strike in the order given, the first that matches. */
+int kvk_fault_new(struct kvk_backend **ret, struct kvk_backend *inner, uint64_t seed);
+int kvk_fault_add(struct kvk_backend *fault, const struct kvk_fault_rule *rule);
+/* No rule strikes any more; counters go to 0. What hangs goes on hanging. */
+void kvk_fault_clear(struct kvk_backend *fault);
+/* What hangs goes on and ends as it would have. */
+void kvk_fault_release(struct kvk_backend *fault);
+/* How many transfers a rule struck; how many were seen in all (also without rules); places open now. */
+uint64_t kvk_fault_struck(struct kvk_backend *fault);
+uint64_t kvk_fault_seen(struct kvk_backend *fault);
+uint64_t kvk_fault_places(struct kvk_backend *fault);
+
+/* Reads the "fault" option: a JSON array of rules, {"do":"fail","ops":["read"],"nth":1,"every":0,"times":1,
+ * "chance":0.001,"error":"EIO","part_kb":4,"delay_ms":10}. -EINVAL with *error filled. */
+int kvk_fault_parse(struct kvk_backend *fault, const char *json, struct kvk_error *error);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What kvkeep leaves on a medium (format 1). docs/format.md holds the byte-exact tables.
+ *
+ * Everything here is a pure function of its arguments, does no I/O, and may be called by any thread. Parsers
+ * refuse whatever the encoder would not have written, never read outside of what they are given, and
+ * point into it instead of copying.
+ */
+#ifndef KVK_FORMAT_FORMAT_H
+#define KVK_FORMAT_FORMAT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kvkeep/key.h>
+#include <kvkeep/store.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ || __SIZEOF_POINTER__ != 8
+#error "kvkeep's formats are for 64-bit little-endian machines"
+#endif
+
+#define KVK_FORMAT_VERSION 1u
+#define KVK_PAGE_BYTES 4096u
+#define KVK_DIGEST_BYTES 32u
+
+static inline uint64_t kvk_page_ceil(uint64_t bytes)
+{
+	return (bytes + KVK_PAGE_BYTES - 1) & ~(uint64_t)(KVK_PAGE_BYTES - 1);
+}
+
+static inline uint64_t kvk_page_floor(uint64_t bytes)
+{
+	return bytes & ~(uint64_t)(KVK_PAGE_BYTES - 1);
+}
+
+/* ---- digest.c ----------------------------------------------------------------------------------- */
+
+/*
+ * SHA-256 of namespace digest and key: the identity of an object. One hash context a thread is kept and
+ * reused (an EVP context made anew costs more than the hash). -ENOMEM: OpenSSL could not make one.
+ */
+int kvk_key_digest(uint8_t digest[KVK_DIGEST_BYTES], const uint8_t namespace_digest[KVK_DIGEST_BYTES],
+		   const void *key, uint32_t key_bytes);
+
+/* The seed of an object's sums: the first 8 bytes of its digest, little endian. */
+uint64_t kvk_digest_seed(const uint8_t digest[KVK_DIGEST_BYTES]);
+
+/* ---- footer.c ----------------------------------------------------------------------------------- */
+
+#define KVK_BLOCK_BYTES_MIN 65536u
+#define KVK_BLOCK_BYTES_MAX 1048576u
+#define KVK_TRAILER_BYTES 16u
+/* 4 GiB in blocks of 1 MiB: 4,096 sums of 8 bytes, and at most a page and a half of the rest. */
+#define KVK_FOOTER_BYTES_MAX 40960u
+
+enum { KVK_CHECKSUM_XXH3 = 1 };
+enum { KVK_CODEC_NONE = 0 };
+enum { KVK_CIPHER_NONE = 0 };
+
+/* A footer in memory. Pointers belong to the caller (encode) or point into the parsed bytes (parse). */
+struct kvk_footer {
+	uint32_t incompat_flags;           /* an unknown one: refused */
+	uint32_t ro_compat_flags;          /* an unknown one: may be read, not rewritten */
+	uint32_t compat_flags;
+	uint8_t checksum_id;
+	uint8_t codec_id;
+	uint8_t cipher_id;
+	uint32_t key_id;
+	uint64_t logical_bytes;
+	uint64_t stored_bytes;             /* equal to logical_bytes while there is no codec */
+	uint32_t block_bytes;              /* power of two, 64 KiB to 1 MiB */
+	uint32_t block_count;
+	uint64_t created_ns;               /* since 1970 */
+	uint64_t writer_id;
+	uint64_t generation;               /* a pool slot's uses; 0 elsewhere */
+	uint8_t namespace_digest[KVK_DIGEST_BYTES];
+	uint8_t parent_digest[KVK_DIGEST_BYTES];
+	uint32_t depth;
+	uint32_t meta_bytes;
+	uint32_t key_bytes;
+	const void *meta;
+	const void *key;
+	const void *block_sums;            /* block_count little-endian uint64_t, maybe unaligned: use kvk_footer_sum() */
+};
+
+/* The block size that objects of this length are written with: the smallest that needs at most 256 blocks
+ * (so that the footer stays one page up to 256 MiB and a block stays in a CPU's second-level cache). */
+uint32_t kvk_block_bytes_for(uint64_t stored_bytes);
+uint32_t kvk_block_count_for(uint64_t stored_bytes, uint32_t block_bytes);
+
+/* Length of the encoded footer: a multiple of KVK_PAGE_BYTES. Needs block_count, meta_bytes, key_bytes. */
+uint32_t kvk_footer_bytes(const struct kvk_footer *footer);
+
+/* XXH3-64 of one block (the last one may be short) under an object's seed. */
+uint64_t kvk_block_sum(const void *data, size_t bytes, uint64_t seed);
+
+/*
+ * Writes kvk_footer_bytes() bytes to buffer. Sums and digest are filled in: the root sum with the seed of
+ * digest. -EINVAL: a field is out of bounds (the parser would refuse it). -ENOSPC: buffer_bytes is too small.
+ */
+int kvk_footer_encode(const struct kvk_footer *footer, const uint8_t digest[KVK_DIGEST_BYTES], void *buffer,
+		      size_t buffer_bytes);
+
+/*
+ * Reads the trailer, the last 16 bytes of an object, and tells how long the footer is (a multiple of
+ * KVK_PAGE_BYTES, KVK_FOOTER_BYTES_MAX at most). -EBADMSG: not a trailer.
+ */
+int kvk_trailer_parse(const uint8_t trailer[KVK_TRAILER_BYTES], uint32_t *footer_bytes);
+
+/*
+ * Parses a whole footer of exactly `bytes` bytes: trailer, CRC, every bound, the root sum, reserved bytes. Also
+ * computes the object's digest from the footer's own namespace and key. -EBADMSG: damaged, or nothing of ours.
+ * -EPROTO: whole, but of a newer version or with an unknown incompat flag, checksum, codec or cipher.
+ * *ret and digest are untouched on failure.
+ */
+int kvk_footer_parse(struct kvk_footer *ret, uint8_t digest[KVK_DIGEST_BYTES], const void *data, size_t bytes);
+
+uint64_t kvk_footer_sum(const struct kvk_footer *footer, uint32_t block);
+
+/* ---- name.c ------------------------------------------------------------------------------------- */
+
+#define KVK_NAME_BYTES_MAX 512     /* a path below the root, NUL included */
+
+enum kvk_naming {
+	KVK_NAMING_KVKEEP = 0,
+	KVK_NAMING_LMCACHE = 1,
+};
+
+struct kvk_layout {
+	enum kvk_naming naming;
+	uint32_t levels;           /* kvkeep: 1 (256 folders) or 2 (65,536); lmcache: 0 (flat) or 2 (shard_dirs) */
+};
+
+/*
+ * Writes the path of an object below the root: `ab/<64 hex>.kv`, or for KVK_NAMING_LMCACHE
+ * `{model with / as --}_{rank:08x}_{group:x}_{hash hex}[@{salt}].bin`. -ENAMETOOLONG: the last component would be
+ * longer than 255 bytes. -EINVAL: KVK_NAMING_LMCACHE and the key is not in text form, or contains what no file
+ * name can ('/' in the salt, a NUL, a leading '.').
+ */
+int kvk_name_make(char name[KVK_NAME_BYTES_MAX], const struct kvk_layout *layout,
+		  const uint8_t digest[KVK_DIGEST_BYTES], const void *key, uint32_t key_bytes);
+
+/* LMCache's older generation of names, without the group; only keys of group 0 have one. Errors as above. */
+int kvk_name_make_old(char name[KVK_NAME_BYTES_MAX], const struct kvk_layout *layout, const void *key,
+		      uint32_t key_bytes);
+
+enum kvk_name_kind {
+	KVK_NAME_OTHER = 0,        /* nothing of ours: left alone */
+	KVK_NAME_OBJECT,
+	KVK_NAME_TEMP,             /* `.tmp-...`: a put under way, or its remains */
+	KVK_NAME_GONE,             /* `....gone`: removed, not unlinked yet */
+	KVK_NAME_FOLDER,           /* two hex digits, where the layout has folders */
+};
+
+/* Says what the last component of a path is. digest (may be NULL) is filled for kvkeep's objects. */
+enum kvk_name_kind kvk_name_kind(const char *component, const struct kvk_layout *layout,
+				 uint8_t digest[KVK_DIGEST_BYTES]);
+
+/* `<64 hex>.<sequence>.gone`, next to the object: same folder as name. */
+int kvk_name_make_gone(char gone[KVK_NAME_BYTES_MAX], const char *name, const uint8_t digest[KVK_DIGEST_BYTES],
+		       uint64_t sequence);
+
+/* `.tmp-<16 hex>-<sequence>`, next to the object. writer_id is random a process and store. */
+int kvk_name_make_temp(char temp[KVK_NAME_BYTES_MAX], const char *name, uint64_t writer_id, uint64_t sequence);
+
+void kvk_hex(char *text, const void *data, size_t bytes);      /* 2 * bytes + 1 */
+int kvk_unhex(void *data, const char *text, size_t bytes);     /* lower case only; -EINVAL */
+
+/* ---- superblock.c ------------------------------------------------------------------------------- */
+
+#define KVK_SUPERBLOCK_BYTES 4096u
+
+enum kvk_durability {
+	KVK_DURABILITY_NONE = 0,
+	KVK_DURABILITY_BATCH = 1,
+	KVK_DURABILITY_OBJECT = 2,
+};
+
+/* What is written down once per store, in `.kvkeep/superblock`. */
+struct kvk_superblock {
+	uint8_t store_id[16];      /* random */
+	uint64_t created_ns;       /* since 1970; with naming lmcache the time of adoption */
+	struct kvk_layout layout;  /* fixed */
+	uint64_t cap_bytes;        /* 0: none */
+	enum kvk_durability durability;
+	bool persist;
+	bool group;                /* 0770/0660 */
+};
+
+void kvk_superblock_encode(const struct kvk_superblock *superblock, uint8_t data[KVK_SUPERBLOCK_BYTES]);
+/* -EBADMSG: damaged. -EPROTO: newer, or an unknown incompat flag. */
+int kvk_superblock_parse(struct kvk_superblock *ret, const void *data, size_t bytes);
+
+/* ---- manifest.c --------------------------------------------------------------------------------- */
+
+#define KVK_MANIFEST_BYTES_MAX 65536u
+
+/*
+ * Brings a namespace manifest (a JSON object) into its one canonical text: members sorted by their bytes at every depth,
+ * no white space, numbers as jansson writes them with 17 digits. *ret is freed with kvk_mem_free(). -EINVAL: not a JSON object, a
+ * repeated member, or longer than KVK_MANIFEST_BYTES_MAX; error_text (may be NULL, 160 bytes) says which.
+ */
+int kvk_manifest_canonical(char **ret, const char *json, char *error_text);
+
+/* SHA-256 of the canonical text. The empty object, like no manifest at all, has the digest of 32 zeros. */
+int kvk_manifest_digest(uint8_t digest[KVK_DIGEST_BYTES], const char *canonical);
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef KVK_UTIL_CLOCK_H
+#define KVK_UTIL_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+/* Microseconds of CLOCK_MONOTONIC: for deadlines; jumps of the wall clock do not touch it. */
+static inline uint64_t kvk_now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+/* Nanoseconds since 1970: for what is written down. */
+static inline uint64_t kvk_wall_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+#endif
