@@ -371,6 +371,24 @@ out:
 	return state;
 }
 
+void kvk_catalog_warm(struct kvk_catalog *catalog, const uint8_t *const *digests, uint32_t count)
+{
+	for (int pass = 0; pass < 2; pass++) {
+		for (uint32_t i = 0; i < count; i++) {
+			struct kvk_prefix prefix = kvk_prefix_of(digests[i]);
+			struct kvk_shard *shard = &catalog->shards[kvk_prefix_shard(&prefix)];
+
+			/* The lock, because slots may be on their way to a larger place. */
+			pthread_mutex_lock(&shard->lock);
+			if (pass == 0)
+				kvk_shard_warm_slot(shard, &prefix);
+			else
+				kvk_shard_warm_entry(shard, &prefix);
+			pthread_mutex_unlock(&shard->lock);
+		}
+	}
+}
+
 int kvk_catalog_found(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket, const struct kvk_object_info *info, bool pin)
 {

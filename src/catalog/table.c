@@ -70,6 +70,27 @@ uint32_t kvk_shard_find(const struct kvk_shard *shard, const struct kvk_prefix *
 	return KVK_NO_ENTRY;
 }
 
+void kvk_shard_warm_slot(const struct kvk_shard *shard, const struct kvk_prefix *prefix)
+{
+	if (shard->slot_count > 0)
+		__builtin_prefetch(&shard->slots[home_of(prefix, shard->slot_count - 1)]);
+}
+
+void kvk_shard_warm_entry(const struct kvk_shard *shard, const struct kvk_prefix *prefix)
+{
+	uint32_t mask = shard->slot_count - 1;
+	uint32_t tag = prefix_tag(prefix);
+
+	if (shard->slot_count == 0)
+		return;
+	for (uint32_t at = home_of(prefix, mask); shard->slots[at] != SLOT_EMPTY; at = (at + 1) & mask) {
+		if (shard->slots[at] >> KVK_INDEX_BITS == tag) {
+			__builtin_prefetch(kvk_shard_entry(shard, slot_index(shard->slots[at])));
+			return;
+		}
+	}
+}
+
 static void slot_put(uint32_t *slots, uint32_t mask, const struct kvk_prefix *prefix, uint32_t index)
 {
 	uint32_t at = home_of(prefix, mask);

@@ -174,12 +174,34 @@ static void short_memory_changes_nothing(void **state)
 	assert_in_range(failures, 20, 1000);
 }
 
+static void warming_changes_nothing(void **state)
+{
+	struct kvk_catalog *catalog = *state;
+	struct digest digests[300];
+	const uint8_t *pointers[300];
+
+	for (uint32_t i = 0; i < 300; i++) {
+		digests[i] = digest_at(4, i % KVK_GROUPS, i % 7 | (uint64_t)i << 50);
+		pointers[i] = digests[i].bytes;
+	}
+	kvk_catalog_warm(catalog, pointers, 300);      /* nothing is there */
+	assert_int_equal(totals_of(catalog).objects, 0);
+	for (uint32_t i = 0; i < 300; i += 2)
+		put(catalog, &digests[i], 1);
+	kvk_catalog_warm(catalog, pointers, 300);
+	kvk_catalog_warm(catalog, NULL, 0);
+	for (uint32_t i = 0; i < 300; i++)
+		assert_int_equal(state_of(catalog, &digests[i]), i % 2 ? KVK_CATALOG_UNKNOWN : KVK_CATALOG_PRESENT);
+	assert_int_equal(totals_of(catalog).objects, 150);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WITH_LEASE(use_is_kept_in_order),
 		WITH_LEASE(parents_end_with_their_life),
 		WITH_LEASE(deleting_from_runs_loses_nobody),
+		WITH_LEASE(warming_changes_nothing),
 		cmocka_unit_test(short_memory_changes_nothing),
 	};
 
