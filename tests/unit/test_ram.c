@@ -1,0 +1,754 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The medium in memory against what a POSIX file system shows through the same interface. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend/backend.h"
+#include "backend/ram/bytes.h"
+#include "backend/ram/ram.h"
+#include "util/alloc.h"
+
+#define CHUNK KVK_RAM_CHUNK_BYTES
+
+/* ---- help -------------------------------------------------------------------------------------------- */
+
+static struct kvk_backend *open_ram(const char *path)
+{
+	struct kvk_backend_options options = { .path = path, .create = true };
+	struct kvk_backend *backend = NULL;
+	struct kvk_error error = { .struct_bytes = sizeof(error) };
+
+	assert_int_equal(kvk_backend_ram.open(&backend, &options, &error), 0);
+	assert_non_null(backend);
+	return backend;
+}
+
+static int64_t run(struct kvk_backend *backend, struct kvk_xfer *xfer)
+{
+	xfer->result = -12345;
+	backend->ops->run(backend, xfer);
+	return xfer->result;
+}
+
+/* One step by name or place. *stat and *place receive what the step returns; either may be NULL. */
+static int64_t step(struct kvk_backend *backend, enum kvk_xfer_op op, struct kvk_place **place, const char *name,
+		    const char *name2, struct kvk_stat *stat)
+{
+	struct kvk_xfer xfer;
+	int64_t result;
+
+	kvk_xfer_init(&xfer, op, place ? *place : NULL, name);
+	xfer.name2 = name2;
+	result = run(backend, &xfer);
+	if (place)
+		*place = xfer.place;
+	if (stat)
+		*stat = xfer.stat;
+	return result;
+}
+
+static int64_t move_bytes(struct kvk_backend *backend, enum kvk_xfer_op op, struct kvk_place *place, void *data,
+			  size_t bytes, uint64_t offset)
+{
+	struct iovec iov = { data, bytes };
+	struct kvk_xfer xfer;
+
+	kvk_xfer_init(&xfer, op, place, NULL);
+	xfer.iov = &iov;
+	xfer.iov_count = 1;
+	xfer.offset_bytes = offset;
+	return run(backend, &xfer);
+}
+
+#define OPEN(b, p, name) step(b, KVK_XFER_OPEN, p, name, NULL, NULL)
+#define CREATE(b, p, name) step(b, KVK_XFER_CREATE, p, name, NULL, NULL)
+#define PUBLISH(b, p, name) step(b, KVK_XFER_PUBLISH, p, name, NULL, NULL)
+#define CLOSE(b, p) step(b, KVK_XFER_CLOSE, p, NULL, NULL, NULL)
+#define STAT(b, p, s) step(b, KVK_XFER_STAT, p, NULL, NULL, s)
+#define STAT_NAME(b, name, s) step(b, KVK_XFER_STAT_NAME, NULL, name, NULL, s)
+#define UNLINK(b, name) step(b, KVK_XFER_UNLINK, NULL, name, NULL, NULL)
+#define MOVE(b, from, to) step(b, KVK_XFER_MOVE, NULL, from, to, NULL)
+#define EXCHANGE(b, from, to) step(b, KVK_XFER_EXCHANGE, NULL, from, to, NULL)
+#define WRITE(b, p, d, n, at) move_bytes(b, KVK_XFER_WRITE, p, d, n, at)
+#define READ(b, p, d, n, at) move_bytes(b, KVK_XFER_READ, p, d, n, at)
+
+/* A published file with this text. */
+static void make(struct kvk_backend *backend, const char *name, const char *text)
+{
+	struct kvk_place *place = NULL;
+	char copy[64];
+
+	snprintf(copy, sizeof(copy), "%s", text);
+	assert_int_equal(CREATE(backend, &place, name), 0);
+	assert_int_equal(WRITE(backend, place, copy, strlen(copy), 0), strlen(copy));
+	assert_int_equal(PUBLISH(backend, &place, name), 0);
+	assert_int_equal(CLOSE(backend, &place), 0);
+}
+
+static void check_text(struct kvk_backend *backend, const char *name, const char *text)
+{
+	struct kvk_place *place = NULL;
+	char got[64] = { 0 };
+
+	assert_int_equal(OPEN(backend, &place, name), 0);
+	assert_int_equal(READ(backend, place, got, sizeof(got) - 1, 0), strlen(text));
+	assert_string_equal(got, text);
+	CLOSE(backend, &place);
+}
+
+static uint64_t free_bytes(struct kvk_backend *backend)
+{
+	uint64_t free_ = 0;
+	uint64_t total = 0;
+
+	assert_int_equal(backend->ops->space(backend, &free_, &total), 0);
+	return free_;
+}
+
+static bool has_name(struct kvk_backend *backend, const char *folder, const char *name, uint32_t count)
+{
+	struct kvk_names names = { 0 };
+	bool found = false;
+
+	assert_int_equal(backend->ops->list(backend, folder, &names), 0);
+	assert_int_equal(names.count, count);
+	for (uint32_t i = 0; i < names.count; i++)
+		found = found || !strcmp(names.names[i], name);
+	kvk_names_release(&names);
+	return found;
+}
+
+/* ---- names ------------------------------------------------------------------------------------------- */
+
+static void caps_say_what_memory_can_do(void **state)
+{
+	struct kvk_backend *backend = open_ram(NULL);
+	const struct kvk_backend_caps *caps = &backend->caps;
+
+	assert_ptr_equal(backend->ops, &kvk_backend_ram);
+	assert_null(backend->ops->ring);
+	assert_string_equal(caps->medium, "ram");
+	assert_string_equal(caps->publish, "in memory");
+	assert_int_equal(caps->align_memory_bytes, 1);
+	assert_int_equal(caps->align_offset_bytes, 1);
+	assert_false(caps->direct);
+	assert_true(caps->nowait && caps->exchange && caps->birth_time && caps->local);
+	assert_int_equal(backend->ops->hold(backend, true), 0);
+	assert_int_equal(backend->ops->hold(backend, false), 0);
+	assert_int_equal(backend->ops->sweep(backend, "x.tmp"), -ENOENT);
+	backend->ops->close(backend);
+	kvk_backend_ram.close(NULL);
+}
+
+static void a_file_is_seen_once_it_is_published(void **state)
+{
+	struct kvk_backend *backend = open_ram(NULL);
+	struct kvk_place *place = NULL;
+	struct kvk_place *second = NULL;
+	struct kvk_place *none = NULL;
+	struct kvk_stat stat;
+	char text[] = "hello";
+
+	assert_int_equal(OPEN(backend, &none, "ab/k.kv"), -ENOENT);
+	assert_null(none);
+	assert_int_equal(CREATE(backend, &place, "ab/k.kv"), 0);
+	assert_int_equal(CREATE(backend, &second, "ab/k.kv"), 0);
+	assert_true(has_name(backend, "", "ab", 1));
+	assert_false(has_name(backend, "ab", "k.kv", 0));
+	assert_int_equal(OPEN(backend, &none, "ab/k.kv"), -ENOENT);
+	assert_int_equal(STAT(backend, &place, &stat), 0);
+	assert_int_equal(stat.links, 0);
+	assert_int_equal(WRITE(backend, place, text, 5, 0), 5);
+	assert_int_equal(PUBLISH(backend, &place, "ab/k.kv"), 0);
+	assert_int_equal(PUBLISH(backend, &second, "ab/k.kv"), -EEXIST);
+	assert_int_equal(CLOSE(backend, &second), 0);
+	assert_int_equal(STAT(backend, &place, &stat), 0);
+	assert_int_equal(stat.links, 1);
+	assert_int_equal(stat.bytes, 5);
+	assert_int_equal(stat.owner, geteuid());
+	assert_true(stat.regular && stat.owned);
+	assert_int_not_equal(stat.inode, 0);
+	assert_int_not_equal(stat.born_ns, 0);
+	assert_true(stat.modified_ns >= stat.born_ns);
+	assert_int_equal(CLOSE(backend, &place), 0);
+	check_text(backend, "ab/k.kv", "hello");
+	assert_true(has_name(backend, "ab", "k.kv", 1));
+	backend->ops->close(backend);
+}
+
+static void an_open_place_survives_its_name(void **state)
+{
+	struct kvk_backend *backend = open_ram("1048576");
+	struct kvk_place *place = NULL;
+	struct kvk_stat stat;
+	uint64_t before = free_bytes(backend);
+	char got[8] = { 0 };
+
+	make(backend, "k", "old");
+	assert_int_equal(free_bytes(backend), before - 4096);
+	assert_int_equal(OPEN(backend, &place, "k"), 0);
+	assert_int_equal(UNLINK(backend, "k"), 0);
+	assert_int_equal(UNLINK(backend, "k"), -ENOENT);
+	make(backend, "k", "newer");
+	assert_int_equal(STAT(backend, &place, &stat), 0);
+	assert_int_equal(stat.links, 0);
+	assert_int_equal(READ(backend, place, got, sizeof(got), 0), 3);
+	assert_string_equal(got, "old");
+	assert_int_equal(PUBLISH(backend, &place, "again"), -ENOENT);
+	assert_int_equal(free_bytes(backend), before - 2 * 4096);
+	assert_int_equal(CLOSE(backend, &place), 0);
+	assert_int_equal(free_bytes(backend), before - 4096);
+	check_text(backend, "k", "newer");
+	backend->ops->close(backend);
+}
+
+static void move_and_exchange_replace_nothing(void **state)
+{
+	struct kvk_backend *backend = open_ram(NULL);
+	struct kvk_stat a;
+	struct kvk_stat b;
+	struct kvk_stat now;
+
+	make(backend, "d/a", "A");
+	make(backend, "d/b", "B");
+	assert_int_equal(STAT_NAME(backend, "d/a", &a), 0);
+	assert_int_equal(STAT_NAME(backend, "d/b", &b), 0);
+	assert_int_not_equal(a.inode, b.inode);
+	assert_int_equal(MOVE(backend, "d/a", "d/b"), -EEXIST);
+	assert_int_equal(MOVE(backend, "d/none", "d/c"), -ENOENT);
+	assert_int_equal(MOVE(backend, "d/a", ".kvkeep/quarantine/a"), 0);
+	assert_int_equal(STAT_NAME(backend, "d/a", &now), -ENOENT);
+	assert_int_equal(STAT_NAME(backend, ".kvkeep/quarantine/a", &now), 0);
+	assert_int_equal(now.inode, a.inode);
+	assert_int_equal(now.links, 1);
+	assert_int_equal(EXCHANGE(backend, ".kvkeep/quarantine/a", "d/b"), 0);
+	check_text(backend, "d/b", "A");
+	check_text(backend, ".kvkeep/quarantine/a", "B");
+	assert_int_equal(EXCHANGE(backend, "d/b", "d/none"), -ENOENT);
+	assert_int_equal(EXCHANGE(backend, "d/none", "d/b"), -ENOENT);
+	check_text(backend, "d/b", "A");
+	backend->ops->close(backend);
+}
+
+static void two_names_of_one_file_are_counted(void **state)
+{
+	struct kvk_backend *backend = open_ram(NULL);
+	struct kvk_place *place = NULL;
+	struct kvk_stat stat;
+
+	make(backend, "a", "A");
+	assert_int_equal(OPEN(backend, &place, "a"), 0);
+	assert_int_equal(PUBLISH(backend, &place, "b"), 0);
+	assert_int_equal(STAT(backend, &place, &stat), 0);
+	assert_int_equal(stat.links, 2);
+	assert_int_equal(UNLINK(backend, "a"), 0);
+	assert_int_equal(STAT(backend, &place, &stat), 0);
+	assert_int_equal(stat.links, 1);
+	CLOSE(backend, &place);
+	check_text(backend, "b", "A");
+	backend->ops->close(backend);
+}
+
+static void names_that_are_no_objects_are_refused(void **state)
+{
+	char long_name[300];
+	const struct {
+		const char *name;
+		int open_err;
+		int create_err;
+	} rows[] = {
+		{ "", -ENOENT, -ENOENT },           { "d", -EISDIR, 0 },
+		{ "d/", -ENOENT, -ENOENT },         { "d//f", -ENOENT, -ENOENT },
+		{ "/etc/passwd", -EXDEV, -EXDEV },  { "../x", -EXDEV, -EXDEV },
+		{ "d/../../x", -EXDEV, -EXDEV },    { "./d/f", -EINVAL, -EINVAL },
+		{ "d/f/x", -ENOTDIR, -ENOTDIR },    { "none/x", -ENOENT, 0 },
+		{ long_name, -ENAMETOOLONG, -ENAMETOOLONG },
+	};
+	struct kvk_backend *backend = open_ram(NULL);
+	struct kvk_names names = { 0 };
+
+	memset(long_name, 'n', sizeof(long_name));
+	long_name[256] = '\0';
+	make(backend, "d/f", "F");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct kvk_place *place = NULL;
+		int64_t open_err = OPEN(backend, &place, rows[i].name);
+		int64_t create_err = CREATE(backend, &place, rows[i].name);
+
+		if (open_err != rows[i].open_err || create_err != rows[i].create_err)
+			fail_msg("\"%s\": open %d, wanted %d; create %d, wanted %d", rows[i].name, (int)open_err,
+				 rows[i].open_err, (int)create_err, rows[i].create_err);
+		if (create_err == 0)
+			CLOSE(backend, &place);
+	}
+	long_name[255] = '\0';
+	make(backend, long_name, "L");
+	check_text(backend, long_name, "L");
+	assert_int_equal(UNLINK(backend, "d"), -EISDIR);
+	assert_int_equal(MOVE(backend, "d", "e"), -EISDIR);
+	assert_int_equal(EXCHANGE(backend, "d", long_name), -EISDIR);
+	assert_int_equal(step(backend, KVK_XFER_SYNC_FOLDER, NULL, "d/f", NULL, NULL), 0);
+	assert_int_equal(step(backend, KVK_XFER_SYNC_FOLDER, NULL, "gone/f", NULL, NULL), -ENOENT);
+	assert_int_equal(step(backend, KVK_XFER_SYNC_ALL, NULL, NULL, NULL, NULL), 0);
+	assert_int_equal(step(backend, KVK_XFER_OP_COUNT, NULL, NULL, NULL, NULL), -EINVAL);
+	assert_int_equal(backend->ops->list(backend, "gone", &names), -ENOENT);
+	assert_int_equal(backend->ops->list(backend, "d/f", &names), -ENOTDIR);
+	assert_int_equal(names.count, 0);
+	backend->ops->close(backend);
+}
+
+static void a_folder_stays_and_tells_of_change(void **state)
+{
+	struct kvk_backend *backend = open_ram(NULL);
+	struct kvk_stat before;
+	struct kvk_stat after;
+
+	make(backend, "d/f", "F");
+	assert_int_equal(STAT_NAME(backend, "d", &before), 0);
+	assert_false(before.regular);
+	usleep(1000);
+	assert_int_equal(UNLINK(backend, "d/f"), 0);
+	assert_int_equal(STAT_NAME(backend, "d", &after), 0);
+	assert_int_equal(after.inode, before.inode);
+	assert_true(after.modified_ns > before.modified_ns);
+	assert_false(has_name(backend, "d", "f", 0));
+	backend->ops->close(backend);
+}
+
+/* Many names, so that the table grows several times; then every second one goes. */
+static void many_names(void **state)
+{
+	enum { COUNT = 5000 };
+	struct kvk_backend *backend = open_ram(NULL);
+	char name[32];
+
+	for (int i = 0; i < COUNT; i++) {
+		snprintf(name, sizeof(name), "%02x/%d", i % 7, i);
+		make(backend, name, name);
+	}
+	for (int i = 0; i < COUNT; i += 2) {
+		snprintf(name, sizeof(name), "%02x/%d", i % 7, i);
+		assert_int_equal(UNLINK(backend, name), 0);
+	}
+	for (int i = 0; i < COUNT; i++) {
+		snprintf(name, sizeof(name), "%02x/%d", i % 7, i);
+		if (i % 2)
+			check_text(backend, name, name);
+		else
+			assert_int_equal(STAT_NAME(backend, name, &(struct kvk_stat){ 0 }), -ENOENT);
+	}
+	assert_true(has_name(backend, "", "06", 7));
+	backend->ops->close(backend);
+}
+
+/* ---- bytes ------------------------------------------------------------------------------------------- */
+
+/*
+ * A file reads as the same bytes as an array does.
+ * Method: random writes and reads around chunk borders, also through several pieces, against a flat array.
+ */
+static void bytes_against_an_array(void **state)
+{
+	enum { FILE_BYTES = 5 * CHUNK, ROUNDS = 4000 };
+	struct kvk_backend *backend = open_ram(NULL);
+	uint8_t *model = calloc(1, FILE_BYTES);
+	uint8_t *data = malloc(FILE_BYTES);
+	struct kvk_place *place = NULL;
+	uint64_t length = 0;
+
+	assert_true(model && data);
+	srandom(7);
+	assert_int_equal(CREATE(backend, &place, "f"), 0);
+	for (int round = 0; round < ROUNDS; round++) {
+		uint64_t at = (uint64_t)random() % FILE_BYTES;
+		uint64_t bytes = (uint64_t)random() % (random() % 8 ? 5000 : 2 * CHUNK);
+		struct kvk_xfer xfer;
+		struct iovec iov[3];
+		uint64_t wanted;
+
+		if (bytes > FILE_BYTES - at)
+			bytes = FILE_BYTES - at;
+		for (int i = 0; i < 3; i++) {
+			uint64_t from = bytes * (uint64_t)i / 3;
+
+			iov[i] = (struct iovec){ data + from, bytes * (uint64_t)(i + 1) / 3 - from };
+		}
+		kvk_xfer_init(&xfer, random() % 2 ? KVK_XFER_WRITE : KVK_XFER_READ, place, NULL);
+		xfer.iov = iov;
+		xfer.iov_count = 3;
+		xfer.offset_bytes = at;
+		if (xfer.op == KVK_XFER_WRITE) {
+			memset(data, (int)(random() % 255 + 1), bytes);
+			memcpy(model + at, data, bytes);
+			if (bytes > 0 && at + bytes > length)
+				length = at + bytes;
+			assert_int_equal(run(backend, &xfer), bytes);
+			continue;
+		}
+		wanted = at >= length ? 0 : at + bytes > length ? length - at : bytes;
+		memset(data, 0xee, bytes);
+		assert_int_equal(run(backend, &xfer), wanted);
+		assert_memory_equal(data, model + at, wanted);
+		for (uint64_t i = wanted; i < bytes; i++)
+			assert_int_equal(data[i], 0xee);
+	}
+	CLOSE(backend, &place);
+	free(model);
+	free(data);
+	backend->ops->close(backend);
+}
+
+/* A chunk that was used before must not show through a hole. */
+static void holes_read_as_zeros(void **state)
+{
+	struct kvk_backend *backend = open_ram("4194304");
+	struct kvk_place *place = NULL;
+	uint8_t data[4096];
+	uint8_t got[3 * CHUNK];
+	struct kvk_stat stat;
+	uint64_t before = free_bytes(backend);
+
+	memset(data, 0xab, sizeof(data));
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(CREATE(backend, &place, "f"), 0);
+		for (unsigned at = 0; round == 0 && at < 16 * CHUNK; at += sizeof(data))
+			assert_int_equal(WRITE(backend, place, data, sizeof(data), at), sizeof(data));
+		if (round == 0) {
+			CLOSE(backend, &place);
+			assert_int_equal(free_bytes(backend), before);
+		}
+	}
+	assert_int_equal(WRITE(backend, place, data, 10, 2 * CHUNK + 5000), 10);
+	assert_int_equal(STAT(backend, &place, &stat), 0);
+	assert_int_equal(stat.bytes, 2 * CHUNK + 5010);
+	assert_int_equal(READ(backend, place, got, sizeof(got), 0), stat.bytes);
+	for (unsigned i = 0; i < 2 * CHUNK + 5000; i++)
+		assert_int_equal(got[i], 0);
+	assert_memory_equal(got + 2 * CHUNK + 5000, data, 10);
+	CLOSE(backend, &place);
+	backend->ops->close(backend);
+}
+
+static void a_sparse_4_gib_file_costs_little(void **state)
+{
+	const uint64_t gib = UINT64_C(1) << 30;
+	struct kvk_backend *backend = open_ram("1048576");
+	struct kvk_place *place = NULL;
+	char got[4];
+
+	assert_int_equal(CREATE(backend, &place, "f"), 0);
+	assert_int_equal(WRITE(backend, place, "end", 4, 4 * gib - 4), 4);
+	assert_int_equal(READ(backend, place, got, 4, 4 * gib - 4), 4);
+	assert_string_equal(got, "end");
+	assert_int_equal(READ(backend, place, got, 4, 4 * gib), 0);
+	assert_int_equal(READ(backend, place, got, 4, UINT64_MAX), 0);
+	assert_int_equal(WRITE(backend, place, got, 4, KVK_RAM_FILE_BYTES_MAX - 3), -EFBIG);
+	assert_int_equal(WRITE(backend, place, got, 4, UINT64_MAX - 1), -EFBIG);
+	CLOSE(backend, &place);
+	backend->ops->close(backend);
+}
+
+static void only_what_was_created_is_written(void **state)
+{
+	struct kvk_backend *backend = open_ram(NULL);
+	struct kvk_place *place = NULL;
+	struct kvk_xfer xfer;
+
+	make(backend, "f", "F");
+	assert_int_equal(OPEN(backend, &place, "f"), 0);
+	assert_int_equal(WRITE(backend, place, "x", 1, 0), -EBADF);
+	kvk_xfer_init(&xfer, KVK_XFER_RESERVE, place, NULL);
+	xfer.offset_bytes = 4096;
+	assert_int_equal(run(backend, &xfer), -EBADF);
+	kvk_xfer_init(&xfer, KVK_XFER_SYNC, place, NULL);
+	assert_int_equal(run(backend, &xfer), 0);
+	CLOSE(backend, &place);
+	check_text(backend, "f", "F");
+	backend->ops->close(backend);
+}
+
+/* ---- room -------------------------------------------------------------------------------------------- */
+
+/* As a disk does: what fits is written, then nothing more; what is removed makes room again. */
+static void a_full_medium_says_so(void **state)
+{
+	struct kvk_backend *backend = open_ram("100000");      /* 24 pages */
+	struct kvk_place *place = NULL;
+	struct kvk_xfer xfer;
+	static uint8_t data[200000];
+	uint64_t total;
+	uint64_t unused;
+
+	assert_int_equal(backend->ops->space(backend, &unused, &total), 0);
+	assert_int_equal(total, 100000);
+	assert_int_equal(unused, 100000);
+	assert_int_equal(CREATE(backend, &place, "f"), 0);
+	kvk_xfer_init(&xfer, KVK_XFER_RESERVE, place, NULL);
+	xfer.offset_bytes = 100000;
+	assert_int_equal(run(backend, &xfer), 0);
+	xfer.offset_bytes = 100001;
+	assert_int_equal(run(backend, &xfer), -ENOSPC);
+	assert_int_equal(WRITE(backend, place, data, sizeof(data), 0), 24 * 4096);
+	assert_int_equal(WRITE(backend, place, data, 1, 24 * 4096), -ENOSPC);
+	assert_int_equal(WRITE(backend, place, data, 4096, 4096), 4096);
+	assert_int_equal(backend->ops->save_file(backend, "superblock", data, 10, false), -ENOSPC);
+	assert_int_equal(CLOSE(backend, &place), 0);
+	assert_int_equal(backend->ops->save_file(backend, "superblock", data, 10, false), 0);
+	assert_int_equal(backend->ops->save_file(backend, "snapshot", data, sizeof(data), false), -ENOSPC);
+	assert_false(has_name(backend, ".kvkeep", "snapshot", 1));
+	assert_int_equal(free_bytes(backend), 100000 - 4096);
+	backend->ops->close(backend);
+
+	backend = open_ram("0");
+	assert_int_equal(CREATE(backend, &place, "f"), 0);
+	assert_int_equal(WRITE(backend, place, data, 1, 0), -ENOSPC);
+	CLOSE(backend, &place);
+	backend->ops->close(backend);
+}
+
+static void a_size_beyond_64_bits_is_refused(void **state)
+{
+	struct kvk_backend_options options = { .path = "99999999999999999999999" };
+	struct kvk_backend *backend = NULL;
+	struct kvk_error error = { .struct_bytes = sizeof(error) };
+
+	assert_int_equal(kvk_backend_ram.open(&backend, &options, &error), -ERANGE);
+	assert_null(backend);
+	assert_int_equal(error.code, -ERANGE);
+	assert_non_null(strstr(error.text, options.path));
+}
+
+/* ---- media ------------------------------------------------------------------------------------------- */
+
+static void a_named_medium_is_shared_and_kept(void **state)
+{
+	struct kvk_backend *one = open_ram("mem:one");
+	struct kvk_backend *two = open_ram("mem:one");
+	struct kvk_backend *other = open_ram("mem:other");
+	struct kvk_backend *own = open_ram(NULL);
+	struct kvk_stat stat;
+
+	make(one, "k", "K");
+	check_text(two, "k", "K");
+	assert_int_equal(STAT_NAME(other, "k", &stat), -ENOENT);
+	assert_int_equal(STAT_NAME(own, "k", &stat), -ENOENT);
+	own->ops->close(own);
+	other->ops->close(other);
+	one->ops->close(one);
+	two->ops->close(two);
+
+	one = open_ram("mem:one");
+	check_text(one, "k", "K");
+	kvk_backend_ram_forget("mem:one");
+	check_text(one, "k", "K");
+	two = open_ram("mem:one");
+	assert_int_equal(STAT_NAME(two, "k", &stat), -ENOENT);
+	one->ops->close(one);
+	two->ops->close(two);
+	kvk_backend_ram_forget("mem:one");
+	kvk_backend_ram_forget("mem:one");
+	kvk_backend_ram_forget("mem:other");
+}
+
+static void small_files(void **state)
+{
+	struct kvk_backend *backend = open_ram(NULL);
+	void *data = NULL;
+	uint64_t bytes = 77;
+
+	assert_int_equal(backend->ops->load_file(backend, "superblock", &data, &bytes, 100), -ENOENT);
+	assert_int_equal(backend->ops->save_file(backend, "superblock", "first", 5, true), 0);
+	assert_int_equal(backend->ops->save_file(backend, "superblock", "second", 6, true), -EEXIST);
+	assert_int_equal(backend->ops->load_file(backend, "superblock", &data, &bytes, 4), -EFBIG);
+	assert_null(data);
+	assert_int_equal(bytes, 77);
+	assert_int_equal(backend->ops->load_file(backend, "superblock", &data, &bytes, 5), 0);
+	assert_int_equal(bytes, 5);
+	assert_memory_equal(data, "first", 5);
+	kvk_mem_free(data);
+	assert_int_equal(backend->ops->save_file(backend, "superblock", "", 0, false), 0);
+	assert_int_equal(backend->ops->load_file(backend, "superblock", &data, &bytes, 0), 0);
+	assert_int_equal(bytes, 0);
+	kvk_mem_free(data);
+	assert_int_equal(backend->ops->save_file(backend, "namespaces/ab.json", "{}", 2, true), 0);
+	assert_true(has_name(backend, ".kvkeep", "superblock", 2));
+	assert_true(has_name(backend, ".kvkeep/namespaces", "ab.json", 1));
+	assert_int_equal(backend->ops->save_file(backend, "namespaces", "x", 1, false), -EISDIR);
+	assert_int_equal(backend->ops->save_file(backend, "namespaces", "x", 1, true), -EEXIST);
+	backend->ops->close(backend);
+}
+
+/*
+ * When memory is short a step fails with -ENOMEM and leaves nothing behind.
+ * Method: one life of a file with the nth allocation failing, for every n until none fails.
+ */
+static void every_allocation_may_fail(void **state)
+{
+	bool failed = true;
+	uint64_t nth;
+
+	for (nth = 1; failed; nth++) {
+		struct kvk_backend_options options = { .path = "1048576" };
+		struct kvk_backend *backend = NULL;
+		struct kvk_place *place = NULL;
+		struct kvk_names names = { 0 };
+		void *data = NULL;
+		uint64_t bytes = 0;
+		int64_t err;
+
+		kvk_mem_fail_nth(nth, false);
+		err = kvk_backend_ram.open(&backend, &options, NULL);
+		if (err)
+			goto judged;
+		err = CREATE(backend, &place, "ab/cd/k");
+		if (err)
+			goto judged;
+		err = WRITE(backend, place, "text", 4, CHUNK * 5);
+		err = err == 4 ? PUBLISH(backend, &place, "ab/cd/k") : err;
+		CLOSE(backend, &place);
+		err = err ? err : MOVE(backend, "ab/cd/k", "ef/k");
+		place = NULL;
+		err = err ? err : OPEN(backend, &place, "ef/k");
+		if (place)
+			CLOSE(backend, &place);
+		err = err ? err : backend->ops->save_file(backend, "account", "x", 1, false);
+		err = err ? err : backend->ops->load_file(backend, "account", &data, &bytes, 1);
+		err = err ? err : backend->ops->list(backend, "", &names);
+judged:
+		failed = kvk_mem_has_failed();
+		kvk_mem_fail_nth(0, false);
+		if (err != (failed ? -ENOMEM : 0))
+			fail_msg("allocation %u: %d, wanted %d", (unsigned)nth, (int)err, failed ? -ENOMEM : 0);
+		if (backend) {
+			if (STAT_NAME(backend, "ef/k", &(struct kvk_stat){ 0 }))
+				assert_int_equal(free_bytes(backend), 1048576 - (STAT_NAME(backend, "ab/cd/k",
+						 &(struct kvk_stat){ 0 }) ? 0 : 4096));
+			backend->ops->close(backend);
+		}
+		kvk_names_release(&names);
+		kvk_mem_free(data);
+	}
+	assert_true(nth > 15);
+}
+
+/* ---- threads ----------------------------------------------------------------------------------------- */
+
+struct worker {
+	pthread_t thread;
+	struct kvk_backend *backend;
+	unsigned number;
+	unsigned published;
+	unsigned wrong;
+};
+
+/* Publishes, reads, moves and removes over few names; a file's text is its inode, so any read can be judged. */
+static void *work(void *arg)
+{
+	struct worker *worker = arg;
+	struct kvk_backend *backend = worker->backend;
+	unsigned seed = worker->number;
+
+	for (int i = 0; i < 3000; i++) {
+		struct kvk_place *place = NULL;
+		struct kvk_stat stat = { 0 };
+		uint64_t got[2048] = { 0 };
+		char name[16];
+		char name2[16];
+
+		snprintf(name, sizeof(name), "%d/%d", rand_r(&seed) % 2, rand_r(&seed) % 4);
+		snprintf(name2, sizeof(name2), "%d/%d", rand_r(&seed) % 2, rand_r(&seed) % 4);
+		switch (rand_r(&seed) % 6) {
+		case 0:
+		case 1:
+			if (CREATE(backend, &place, name))
+				worker->wrong++;
+			STAT(backend, &place, &stat);
+			for (int k = 0; k < 2048; k++)
+				got[k] = stat.inode;
+			WRITE(backend, place, got, sizeof(got), 0);
+			worker->published += PUBLISH(backend, &place, name) == 0;
+			CLOSE(backend, &place);
+			break;
+		case 2:
+			UNLINK(backend, name);
+			break;
+		case 3:
+			if (rand_r(&seed) % 2)
+				MOVE(backend, name, name2);
+			else
+				EXCHANGE(backend, name, name2);
+			break;
+		default:
+			if (step(backend, KVK_XFER_OPEN, &place, name, NULL, &stat))
+				break;
+			worker->wrong += READ(backend, place, got, sizeof(got), 0) != sizeof(got);
+			for (int k = 0; k < 2048; k++)
+				worker->wrong += got[k] != stat.inode;
+			CLOSE(backend, &place);
+		}
+	}
+	return NULL;
+}
+
+static void threads_see_whole_files(void **state)
+{
+	struct worker workers[4];
+	struct kvk_backend *backend = open_ram("67108864");
+	unsigned published = 0;
+
+	for (unsigned i = 0; i < 4; i++) {
+		workers[i] = (struct worker){ .backend = backend, .number = i + 1 };
+		assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(pthread_join(workers[i].thread, NULL), 0);
+		assert_int_equal(workers[i].wrong, 0);
+		published += workers[i].published;
+	}
+	assert_true(published > 100);
+	for (int i = 0; i < 8; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "%d/%d", i / 4, i % 4);
+		UNLINK(backend, name);
+	}
+	assert_int_equal(free_bytes(backend), 67108864);
+	backend->ops->close(backend);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(caps_say_what_memory_can_do),
+		cmocka_unit_test(a_file_is_seen_once_it_is_published),
+		cmocka_unit_test(an_open_place_survives_its_name),
+		cmocka_unit_test(move_and_exchange_replace_nothing),
+		cmocka_unit_test(two_names_of_one_file_are_counted),
+		cmocka_unit_test(names_that_are_no_objects_are_refused),
+		cmocka_unit_test(a_folder_stays_and_tells_of_change),
+		cmocka_unit_test(many_names),
+		cmocka_unit_test(bytes_against_an_array),
+		cmocka_unit_test(holes_read_as_zeros),
+		cmocka_unit_test(a_sparse_4_gib_file_costs_little),
+		cmocka_unit_test(only_what_was_created_is_written),
+		cmocka_unit_test(a_full_medium_says_so),
+		cmocka_unit_test(a_size_beyond_64_bits_is_refused),
+		cmocka_unit_test(a_named_medium_is_shared_and_kept),
+		cmocka_unit_test(small_files),
+		cmocka_unit_test(every_allocation_may_fail),
+		cmocka_unit_test(threads_see_whole_files),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
