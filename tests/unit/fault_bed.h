@@ -36,6 +36,7 @@ struct plain {
 	struct kvk_backend *medium;    /* a fault without rules over ram: it counts places */
 	atomic_uint puts;
 	atomic_uint cancels;
+	_Atomic int32_t memory_index;  /* of the last that was run */
 };
 
 struct plain_ring {
@@ -72,6 +73,7 @@ static inline void plain_run(struct kvk_backend *backend, struct kvk_xfer *xfer)
 {
 	struct plain *plain = plain_of(backend);
 
+	atomic_store(&plain->memory_index, xfer->memory_index);
 	plain->medium->ops->run(plain->medium, xfer);
 }
 

@@ -300,6 +300,34 @@ static void corrupt(void **state)
 	both_ways(corrupting);
 }
 
+/* A piece of memory that the ring knows stays known, unless other memory takes its place. */
+static void known_memory(struct fixture *fixture)
+{
+	struct kvk_fault_rule rule = { .kind = KVK_FAULT_CORRUPT, .ops = 1u << KVK_XFER_WRITE, .nth = 2 };
+	struct iovec iov = { fixture->data, BYTES };
+	struct kvk_place *place = NULL;
+
+	add(fixture, &rule);
+	assert_int_equal(step(fixture, KVK_XFER_CREATE, &place, "k"), 0);
+	for (int i = 0; i < 2; i++) {
+		struct kvk_xfer xfer;
+
+		kvk_xfer_init(&xfer, KVK_XFER_WRITE, place, NULL);
+		xfer.iov = &iov;
+		xfer.iov_count = 1;
+		xfer.memory_index = 1;
+		assert_int_equal(carry(fixture, &xfer), BYTES);
+		assert_int_equal(xfer.memory_index, 1);
+		assert_int_equal(atomic_load(&fixture->plain->memory_index), i ? -1 : 1);
+	}
+	assert_int_equal(step(fixture, KVK_XFER_CLOSE, &place, NULL), 0);
+}
+
+static void corrupt_leaves_known_memory(void **state)
+{
+	both_ways(known_memory);
+}
+
 static void delaying(struct fixture *fixture)
 {
 	struct kvk_fault_rule rule = { .kind = KVK_FAULT_DELAY, .nth = 1, .delay_us = 30000 };
@@ -368,6 +396,7 @@ int main(void)
 		cmocka_unit_test(fail_and_fail_after),
 		cmocka_unit_test(shorten),
 		cmocka_unit_test(corrupt),
+		cmocka_unit_test(corrupt_leaves_known_memory),
 		cmocka_unit_test(delay),
 		cmocka_unit_test(every_allocation_may_fail),
 	};

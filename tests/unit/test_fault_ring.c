@@ -213,9 +213,11 @@ static void others_overtake_what_is_delayed(void **state)
 	struct kvk_fault_rule rule = { .kind = KVK_FAULT_DELAY, .nth = 1, .delay_us = 20000 };
 	struct kvk_xfer late;
 	struct fixture fixture;
+	uint64_t began_us;
 
 	start(&fixture, true);
 	add(&fixture, &rule);
+	began_us = kvk_now_us();
 	kvk_xfer_init(&late, KVK_XFER_UNLINK, NULL, "late");
 	assert_int_equal(fixture.fault->ops->ring->put(fixture.ring, &late), 0);
 	assert_null(turn(&fixture, 0));
@@ -223,6 +225,7 @@ static void others_overtake_what_is_delayed(void **state)
 	assert_int_equal(atomic_load(&fixture.plain->cancels), 0);
 	assert_int_equal(step(&fixture, KVK_XFER_UNLINK, NULL, "early"), -ENOENT);
 	assert_ptr_equal(turn(&fixture, 10000000), &late);
+	assert_in_range(kvk_now_us() - began_us, 20000, 5000000);
 	assert_int_equal(late.result, -ENOENT);
 	stop(&fixture);
 }
