@@ -156,7 +156,7 @@ static void a_full_medium_says_so(void **state)
 	assert_int_equal(CLOSE(backend, &place), 0);
 	assert_int_equal(backend->ops->save_file(backend, "superblock", data, 10, false), 0);
 	assert_int_equal(backend->ops->save_file(backend, "snapshot", data, sizeof(data), false), -ENOSPC);
-	assert_false(has_name(backend, ".kvkeep", "snapshot", 1));
+	assert_false(has_name(backend, ".kvkeep", "snapshot", 3));
 	assert_int_equal(free_bytes(backend), 100000 - 4096);
 	backend->ops->close(backend);
 

@@ -152,6 +152,8 @@ void kvk_fault_held_end(struct kvk_fault *fault, struct kvk_fault_held *held)
 		outer->place = xfer->place;
 		atomic_fetch_add(&fault->places, 1);
 	}
-	if (xfer->op == KVK_XFER_CLOSE)
+	if (xfer->op == KVK_XFER_CLOSE) {
+		outer->place = xfer->place;
 		atomic_fetch_sub(&fault->places, 1);
+	}
 }

@@ -58,6 +58,13 @@ static struct medium *new_medium(const char *name, uint64_t limit_bytes)
 		kvk_mem_free(medium);
 		return NULL;
 	}
+	/* The folders that a store of any medium begins with. */
+	if (kvk_ram_tree_folder(&medium->tree, SIDE_FOLDER "namespaces/any", true) ||
+	    kvk_ram_tree_folder(&medium->tree, SIDE_FOLDER "quarantine/any", true)) {
+		kvk_ram_tree_release(&medium->tree);
+		kvk_mem_free(medium);
+		return NULL;
+	}
 	kvk_list_init(&medium->link);
 	medium->refs = 1;
 	memcpy(medium->name, name, strlen(name) + 1);
@@ -279,6 +286,7 @@ static void run_close(struct kvk_ram_tree *tree, struct kvk_xfer *xfer)
 
 	kvk_ram_tree_put(tree, place->node);
 	kvk_mem_free(place);
+	xfer->place = NULL;
 }
 
 static void ram_run(struct kvk_backend *backend, struct kvk_xfer *xfer)
@@ -304,7 +312,7 @@ static void ram_run(struct kvk_backend *backend, struct kvk_xfer *xfer)
 	case KVK_XFER_SYNC_ALL:
 		return;
 	case KVK_XFER_SYNC_FOLDER:
-		xfer->result = kvk_ram_tree_has_folder(tree, xfer->name);
+		xfer->result = kvk_ram_tree_folder(tree, xfer->name, false);
 		return;
 	case KVK_XFER_STAT:
 		kvk_ram_tree_stat(tree, place_of(xfer)->node, &xfer->stat);

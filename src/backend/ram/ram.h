@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A medium in memory, with the semantics of a POSIX file system as the backend interface shows them. It starts
- * empty. What `path` of the options means:
+ * with nothing but the folders of `.kvkeep/`. What `path` of the options means:
  *
  *	NULL              a medium of its own without a limit, gone at close()
  *	decimal digits    the same with a size: bytes beyond it end with -ENOSPC

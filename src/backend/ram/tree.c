@@ -366,7 +366,7 @@ int kvk_ram_tree_move(struct kvk_ram_tree *tree, const char *path, const char *p
 	pthread_mutex_lock(&tree->lock);
 	err = find_file(tree, path, &entry);
 	if (!err)
-		err = find_folder(tree, path2, true, &folder, &last);
+		err = find_folder(tree, path2, false, &folder, &last);
 	if (err)
 		goto out;
 	if (find_entry(tree, folder, last, strlen(last))) {
@@ -437,14 +437,14 @@ void kvk_ram_tree_stat(struct kvk_ram_tree *tree, struct kvk_ram_node *node, str
 	pthread_mutex_unlock(&tree->lock);
 }
 
-int kvk_ram_tree_has_folder(struct kvk_ram_tree *tree, const char *path)
+int kvk_ram_tree_folder(struct kvk_ram_tree *tree, const char *path, bool make)
 {
 	struct kvk_ram_node *folder;
 	const char *last;
 	int err;
 
 	pthread_mutex_lock(&tree->lock);
-	err = find_folder(tree, path, false, &folder, &last);
+	err = find_folder(tree, path, make, &folder, &last);
 	pthread_mutex_unlock(&tree->lock);
 	return err;
 }

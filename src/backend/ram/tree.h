@@ -64,14 +64,14 @@ int kvk_ram_tree_create(struct kvk_ram_tree *tree, const char *path, struct kvk_
 void kvk_ram_tree_put(struct kvk_ram_tree *tree, struct kvk_ram_node *node);
 /* -EEXIST; with replace, what has the name loses it. -ENOENT too: node was removed. */
 int kvk_ram_tree_link(struct kvk_ram_tree *tree, const char *path, struct kvk_ram_node *node, bool replace);
-/* Makes the folders that path2 needs. -EEXIST, -EISDIR: folders stay where they are. */
+/* -EEXIST, -EISDIR: folders stay where they are. */
 int kvk_ram_tree_move(struct kvk_ram_tree *tree, const char *path, const char *path2);
 int kvk_ram_tree_exchange(struct kvk_ram_tree *tree, const char *path, const char *path2);
 int kvk_ram_tree_unlink(struct kvk_ram_tree *tree, const char *path);
 int kvk_ram_tree_stat_name(struct kvk_ram_tree *tree, const char *path, struct kvk_stat *stat);
 void kvk_ram_tree_stat(struct kvk_ram_tree *tree, struct kvk_ram_node *node, struct kvk_stat *stat);
-/* 0: the folder of path exists. */
-int kvk_ram_tree_has_folder(struct kvk_ram_tree *tree, const char *path);
+/* 0: the folder of path exists, or with make does now. */
+int kvk_ram_tree_folder(struct kvk_ram_tree *tree, const char *path, bool make);
 int kvk_ram_tree_list(struct kvk_ram_tree *tree, const char *folder, struct kvk_names *names);
 
 #endif
