@@ -74,7 +74,7 @@ struct rest {
 /* Cuts the part before the first '@' off, and the '@'; the whole rest if there is none. */
 static struct kvk_key cut(struct rest *rest, bool *found_ret)
 {
-	const char *end = rest->bytes ? memchr(rest->at, '@', rest->bytes) : NULL;
+	const char *end = memchr(rest->at, '@', rest->bytes);
 	struct kvk_key part = { rest->at, end ? (uint32_t)(end - rest->at) : rest->bytes };
 
 	*found_ret = end;
@@ -117,7 +117,7 @@ int kvk_key_decode(struct kvk_key_fields *fields, const struct kvk_key *key, voi
 	uint32_t rank_value, group_value;
 	bool found, salted;
 
-	if (fields->struct_bytes != sizeof(*fields) || key->bytes > KVK_KEY_BYTES_MAX)
+	if (fields->struct_bytes != sizeof(*fields) || key->bytes == 0 || key->bytes > KVK_KEY_BYTES_MAX)
 		return -EINVAL;
 	model = cut(&rest, &found);
 	if (!found || model.bytes == 0)
