@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "backend/posix/posix_private.h"
+#include "posix_help.h"
 #include "util/alloc.h"
 
 #define OBJECT "ab/abcdef.kv"
@@ -29,14 +30,6 @@ struct bench {
 static int no_openat2(int dir_fd, const char *path, const struct open_how *how)
 {
 	return -ENOSYS;
-}
-
-static void remove_tree(const char *path)
-{
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf -- '%s'", path);
-	assert_int_equal(system(command), 0);
 }
 
 static struct kvk_backend_options options_for(const char *path)
@@ -172,20 +165,6 @@ static uint32_t count_names(struct bench *bench, const char *folder)
 	assert_int_equal(bench->backend->ops->list(bench->backend, folder, &names), 0);
 	count = names.count;
 	kvk_names_release(&names);
-	return count;
-}
-
-static uint32_t open_descriptors(void)
-{
-	char command[64];
-	FILE *out;
-	unsigned count = 0;
-
-	snprintf(command, sizeof(command), "ls /proc/%d/fd | wc -l", (int)getpid());
-	out = popen(command, "r");
-	assert_non_null(out);
-	assert_int_equal(fscanf(out, "%u", &count), 1);
-	pclose(out);
 	return count;
 }
 

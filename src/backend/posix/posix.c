@@ -3,7 +3,7 @@
 #include "backend/posix/posix_private.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <string.h>
 
 #include "util/alloc.h"
 #include "util/error.h"
@@ -27,6 +27,7 @@ static void posix_close(struct kvk_backend *backend)
 
 static int posix_open(struct kvk_backend **ret, const struct kvk_backend_options *options, struct kvk_error *error)
 {
+	struct kvk_backend_caps *caps;
 	struct kvk_posix *posix;
 	int err;
 
@@ -53,8 +54,13 @@ static int posix_open(struct kvk_backend **ret, const struct kvk_backend_options
 		posix_close(&posix->base);
 		return err;
 	}
-	snprintf(posix->base.caps.ring_note, sizeof(posix->base.caps.ring_note), "every step runs on a thread");
-	posix->wants_ring = false;
+	caps = &posix->base.caps;
+	if (!options->ring) {
+		memcpy(caps->ring_note, "not asked for", sizeof("not asked for"));
+	} else if (kvk_posix_ring_probe(posix, caps->ring_note, sizeof(caps->ring_note))) {
+		posix->wants_ring = false;
+		kvk_log(options->log, KVK_LOG_INFO, "%s: %s", options->path, caps->ring_note);
+	}
 	*ret = &posix->base;
 	return 0;
 }
@@ -78,6 +84,7 @@ const struct kvk_backend_ops kvk_backend_posix = {
 	.open = posix_open,
 	.close = posix_close,
 	.run = kvk_posix_run,
+	.ring = &kvk_posix_ring,
 	.load_file = kvk_posix_load_file,
 	.save_file = kvk_posix_save_file,
 	.list = kvk_posix_list,

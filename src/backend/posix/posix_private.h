@@ -106,4 +106,11 @@ int kvk_posix_list(struct kvk_backend *backend, const char *folder, struct kvk_n
 int kvk_posix_hold(struct kvk_backend *backend, bool exclusive);
 int kvk_posix_sweep(struct kvk_backend *backend, const char *name);
 
+/* ---- uring.c -------------------------------------------------------------------------------------- */
+
+extern const struct kvk_ring_ops kvk_posix_ring;
+
+/* Sets up a ring and sends one empty request through it. 0, or -errno with the reason in note. */
+int kvk_posix_ring_probe(struct kvk_posix *posix, char *note, size_t note_bytes);
+
 #endif

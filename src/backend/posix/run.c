@@ -103,7 +103,8 @@ void kvk_posix_opened(struct kvk_posix *posix, struct kvk_xfer *xfer, int fd)
 			err = S_ISDIR(found.stx_mode) ? -EISDIR : -EINVAL;
 		goto fail;
 	}
-	/* The ring takes O_NONBLOCK for "never wait" where the file system cannot say whether it would (tmpfs, overlay). */
+	/* O_NONBLOCK has served: left on, the ring would take it as a promise that this file's reads never wait, and
+	 * carry them out on the lane where it should use its workers (tmpfs, overlay). */
 	if (posix->wants_ring) {
 		err = posix->sys->set_flags(fd, kvk_posix_open_flags(posix, xfer) & O_DIRECT);
 		if (err < 0)
