@@ -6,7 +6,7 @@
 
 SANITIZE ?=
 SUITE ?=
-STORE ?=
+DIR ?=
 PREFIX ?= /usr/local
 comma := ,
 
@@ -37,7 +37,7 @@ demo: all
 
 bench: all
 	@scripts/install-dependencies bench
-	@scripts/bench $(BUILD) $(STORE)
+	@bench/run --programs $(BUILD)/bench --json $(BUILD)/bench-results.jsonl $(BENCH_ARGS) $(or $(DIR),$(BUILD))
 
 # Another PREFIX than the one of the first call is taken over; DESTDIR goes before it.
 install: all
