@@ -15,6 +15,8 @@
 
 #include <errno.h>
 
+/* A state on the stack, for blocks in fragments. */
+#define XXH_STATIC_LINKING_ONLY
 /* The header is installed where the library chooses its vectors at run time: 34 GB/s on blocks in the cache with
  * AVX2, against 11 to 19 with the SSE2 that a plain build is compiled for. */
 #if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
@@ -100,6 +102,29 @@ uint32_t kvk_footer_bytes(const struct kvk_footer *footer)
 uint64_t kvk_block_sum(const void *data, size_t bytes, uint64_t seed)
 {
 	return XXH3_64bits_withSeed(data, bytes, seed);
+}
+
+uint64_t kvk_block_sum_iov(const struct iovec *iov, uint32_t count, uint64_t offset_bytes, uint64_t bytes,
+			   uint64_t seed)
+{
+	XXH3_state_t state;
+
+	while (count > 0 && offset_bytes >= iov->iov_len) {
+		offset_bytes -= iov->iov_len;
+		iov++;
+		count--;
+	}
+	if (count > 0 && iov->iov_len - offset_bytes >= bytes)
+		return kvk_block_sum((const uint8_t *)iov->iov_base + offset_bytes, bytes, seed);
+	XXH3_64bits_reset_withSeed(&state, seed);
+	for (; count > 0 && bytes > 0; iov++, count--) {
+		uint64_t part = iov->iov_len - offset_bytes < bytes ? iov->iov_len - offset_bytes : bytes;
+
+		XXH3_64bits_update(&state, (const uint8_t *)iov->iov_base + offset_bytes, part);
+		bytes -= part;
+		offset_bytes = 0;
+	}
+	return XXH3_64bits_digest(&state);
 }
 
 static void root_sum(uint8_t sum[ROOT_SUM_BYTES], const uint8_t *footer, uint32_t bytes,

@@ -14,159 +14,10 @@
 
 #include <cmocka.h>
 
-#include "backend/posix/posix_private.h"
-#include "posix_help.h"
+#include "posix_bench.h"
 #include "util/alloc.h"
 
-#define OBJECT "ab/abcdef.kv"
 #define OTHER "ab/abcd00.kv"
-
-struct bench {
-	char root[64];
-	struct kvk_backend *backend;
-	struct kvk_posix_sys sys;
-};
-
-static int no_openat2(int dir_fd, const char *path, const struct open_how *how)
-{
-	return -ENOSYS;
-}
-
-static struct kvk_backend_options options_for(const char *path)
-{
-	return (struct kvk_backend_options){ .path = path, .create = true, .writer_id = 0x1234 };
-}
-
-static void open_backend(struct bench *bench)
-{
-	struct kvk_backend_options options = options_for(bench->root);
-	struct kvk_error error = { 0 };
-
-	if (kvk_backend_posix.open(&bench->backend, &options, &error))
-		fail_msg("%s: %s", error.option, error.text);
-}
-
-static int setup(void **state)
-{
-	struct bench *bench = test_calloc(1, sizeof(*bench));
-
-	snprintf(bench->root, sizeof(bench->root), "/tmp/kvk-posix-XXXXXX");
-	assert_non_null(mkdtemp(bench->root));
-	bench->sys = kvk_posix_sys_real;
-	kvk_posix_sys_use(&bench->sys);
-	open_backend(bench);
-	*state = bench;
-	return 0;
-}
-
-static int setup_walk(void **state)
-{
-	struct bench *bench;
-
-	setup(state);
-	bench = *state;
-	kvk_backend_posix.close(bench->backend);
-	bench->sys.openat2 = no_openat2;
-	open_backend(bench);
-	assert_false(kvk_posix_of(bench->backend)->has_openat2);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct bench *bench = *state;
-
-	kvk_backend_posix.close(bench->backend);
-	kvk_posix_sys_use(NULL);
-	remove_tree(bench->root);
-	test_free(bench);
-	return 0;
-}
-
-static int64_t run(struct bench *bench, struct kvk_xfer *xfer)
-{
-	bench->backend->ops->run(bench->backend, xfer);
-	return xfer->result;
-}
-
-static int64_t name_op(struct bench *bench, enum kvk_xfer_op op, const char *name, const char *name2)
-{
-	struct kvk_xfer xfer;
-
-	kvk_xfer_init(&xfer, op, NULL, name);
-	xfer.name2 = name2;
-	return run(bench, &xfer);
-}
-
-static int64_t place_op(struct bench *bench, enum kvk_xfer_op op, struct kvk_place *place, const char *name)
-{
-	struct kvk_xfer xfer;
-
-	kvk_xfer_init(&xfer, op, place, name);
-	return run(bench, &xfer);
-}
-
-static struct kvk_place *create(struct bench *bench, const char *name)
-{
-	struct kvk_xfer xfer;
-
-	kvk_xfer_init(&xfer, KVK_XFER_CREATE, NULL, name);
-	assert_int_equal(run(bench, &xfer), 0);
-	return xfer.place;
-}
-
-static int64_t move_bytes(struct bench *bench, enum kvk_xfer_op op, struct kvk_place *place, void *data, size_t bytes,
-			  uint64_t offset, uint32_t flags)
-{
-	struct iovec iov = { data, bytes };
-	struct kvk_xfer xfer;
-
-	kvk_xfer_init(&xfer, op, place, NULL);
-	xfer.iov = &iov;
-	xfer.iov_count = 1;
-	xfer.offset_bytes = offset;
-	xfer.flags = flags;
-	return run(bench, &xfer);
-}
-
-static int64_t put(struct bench *bench, const char *name, const char *text)
-{
-	struct kvk_place *place = create(bench, name);
-	int64_t result;
-
-	assert_int_equal(move_bytes(bench, KVK_XFER_WRITE, place, (void *)(uintptr_t)text, strlen(text), 0, 0),
-			 strlen(text));
-	result = place_op(bench, KVK_XFER_PUBLISH, place, name);
-	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, place, NULL), 0);
-	return result;
-}
-
-static void assert_content(struct bench *bench, const char *name, const char *text)
-{
-	char data[64];
-	struct kvk_xfer xfer;
-
-	kvk_xfer_init(&xfer, KVK_XFER_OPEN, NULL, name);
-	assert_int_equal(run(bench, &xfer), 0);
-	assert_int_equal(xfer.stat.bytes, strlen(text));
-	assert_true(xfer.stat.regular);
-	assert_true(xfer.stat.owned);
-	assert_int_equal(xfer.stat.links, 1);
-	assert_int_equal(move_bytes(bench, KVK_XFER_READ, xfer.place, data, sizeof(data), 0, 0), strlen(text));
-	assert_memory_equal(data, text, strlen(text));
-	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, xfer.place, NULL), 0);
-}
-
-static uint32_t count_names(struct bench *bench, const char *folder)
-{
-	struct kvk_names names = { 0 };
-	uint32_t count;
-
-	assert_int_equal(bench->backend->ops->list(bench->backend, folder, &names), 0);
-	count = names.count;
-	kvk_names_release(&names);
-	return count;
-}
 
 /* The first one to publish wins, nobody sees a file before, one that is closed unpublished is gone. */
 static void test_publish_every_way(void **state)
@@ -217,11 +68,294 @@ static void test_move_exchange_unlink(void **state)
 	assert_int_equal(count_names(bench, "ab"), 0);
 }
 
+
+/* Pieces of memory, offsets, ends of files; what is reserved is part of the file. */
+static void test_bytes(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_place *place = create(bench, OBJECT);
+	char data[16] = "0123456789abcdef", first[4], second[8];
+	struct iovec out[2] = { { data, 4 }, { data + 8, 8 } };
+	struct iovec in[2] = { { first, 4 }, { second, 8 } };
+	struct kvk_xfer xfer;
+
+	kvk_xfer_init(&xfer, KVK_XFER_RESERVE, place, NULL);
+	xfer.offset_bytes = 100;
+	if (!run(bench, &xfer)) {
+		assert_int_equal(place_op(bench, KVK_XFER_STAT, place, NULL), 0);
+		kvk_xfer_init(&xfer, KVK_XFER_STAT, place, NULL);
+		assert_int_equal(run(bench, &xfer), 0);
+		assert_int_equal(xfer.stat.bytes, 100);
+		assert_int_equal(xfer.stat.links, kvk_posix_of(bench->backend)->publish > KVK_PUBLISH_EMPTY_PATH);
+	}
+	kvk_xfer_init(&xfer, KVK_XFER_WRITE, place, NULL);
+	xfer.iov = out;
+	xfer.iov_count = 2;
+	xfer.offset_bytes = 88;
+	assert_int_equal(run(bench, &xfer), 12);
+	kvk_xfer_init(&xfer, KVK_XFER_READ, place, NULL);
+	xfer.iov = in;
+	xfer.iov_count = 2;
+	xfer.offset_bytes = 88;
+	assert_int_equal(run(bench, &xfer), 12);
+	assert_memory_equal(first, "0123", 4);
+	assert_memory_equal(second, "89abcdef", 8);
+	xfer.offset_bytes = 98;
+	assert_int_equal(run(bench, &xfer), 2);
+	xfer.offset_bytes = 100;
+	assert_int_equal(run(bench, &xfer), 0);
+	/* Just written, so in the page cache. */
+	xfer.offset_bytes = 88;
+	xfer.flags = KVK_XFER_NOWAIT;
+	assert_int_equal(run(bench, &xfer), bench->backend->caps.nowait ? 12 : -EAGAIN);
+	bench->backend->caps.nowait = false;
+	assert_int_equal(run(bench, &xfer), -EAGAIN);
+	assert_int_equal(place_op(bench, KVK_XFER_SYNC, place, NULL), 0);
+	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, place, NULL), 0);
+}
+
+static void test_if_cached(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_xfer xfer;
+
+	assert_int_equal(put(bench, OBJECT, "x"), 0);
+	kvk_xfer_init(&xfer, KVK_XFER_OPEN, NULL, OBJECT);
+	xfer.flags = KVK_XFER_IF_CACHED;
+	assert_int_equal(run(bench, &xfer), 0);
+	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, xfer.place, NULL), 0);
+}
+
+static unsigned fsyncs;
+
+static int counted_fsync(int fd)
+{
+	fsyncs++;
+	return kvk_posix_sys_real.fsync(fd);
+}
+
+/* A folder's first sync goes up to the root, whoever made it; a folder made anew starts again. */
+static void test_sync_folder(void **state)
+{
+	struct bench *bench = *state;
+	static const struct {
+		const char *name;
+		unsigned fsyncs;
+	} steps[] = { { "ab/cd/x", 3 }, { "ab/cd/y", 1 }, { "ab/z", 2 }, { "ab/z", 1 }, { "top", 1 } };
+	char path[128];
+
+	bench->sys.fsync = counted_fsync;
+	assert_int_equal(put(bench, "ab/cd/x", "x"), 0);
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		fsyncs = 0;
+		assert_int_equal(name_op(bench, KVK_XFER_SYNC_FOLDER, steps[i].name, NULL), 0);
+		assert_int_equal(fsyncs, steps[i].fsyncs);
+	}
+	snprintf(path, sizeof(path), "%s/ab", bench->root);
+	remove_tree(path);
+	assert_int_equal(name_op(bench, KVK_XFER_SYNC_FOLDER, "ab/z", NULL), -ENOENT);
+	assert_int_equal(put(bench, "ab/z", "x"), 0);
+	fsyncs = 0;
+	assert_int_equal(name_op(bench, KVK_XFER_SYNC_FOLDER, "ab/z", NULL), 0);
+	assert_int_equal(fsyncs, 2);
+	assert_int_equal(name_op(bench, KVK_XFER_SYNC_ALL, NULL, NULL), 0);
+}
+
+static unsigned mode_of(struct bench *bench, const char *name)
+{
+	char path[160];
+	struct stat stat;
+
+	snprintf(path, sizeof(path), "%s/%s", bench->root, name);
+	assert_int_equal(lstat(path, &stat), 0);
+	return stat.st_mode & 07777u;
+}
+
+/* Nobody else may read what can be turned back into a prompt, whatever the host's umask says. */
+static void test_modes(void **state)
+{
+	struct bench *bench = *state;
+	static const mode_t umasks[] = { 0, 022, 077, 0277, 0777 };
+
+	for (unsigned group = 0; group < 2; group++) {
+		for (size_t i = 0; i < sizeof(umasks) / sizeof(umasks[0]); i++) {
+			struct kvk_backend_options options = options_for(bench->root);
+			unsigned file = group ? 0660 : 0600, folder = group ? 0770 : 0700;
+			mode_t before;
+
+			kvk_backend_posix.close(bench->backend);
+			bench->backend = NULL;
+			remove_tree(bench->root);
+			options.group = group;
+			before = umask(umasks[i]);
+			assert_int_equal(kvk_backend_posix.open(&bench->backend, &options, NULL), 0);
+			for (unsigned way = 0; way < KVK_PUBLISH_COUNT; way++) {
+				char name[16];
+
+				kvk_posix_force_publish(bench->backend, way);
+				snprintf(name, sizeof(name), "ab/%u", way);
+				assert_int_equal(put(bench, name, "x"), 0);
+				assert_int_equal(mode_of(bench, name), file);
+			}
+			assert_int_equal(bench->backend->ops->save_file(bench->backend, "superblock", "x", 1, false), 0);
+			assert_int_equal(bench->backend->ops->hold(bench->backend, true), 0);
+			umask(before);
+			assert_int_equal(mode_of(bench, ""), folder);
+			assert_int_equal(mode_of(bench, "ab"), folder);
+			assert_int_equal(mode_of(bench, ".kvkeep"), folder);
+			assert_int_equal(mode_of(bench, ".kvkeep/quarantine"), folder);
+			assert_int_equal(mode_of(bench, ".kvkeep/superblock"), file);
+			assert_int_equal(mode_of(bench, ".kvkeep/locks"), file);
+		}
+	}
+}
+
+static void test_files(void **state)
+{
+	struct bench *bench = *state;
+	const struct kvk_backend_ops *ops = bench->backend->ops;
+	uint64_t bytes = 77, free_bytes = 0, total_bytes = 0;
+	void *data = NULL;
+
+	assert_int_equal(ops->load_file(bench->backend, "superblock", &data, &bytes, 100), -ENOENT);
+	assert_int_equal(ops->save_file(bench->backend, "superblock", "one", 3, true), 0);
+	assert_int_equal(ops->save_file(bench->backend, "superblock", "two", 3, true), -EEXIST);
+	assert_int_equal(ops->load_file(bench->backend, "superblock", &data, &bytes, 2), -EFBIG);
+	assert_null(data);
+	assert_int_equal(bytes, 77);
+	assert_int_equal(ops->load_file(bench->backend, "superblock", &data, &bytes, 3), 0);
+	assert_int_equal(bytes, 3);
+	assert_memory_equal(data, "one", 3);
+	kvk_mem_free(data);
+	assert_int_equal(ops->save_file(bench->backend, "superblock", "", 0, false), 0);
+	assert_int_equal(ops->load_file(bench->backend, "superblock", &data, &bytes, 3), 0);
+	assert_int_equal(bytes, 0);
+	kvk_mem_free(data);
+	assert_int_equal(ops->save_file(bench->backend, "namespaces/a.json", "{}", 2, true), 0);
+	assert_int_equal(ops->load_file(bench->backend, "../../etc/passwd", &data, &bytes, 3), -EXDEV);
+	assert_int_equal(ops->load_file(bench->backend, "namespaces", &data, &bytes, 3), -EINVAL);
+	assert_int_equal(count_names(bench, ".kvkeep"), 3);
+	assert_int_equal(ops->space(bench->backend, &free_bytes, &total_bytes), 0);
+	assert_true(free_bytes <= total_bytes && total_bytes > 0);
+}
+
+static void test_list(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_names names = { 0 };
+	char name[300];
+	bool seen[600] = { 0 };
+
+	for (unsigned i = 0; i < 600; i++) {
+		snprintf(name, sizeof(name), "%s/%0200u", bench->root, i);
+		assert_int_equal(close(open(name, O_CREAT | O_WRONLY, 0600)), 0);
+	}
+	assert_int_equal(bench->backend->ops->list(bench->backend, "", &names), 0);
+	assert_int_equal(names.count, 601);            /* and .kvkeep */
+	for (unsigned i = 0; i < names.count; i++) {
+		if (strcmp(names.names[i], ".kvkeep")) {
+			assert_false(seen[atoi(names.names[i])]);
+			seen[atoi(names.names[i])] = true;
+		}
+	}
+	kvk_names_release(&names);
+	assert_int_equal(bench->backend->ops->list(bench->backend, "none", &names), -ENOENT);
+}
+
+/* Another open of the store, as another process would have it: the lock is the open file's. */
+static void test_hold(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_backend_options options = options_for(bench->root);
+	struct kvk_backend *other;
+	int status;
+	pid_t child;
+
+	assert_int_equal(kvk_backend_posix.open(&other, &options, NULL), 0);
+	assert_int_equal(other->ops->hold(other, false), 0);
+	assert_int_equal(other->ops->hold(bench->backend, false), 0);
+	assert_int_equal(other->ops->hold(bench->backend, true), -EBUSY);
+	assert_int_equal(other->ops->hold(other, true), -EBUSY);
+	kvk_backend_posix.close(other);
+	assert_int_equal(bench->backend->ops->hold(bench->backend, true), 0);
+	assert_int_equal(kvk_backend_posix.open(&other, &options, NULL), 0);
+	/* A child that lets go of its copy does not let go of the lock. */
+	child = fork();
+	if (child == 0) {
+		kvk_backend_posix.close(bench->backend);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(other->ops->hold(other, false), -EBUSY);
+	assert_int_equal(bench->backend->ops->hold(bench->backend, false), 0);
+	assert_int_equal(other->ops->hold(other, false), 0);
+	kvk_backend_posix.close(other);
+}
+
+/* Live writers keep their temporary files, dead ones do not, and what was published is nobody's temporary file. */
+static void test_sweep(void **state)
+{
+	struct bench *bench = *state;
+
+	for (unsigned way = KVK_PUBLISH_RENAME; way < KVK_PUBLISH_COUNT; way++) {
+		struct kvk_place *place;
+		struct kvk_names names = { 0 };
+		char temp[300];
+		int status;
+		pid_t child;
+
+		kvk_posix_force_publish(bench->backend, way);
+		place = create(bench, OBJECT);
+		assert_int_equal(bench->backend->ops->list(bench->backend, "ab", &names), 0);
+		assert_int_equal(names.count, 1);
+		snprintf(temp, sizeof(temp), "ab/%s", names.names[0]);
+		kvk_names_release(&names);
+		assert_int_equal(bench->backend->ops->sweep(bench->backend, temp), -EBUSY);
+		assert_int_equal(place_op(bench, KVK_XFER_PUBLISH, place, OBJECT), 0);
+		assert_int_equal(bench->backend->ops->sweep(bench->backend, temp), -ENOENT);
+		assert_int_equal(place_op(bench, KVK_XFER_CLOSE, place, NULL), 0);
+		assert_int_equal(name_op(bench, KVK_XFER_UNLINK, OBJECT, NULL), 0);
+
+		child = fork();
+		if (child == 0) {
+			create(bench, OBJECT);
+			_exit(0);
+		}
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(status, 0);
+		assert_int_equal(bench->backend->ops->list(bench->backend, "ab", &names), 0);
+		assert_int_equal(names.count, 1);
+		snprintf(temp, sizeof(temp), "ab/%s", names.names[0]);
+		kvk_names_release(&names);
+		assert_int_equal(bench->backend->ops->sweep(bench->backend, temp), 0);
+		assert_int_equal(count_names(bench, "ab"), 0);
+	}
+}
+
+/* An object on its way to replace a damaged one has a temporary name and a live writer. */
+static void test_sweep_spares_replacement(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_place *place = create(bench, OBJECT);
+
+	assert_int_equal(place_op(bench, KVK_XFER_PUBLISH, place, "ab/.tmp-1-1"), 0);
+	assert_int_equal(bench->backend->ops->sweep(bench->backend, "ab/.tmp-1-1"), -EBUSY);
+	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, place, NULL), 0);
+	assert_int_equal(bench->backend->ops->sweep(bench->backend, "ab/.tmp-1-1"), 0);
+}
+
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test_setup_teardown(test_publish_every_way, setup, teardown),
-	{ "test_publish_every_way_walking", test_publish_every_way, setup_walk, teardown, NULL },
-	cmocka_unit_test_setup_teardown(test_move_exchange_unlink, setup, teardown),
-	{ "test_move_exchange_unlink_walking", test_move_exchange_unlink, setup_walk, teardown, NULL },
+	BOTH(test_publish_every_way),
+	BOTH(test_move_exchange_unlink),
+	BOTH(test_if_cached),
+	BOTH(test_sync_folder),
+	BOTH(test_files),
+	BOTH(test_list),
+	BOTH(test_sweep),
+	cmocka_unit_test_setup_teardown(test_bytes, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_modes, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_hold, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_sweep_spares_replacement, setup, teardown),
 };
 
 int main(void)

@@ -190,10 +190,13 @@ int kvk_posix_hold(struct kvk_backend *backend, bool exclusive)
 	if (posix->locks_fd < 0) {
 		fd = posix->sys->openat(posix->own_fd, "locks", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC,
 					posix->file_mode);
-		if (fd < 0)
-			err = fd;
-		else
+		err = fd < 0 ? fd : 0;
+		if (!err && posix->must_chmod)
+			err = posix->sys->fchmod(fd, posix->file_mode);
+		if (!err)
 			posix->locks_fd = fd;
+		else if (fd >= 0)
+			posix->sys->close(fd);
 	}
 	/* The lock is the open file's: threads share it, a child's copy does not end it. */
 	if (!err)

@@ -33,6 +33,7 @@ struct kvk_posix {
 	bool has_openat2;              /* else names are walked component by component */
 	bool has_cached;               /* RESOLVE_CACHED */
 	bool has_noreplace;            /* RENAME_NOREPLACE */
+	bool must_chmod;               /* a new file does not have file_mode by itself */
 	bool wants_ring;
 	enum kvk_posix_publish publish;
 	uint64_t writer_id;

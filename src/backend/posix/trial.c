@@ -330,8 +330,10 @@ static int64_t try_direct_fd(struct trial *trial, int fd)
 	if (err && !is_full(err))
 		return err;
 	if (!memory_bytes || !offset_bytes) {
-		/* Not said (before 6.1, btrfs, tmpfs): found out. */
-		memory_bytes = !err && !direct_round(trial, fd, ALIGN_MIN_BYTES, ALIGN_MIN_BYTES) ?
+		/* Not said (before 6.1): found out. btrfs takes anything, and what is not a whole block of 4 KiB goes
+		 * through the page cache without a word. */
+		memory_bytes = !err && strcmp(caps->medium, "btrfs") &&
+			       !direct_round(trial, fd, ALIGN_MIN_BYTES, ALIGN_MIN_BYTES) ?
 			       ALIGN_MIN_BYTES : PAGE_BYTES;
 		offset_bytes = memory_bytes;
 	}
@@ -366,14 +368,18 @@ static void try_others(struct trial *trial)
 {
 	struct kvk_posix *posix = trial->posix;
 	struct iovec iov = { trial->page, PAGE_BYTES };
-	struct kvk_stat stat;
+	struct statx stat;
 	int64_t moved;
 
 	/* The file is empty, so nothing could wait: an error is a refusal of the flag. */
 	moved = posix->sys->preadv2(trial->first_fd, &iov, 1, 0, RWF_NOWAIT);
 	posix->base.caps.nowait = moved >= 0 || moved == -EAGAIN;
-	if (!kvk_posix_stat(posix, trial->first_fd, &stat))
-		posix->base.caps.birth_time = stat.born_ns != 0;
+	if (posix->sys->statx(trial->first_fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &stat)) {
+		posix->must_chmod = true;
+	} else {
+		posix->base.caps.birth_time = stat.stx_mask & STATX_BTIME && stat.stx_btime.tv_sec;
+		posix->must_chmod = posix->group || (stat.stx_mode & 0777) != posix->file_mode;
+	}
 }
 
 int kvk_posix_trial(struct kvk_posix *posix, const struct kvk_backend_options *options, struct kvk_error *error)
@@ -381,6 +387,7 @@ int kvk_posix_trial(struct kvk_posix *posix, const struct kvk_backend_options *o
 	struct trial trial = { .posix = posix, .first_fd = -1, .second_fd = -1 };
 	int err;
 
+	posix->must_chmod = true;
 	posix->base.caps.align_memory_bytes = 1;
 	posix->base.caps.align_offset_bytes = 1;
 	err = find_medium(posix, options, error);
