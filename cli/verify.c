@@ -15,6 +15,10 @@
 
 /* So many objects are asked for at once, fewer where the rate is low. */
 #define BATCH_ITEMS 16
+/* A page is what an interruption loses: less than a second's work on most media. */
+#define PAGE_ITEMS 64
+
+_Static_assert(PAGE_ITEMS <= KVK_ENTRY_PAGE, "kvk_entry_page_new() makes room for a page");
 
 struct verify {
 	const char *store_argument;
@@ -214,7 +218,7 @@ static int verify_all(struct verify *verify, struct kvk_store *store)
 		int count;
 
 		query.cursor = state->cursor;
-		count = kvk_store_list(store, &query, entries, KVK_ENTRY_PAGE, &next);
+		count = kvk_store_list(store, &query, entries, PAGE_ITEMS, &next);
 		if (count < 0) {
 			status = kvk_cli_fail("the list broke off: %s", strerror(-count));
 			break;
