@@ -124,4 +124,7 @@ int kvk_cli_read_file(struct kvk_cli_blob *ret, const char *path, uint64_t bytes
  */
 int kvk_cli_write_file(const char *path, const void *data, uint64_t bytes);
 
+/* The nearest folder on the way to path that exists: path itself, one above it, or ".". ret wants PATH_MAX. */
+const char *kvk_cli_existing_folder(char *ret, const char *path);
+
 #endif

@@ -143,3 +143,22 @@ int kvk_cli_write_file(const char *path, const void *data, uint64_t bytes)
 	}
 	return err ? kvk_cli_fail("%s: %s", path, strerror(-err)) : 0;
 }
+
+const char *kvk_cli_existing_folder(char *ret, const char *path)
+{
+	struct stat stat_buffer;
+
+	snprintf(ret, PATH_MAX, "%s", path);
+	while (stat(ret, &stat_buffer) || !S_ISDIR(stat_buffer.st_mode)) {
+		char *slash = strrchr(ret, '/');
+
+		if (!slash) {
+			strcpy(ret, ".");
+			break;
+		}
+		slash[slash == ret] = '\0';
+		if (!strcmp(ret, "/"))
+			break;
+	}
+	return ret;
+}

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,31 +138,32 @@ static int check_sizes(struct kvk_replay *replay, const struct kvk_cli_verb *ver
 	return 0;
 }
 
-/* A disk that fills up on the way spoils the run for everybody on it: said before, with what helps. */
+/*
+ * A disk that fills up on the way spoils the run for everybody on it: said before, with what helps. What an earlier run
+ * left need not be written again, so then only more than the whole file system is refused.
+ */
 static int check_space(struct kvk_replay *replay, const char *directory, uint64_t cap_bytes)
 {
-	uint64_t wanted = replay->trace.distinct_count * (replay->object_bytes + 8192), free_bytes;
-	char wanted_text[KVK_CLI_TEXT_BYTES], free_text[KVK_CLI_TEXT_BYTES];
+	uint64_t wanted = replay->trace.distinct_count * (replay->object_bytes + 8192), room;
+	char wanted_text[KVK_CLI_TEXT_BYTES], room_text[KVK_CLI_TEXT_BYTES], path[PATH_MAX];
 	struct statvfs stat;
 
 	if (cap_bytes && cap_bytes < wanted)
 		wanted = cap_bytes;
-	if (statvfs(directory, &stat))
+	if (statvfs(kvk_cli_existing_folder(path, directory), &stat))
 		return 0;
-	free_bytes = (uint64_t)stat.f_bavail * stat.f_frsize;
-	/* What an earlier run left is counted twice here, in its favour only where the store is new. */
-	if (replay->not_empty || wanted <= free_bytes)
+	room = (uint64_t)(replay->not_empty ? stat.f_blocks : stat.f_bavail) * stat.f_frsize;
+	if (wanted <= room)
 		return 0;
-	return kvk_cli_fail("up to %s would be stored, and %s has %s free: take fewer --requests, less "
-			    "--bytes-per-token, or a --capacity",
-			    kvk_cli_format_bytes(wanted_text, wanted), directory,
-			    kvk_cli_format_bytes(free_text, free_bytes));
+	return kvk_cli_fail("up to %s would be stored, and %s has %s %s: take fewer --requests, less "
+			    "--bytes-per-token, or a --capacity", kvk_cli_format_bytes(wanted_text, wanted), path,
+			    kvk_cli_format_bytes(room_text, room), replay->not_empty ? "in all" : "free");
 }
 
 /* A store that is not there yet holds nothing; of any other each block's first lookup tells. */
 static bool may_hold_blocks(const char *directory)
 {
-	char path[4096];
+	char path[PATH_MAX];
 
 	if (!directory)
 		return true;

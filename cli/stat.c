@@ -192,6 +192,13 @@ static int find_entry(struct kvk_store *store, const struct kvk_cli_key *key, st
 	return found;
 }
 
+static const char *digest_text(char text[65], const uint8_t digest[32])
+{
+	static const uint8_t none[32];
+
+	return memcmp(digest, none, sizeof(none)) ? kvk_cli_hex(text, digest, 32) : "none";
+}
+
 static int stat_key(struct kvk_store *store, const char *argument, const struct kvk_cli_key *key, bool json)
 {
 	struct kvk_key_item item = { .struct_bytes = sizeof(item), .key = { key->data, key->bytes } };
@@ -223,8 +230,8 @@ static int stat_key(struct kvk_store *store, const char *argument, const struct 
 	printf("model      %s\n", kvk_cli_escape(text, sizeof(text), model.data, model.bytes));
 	printf("tenant     %s\n", kvk_cli_escape(text, sizeof(text), tenant.data, tenant.bytes));
 	printf("depth      %u\n", entry.depth);
-	printf("parent     %s\n", kvk_cli_hex(hex, entry.parent_digest, 32));
-	printf("namespace  %s\n", kvk_cli_hex(hex, entry.namespace_digest, 32));
+	printf("parent     %s\n", digest_text(hex, entry.parent_digest));
+	printf("namespace  %s\n", digest_text(hex, entry.namespace_digest));
 	printf("digest     %s\n", kvk_cli_hex(hex, entry.digest, 32));
 	printf("meta       %s\n", kvk_cli_escape(text, sizeof(text), entry.meta, entry.meta_bytes));
 	printf("file       %s\n", entry.name);
