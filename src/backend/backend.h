@@ -94,7 +94,10 @@ struct kvk_xfer {
 	/* The agent's: */
 	struct kvk_lane *lane;
 	struct kvk_op *owner;
+	struct kvk_link owner_link;    /* among its owner's transfers in flight */
 	uint64_t moved_bytes;
+	bool waiting;                  /* in the workers' queue, not taken up yet */
+	bool settled;                  /* result is final: short transfers are joined */
 	uint64_t ring_data;            /* the ring's own */
 };
 
@@ -168,7 +171,7 @@ struct kvk_backend_ops {
 	/* NULL: no rings; every op goes through run(), which never waits for long. */
 	const struct kvk_ring_ops *ring;
 	/*
-	 * Small files beside the objects, in `.kvkeep/`. load: the whole file, *data_ret freed with kvk_mem_free();
+	 * Small files beside the objects; names are relative to `.kvkeep/`. load: the whole file, *data_ret freed with kvk_mem_free();
 	 * -ENOENT, -EFBIG (over max_bytes). save: written aside, synced, then renamed over; with keep an
 	 * existing one stays (-EEXIST).
 	 */
