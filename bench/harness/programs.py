@@ -181,9 +181,9 @@ class Fio:
 
     def choices(self, buffers_bytes=512 << 20):
         """Block sizes and depths worth trying for objects of this size."""
-        blocks = {min(self.object_bytes, b) for b in (512 << 10, 1 << 20, 4 << 20, 16 << 20)}
-        for block in sorted(blocks):
-            for depth in (2, 4, 8, 16):
+        blocks = {min(self.object_bytes, b) for b in (512 << 10, 1 << 20, 4 << 20)}
+        for block in sorted(blocks | {min(self.object_bytes, 16 << 20)}):
+            for depth in (2, 5, 16):
                 if block * depth * self.jobs <= buffers_bytes:
                     yield block, depth
 

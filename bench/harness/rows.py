@@ -160,7 +160,7 @@ def transfer_put(bench, where, size, target, cpu_target):
             if not fio:
                 fio = Fio(files_path, True, size, lanes_of(ours.ready), True)
                 if s.choose:
-                    fio.choose(count, s.choose_seconds)
+                    fio.choose(max(count // 3, s.in_flight), s.choose_seconds)
             measured = p.alternate(pairs, ours.go, lambda: fio.round(count, s.seconds))
         first += count * (pairs + 1)
         what = "put with footer, sums, publish" + ("" if held else ", the store's own memory")
