@@ -197,8 +197,12 @@ enum kvk_item_flags {
 	KVK_GET_PEEK = 1u << 2,
 	/** get: read and check everything, deliver nothing; data is ignored. */
 	KVK_GET_VERIFY = 1u << 3,
-	/** get, lookup: the key bytes are the object's 32-byte digest (from kvk_list_entry), not its key. */
+	/** get, lookup: the key bytes are the object's 32-byte digest (from kvk_list_entry), not its key. Only
+	 *  in stores with kvkeep's own naming, where the name follows from the digest. */
 	KVK_KEY_IS_DIGEST = 1u << 4,
+	/** get with KVK_GET_PEEK: the key bytes are the object's name (kvk_list_entry.name). The object is
+	 *  proven against the key that it names itself. */
+	KVK_KEY_IS_NAME = 1u << 5,
 };
 
 /** One object of a put. Keys and metadata are copied; data stays the caller's, unchanged, until the item was

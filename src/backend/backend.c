@@ -52,6 +52,7 @@ void kvk_xfer_init(struct kvk_xfer *xfer, enum kvk_xfer_op op, struct kvk_place 
 {
 	*xfer = (struct kvk_xfer){ .op = op, .place = place, .name = name, .memory_index = -1 };
 	kvk_list_init(&xfer->link);
+	kvk_list_init(&xfer->owner_link);
 }
 
 const char *kvk_xfer_op_name(enum kvk_xfer_op op)

@@ -94,7 +94,10 @@ struct kvk_xfer {
 	/* The agent's: */
 	struct kvk_lane *lane;
 	struct kvk_op *owner;
+	struct kvk_link owner_link;    /* among its owner's transfers in flight */
 	uint64_t moved_bytes;
+	bool waiting;                  /* in the workers' queue, not taken up yet */
+	bool settled;                  /* result is final: short transfers are joined */
 	uint64_t ring_data;            /* the ring's own */
 };
 

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include <kvkeep/key.h>
 #include <kvkeep/store.h>
@@ -94,6 +95,10 @@ uint32_t kvk_footer_bytes(const struct kvk_footer *footer);
 
 /* XXH3-64 of one block (the last one may be short) under an object's seed. */
 uint64_t kvk_block_sum(const void *data, size_t bytes, uint64_t seed);
+
+/* The same of a block that is in fragments: `bytes` from offset_bytes on of what iov holds together. */
+uint64_t kvk_block_sum_iov(const struct iovec *iov, uint32_t count, uint64_t offset_bytes, uint64_t bytes,
+			   uint64_t seed);
 
 /*
  * Writes kvk_footer_bytes() bytes to buffer. Sums and digest are filled in: the root sum with the seed of

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where an object lives and in which steps it gets there. An adapter knows names, footers and the steps of a put, get,
+ * find and remove; it does not know who asked, batches or capacity.
+ */
+#ifndef KVK_ADAPTER_ADAPTER_H
+#define KVK_ADAPTER_ADAPTER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/agent.h"
+#include "format/format.h"
+
+/* What is known about an object that was found or written. */
+struct kvk_facts {
+	uint64_t logical_bytes;
+	uint64_t stored_bytes;         /* the file's length: what it is charged */
+	uint64_t created_ns;
+	uint64_t inode;                /* of the file that was looked at; 0: none */
+	uint32_t depth;
+	uint32_t meta_bytes;
+	bool durable;                  /* data and name are on the medium */
+	bool unverified;               /* adopted, without a footer */
+	uint8_t digest[KVK_DIGEST_BYTES];
+	uint8_t namespace_digest[KVK_DIGEST_BYTES];
+	uint8_t parent_digest[KVK_DIGEST_BYTES];
+	uint8_t meta[KVK_META_BYTES_MAX];
+};
+
+enum kvk_outcome {
+	KVK_OUTCOME_NONE = 0,          /* nothing of the key's is there, as far as was seen */
+	KVK_OUTCOME_WRITTEN,           /* put: published by this request */
+	KVK_OUTCOME_FOUND,             /* it is there; put: it was there before */
+	KVK_OUTCOME_REMOVED,
+};
+
+/*
+ * One request for one object. Whoever makes it owns it and everything it points to, until op.finished. What is
+ * below `status` is the adapter's answer, valid in done() and after.
+ */
+struct kvk_request {
+	struct kvk_op op;
+	struct kvk_adapter *adapter;
+	uint8_t digest[KVK_DIGEST_BYTES];
+	const void *key;               /* NULL: only digest or name is known */
+	uint32_t key_bytes;
+	const char *name;              /* NULL: follows from key and digest */
+	/* The caller's memory, for put and get. */
+	const struct iovec *data;
+	uint32_t data_count;
+	uint64_t data_bytes;
+	bool held;                     /* it may stay in the kernel's hands after the answer */
+	bool deliver;                  /* get: bytes go to data; false: only check */
+	bool keep;                     /* get, find: move nothing aside */
+	bool renew;                    /* get, find: mark as recently used */
+	bool look_first;               /* put: it may be there already, look before writing */
+	uint64_t offset_bytes;         /* get: the range */
+	uint64_t range_bytes;          /* 0: to the end */
+	const uint8_t *parent_digest;  /* put: NULL for none */
+	const void *meta;              /* put */
+	uint32_t meta_bytes;
+	uint32_t depth;
+	/* On the lane, exactly once for every request that was started, as soon as the answer is known. */
+	void (*done)(struct kvk_request *request);
+	/* remove: on the lane, after done(), when the blocks are free. NULL: not wanted. */
+	void (*freed)(struct kvk_request *request);
+	int status;                    /* 0 or -errno */
+	uint32_t reason;               /* enum kvk_reason */
+	enum kvk_outcome outcome;
+	uint64_t moved_bytes;          /* logical bytes written or delivered */
+	struct kvk_facts facts;
+	bool dirty;                    /* bytes have reached data; set while it is touched */
+	void *state;                   /* the adapter's */
+};
+
+struct kvk_adapter_counts {
+	atomic_uint_fast64_t rereads;
+	atomic_uint_fast64_t quarantined;
+	atomic_uint_fast64_t quarantined_bytes;
+	atomic_uint_fast64_t collisions;
+	atomic_uint_fast64_t links;
+	atomic_uint_fast64_t unverified;
+};
+
+/* One object of a list. */
+struct kvk_listed {
+	const char *name;
+	enum kvk_object_state state;
+	struct kvk_facts facts;
+	uint32_t key_bytes;            /* 0: not known */
+	uint8_t key[KVK_KEY_BYTES_MAX];
+};
+
+/* Called for each object of a page. Returns whether the page goes on. */
+typedef bool kvk_list_visit(void *user, const struct kvk_listed *listed);
+
+/*
+ * What an adapter provides. put, get, find and remove are started on a lane, from request->op.start; they call
+ * request->done() and, when everything is cleaned up, kvk_op_finish(&request->op).
+ */
+struct kvk_adapter_ops {
+	const char *name;
+	void (*put)(struct kvk_request *request);
+	void (*get)(struct kvk_request *request);
+	void (*find)(struct kvk_request *request);
+	void (*remove)(struct kvk_request *request);
+	/* What an object of this size costs, for the reservation. */
+	uint64_t (*charge)(const struct kvk_request *request, uint64_t logical_bytes);
+	/* Visits objects in the order of names, those after `after` (NULL: from the first), on the calling thread,
+	 * reading footers. Returns 0, 1 if visit() stopped it, or -errno. */
+	int (*list)(struct kvk_adapter *adapter, const char *after, kvk_list_visit *visit, void *user);
+	/* Removes every object, and what puts and removes left, on the calling thread. */
+	int (*remove_all)(struct kvk_adapter *adapter);
+	/* Removes what dead processes left, one folder (of 0 to folders - 1) at a time, on the calling thread. -ERANGE:
+	 * there is no such folder. */
+	int (*sweep)(struct kvk_adapter *adapter, uint32_t folder);
+	void (*close)(struct kvk_adapter *adapter);
+};
+
+struct kvk_adapter {
+	const struct kvk_adapter_ops *ops;
+	struct kvk_backend *backend;
+	struct kvk_adapter_counts counts;
+};
+
+struct kvk_adapter_options {
+	struct kvk_backend *backend;   /* not owned */
+	struct kvk_layout layout;
+	enum kvk_durability durability;
+	const uint8_t *namespace_digest;
+	uint64_t writer_id;
+	uint64_t adopted_ns;           /* unverified files must be older */
+	bool accept_unverified;
+	uint64_t quarantine_bytes;     /* may hold so much */
+	const struct kvk_log_sink *log;
+	/* Charges (positive) and credits bytes that quarantine holds. */
+	void (*charge)(void *user, int64_t bytes);
+	void *user;
+};
+
+/* dynamic/dynamic.c: a file per key. -ENOMEM. */
+int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options *options);
+
+/* ---- beside the objects: superblock.c, namespaces.c --------------------------------------------- */
+
+/* What the opener wants of the superblock; members that were not said are taken from what is there. */
+struct kvk_superblock_wish {
+	struct kvk_superblock values;
+	bool says_naming, says_levels, says_cap, says_durability, says_persist, says_group;
+	bool create;
+};
+
+/*
+ * Reads the superblock, or makes it, and holds the store. Naming and layout must agree; cap, durability and persist are
+ * changed if nobody else has the store open, and must agree otherwise. On success *ret holds what is in force.
+ * -ENOENT, -EPROTO, -EINVAL, -EBUSY with *error filled.
+ */
+int kvk_superblock_settle(struct kvk_superblock *ret, struct kvk_backend *backend,
+			  const struct kvk_superblock_wish *wish, struct kvk_error *error);
+
+/* Keeps the manifest, once; what is there already must be the same text. */
+int kvk_namespace_keep(struct kvk_backend *backend, const uint8_t digest[KVK_DIGEST_BYTES],
+		       const char *canonical, struct kvk_error *error);
+/* *ret is freed with kvk_mem_free(). -ENOENT. -EBADMSG: what is there has another digest. */
+int kvk_namespace_load(struct kvk_backend *backend, const uint8_t digest[KVK_DIGEST_BYTES], char **ret);
+int kvk_namespace_list(struct kvk_backend *backend, uint8_t *digests, uint32_t count);
+
+#endif

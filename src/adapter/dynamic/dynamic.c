@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A file per key: what the steps have in common, and the table of them. */
+#include "adapter/dynamic/dynamic.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util/alloc.h"
+
+uint32_t kvk_dynamic_reason(int status)
+{
+	switch (status) {
+	case 0:
+		return KVK_REASON_NONE;
+	case -ENOENT:
+		return KVK_REASON_ABSENT;
+	case -ETIMEDOUT:
+		return KVK_REASON_DEADLINE;
+	case -ECANCELED:
+		return KVK_REASON_CANCELED;
+	case -ENOSPC:
+	case -EDQUOT:
+		return KVK_REASON_NO_ROOM;
+	case -ENOMEM:
+	case -EMFILE:
+	case -ENFILE:
+		return KVK_REASON_NO_MEMORY;
+	case -EHOSTDOWN:
+		return KVK_REASON_DEGRADED;
+	case -ENAMETOOLONG:
+	case -EINVAL:
+		return KVK_REASON_ARGUMENT;
+	default:
+		return KVK_REASON_MEDIUM;
+	}
+}
+
+void kvk_dynamic_done(struct kvk_request *request, int status, uint32_t reason)
+{
+	request->status = status;
+	request->reason = reason;
+	request->done(request);
+}
+
+bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX])
+{
+	int err;
+
+	if (request->name)
+		err = snprintf(name, KVK_NAME_BYTES_MAX, "%s", request->name) >= KVK_NAME_BYTES_MAX
+		      ? -ENAMETOOLONG : 0;
+	else
+		err = kvk_name_make(name, &kvk_dynamic_of(request)->layout, request->digest, request->key,
+				    request->key_bytes);
+	request->status = err;
+	request->reason = err ? KVK_REASON_ARGUMENT : KVK_REASON_NONE;
+	return err == 0;
+}
+
+static uint64_t dynamic_charge(const struct kvk_request *request, uint64_t logical_bytes)
+{
+	struct kvk_footer footer = {
+		.block_bytes = kvk_block_bytes_for(logical_bytes),
+		.meta_bytes = request->meta_bytes,
+		.key_bytes = request->key_bytes,
+	};
+
+	footer.block_count = kvk_block_count_for(logical_bytes, footer.block_bytes);
+	return kvk_page_ceil(logical_bytes) + kvk_footer_bytes(&footer);
+}
+
+static void dynamic_close(struct kvk_adapter *adapter)
+{
+	struct kvk_dynamic *dynamic = kvk_container_of(adapter, struct kvk_dynamic, base);
+
+	pthread_mutex_destroy(&dynamic->quarantine_lock);
+	kvk_mem_free(dynamic);
+}
+
+static const struct kvk_adapter_ops dynamic_ops = {
+	.name = "nixl_store_dynamic",
+	.put = kvk_dynamic_put,
+	.get = kvk_dynamic_get,
+	.find = kvk_dynamic_find,
+	.remove = kvk_dynamic_remove,
+	.charge = dynamic_charge,
+	.list = kvk_dynamic_list,
+	.remove_all = kvk_dynamic_remove_all,
+	.sweep = kvk_dynamic_sweep,
+	.close = dynamic_close,
+};
+
+int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options *options)
+{
+	struct kvk_dynamic *dynamic = kvk_mem_zalloc(1, sizeof(*dynamic));
+
+	if (!dynamic)
+		return -ENOMEM;
+	dynamic->base.ops = &dynamic_ops;
+	dynamic->base.backend = options->backend;
+	dynamic->layout = options->layout;
+	dynamic->durability = options->durability;
+	memcpy(dynamic->namespace_digest, options->namespace_digest, KVK_DIGEST_BYTES);
+	dynamic->writer_id = options->writer_id;
+	dynamic->adopted_ns = options->adopted_ns;
+	dynamic->accept_unverified = options->accept_unverified;
+	if (options->log)
+		dynamic->log = *options->log;
+	dynamic->charge = options->charge;
+	dynamic->charge_user = options->user;
+	dynamic->quarantine_limit_bytes = options->quarantine_bytes;
+	pthread_mutex_init(&dynamic->quarantine_lock, NULL);
+	*ret = &dynamic->base;
+	return 0;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the dynamic adapter (a file per key) share. */
+#ifndef KVK_ADAPTER_DYNAMIC_DYNAMIC_H
+#define KVK_ADAPTER_DYNAMIC_DYNAMIC_H
+
+#include <pthread.h>
+
+#include "adapter/adapter.h"
+#include "adapter/dynamic/proof.h"
+#include "util/log.h"
+
+struct kvk_dynamic {
+	struct kvk_adapter base;
+	struct kvk_layout layout;
+	enum kvk_durability durability;
+	uint8_t namespace_digest[KVK_DIGEST_BYTES];
+	uint64_t writer_id;
+	uint64_t adopted_ns;
+	bool accept_unverified;
+	struct kvk_log_sink log;
+	void (*charge)(void *user, int64_t bytes);
+	void *charge_user;
+	atomic_uint_fast64_t sequence;         /* of .gone and temporary names */
+	pthread_mutex_t quarantine_lock;       /* guards what follows */
+	uint64_t quarantine_limit_bytes;
+	uint64_t quarantine_bytes;
+	uint64_t quarantine_minute;            /* of the monotonic clock */
+	uint32_t quarantine_count;             /* in that minute */
+};
+
+static inline struct kvk_dynamic *kvk_dynamic_of(struct kvk_request *request)
+{
+	return kvk_container_of(request->adapter, struct kvk_dynamic, base);
+}
+
+/* The path of the request's object; false and request->status, reason set if it can have none. */
+bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX]);
+
+/* Answers: sets status and reason and calls done(). */
+void kvk_dynamic_done(struct kvk_request *request, int status, uint32_t reason);
+
+/* The reason that goes with an errno of the medium. */
+uint32_t kvk_dynamic_reason(int status);
+
+void kvk_dynamic_put(struct kvk_request *request);
+void kvk_dynamic_get(struct kvk_request *request);
+void kvk_dynamic_find(struct kvk_request *request);
+void kvk_dynamic_remove(struct kvk_request *request);
+int kvk_dynamic_list(struct kvk_adapter *adapter, const char *after, kvk_list_visit *visit, void *user);
+int kvk_dynamic_remove_all(struct kvk_adapter *adapter);
+int kvk_dynamic_sweep(struct kvk_adapter *adapter, uint32_t folder);
+
+/* ---- quarantine.c ------------------------------------------------------------------------------- */
+
+/*
+ * Moves what failed its own proof aside: name, if it is still the inode that was judged. done is called on the lane
+ * when that is over, whatever came of it. One request at a time may use one of these.
+ */
+struct kvk_aside {
+	struct kvk_request *request;
+	const char *name;
+	uint64_t inode;
+	uint64_t bytes;
+	void (*done)(struct kvk_aside *aside);
+	struct kvk_xfer xfer;
+	char target[KVK_NAME_BYTES_MAX];
+	enum { ASIDE_MOVE, ASIDE_STAT, ASIDE_BACK } step;
+};
+
+void kvk_aside_start(struct kvk_aside *aside);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A get, and a find, which is a get of the footer alone:
+ *
+ *   PROOF --> [ once more ] --> [ MOVE ASIDE ] --> done() --> CLOSE --> finished
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "adapter/dynamic/dynamic.h"
+#include "util/alloc.h"
+
+struct get {
+	struct kvk_request *request;
+	bool again;                    /* damaged once, being read once more */
+	bool old_name;                 /* LMCache's older generation of names is tried */
+	struct kvk_xfer close;
+	struct kvk_aside aside;
+	char name[KVK_NAME_BYTES_MAX];
+	struct kvk_proof proof;
+};
+
+static void get_closed(struct kvk_xfer *xfer)
+{
+	struct get *get = kvk_container_of(xfer, struct get, close);
+	struct kvk_request *request = get->request;
+
+	kvk_proof_release(&get->proof);
+	kvk_mem_free(get);
+	kvk_op_finish(&request->op);
+}
+
+static void get_close(struct get *get, void (*then)(struct kvk_xfer *xfer))
+{
+	if (!get->proof.place) {
+		then(&get->close);
+		return;
+	}
+	kvk_xfer_init(&get->close, KVK_XFER_CLOSE, get->proof.place, NULL);
+	get->close.done = then;
+	get->proof.place = NULL;
+	kvk_op_submit(&get->request->op, &get->close);
+}
+
+static void get_answer(struct get *get, int status, uint32_t reason)
+{
+	kvk_dynamic_done(get->request, status, reason);
+	get_close(get, get_closed);
+}
+
+static void get_moved_aside(struct kvk_aside *aside)
+{
+	get_answer(kvk_container_of(aside, struct get, aside), -EBADMSG, KVK_REASON_DAMAGED);
+}
+
+static void get_restart(struct kvk_xfer *xfer)
+{
+	struct get *get = kvk_container_of(xfer, struct get, close);
+
+	kvk_proof_start(&get->proof);
+}
+
+static void get_damaged(struct get *get)
+{
+	struct kvk_request *request = get->request;
+
+	if (!get->again) {
+		/* A transfer may have gone wrong where the medium is right. */
+		get->again = true;
+		atomic_fetch_add(&request->adapter->counts.rereads, 1);
+		get_close(get, get_restart);
+	} else if (request->keep) {
+		get_answer(get, -EBADMSG, KVK_REASON_DAMAGED);
+	} else {
+		get->aside = (struct kvk_aside){
+			.request = request, .name = get->name, .inode = get->proof.stat.inode,
+			.bytes = get->proof.stat.bytes, .done = get_moved_aside,
+		};
+		kvk_aside_start(&get->aside);
+	}
+}
+
+static void get_judged(struct kvk_proof *proof)
+{
+	struct get *get = kvk_container_of(proof, struct get, proof);
+	struct kvk_request *request = get->request;
+	struct kvk_dynamic *dynamic = kvk_dynamic_of(request);
+
+	switch (proof->verdict) {
+	case KVK_VERDICT_PROVEN:
+		request->outcome = KVK_OUTCOME_FOUND;
+		request->moved_bytes = proof->delivered_bytes;
+		if (request->facts.unverified && proof->depth == KVK_PROOF_WHOLE)
+			atomic_fetch_add(&request->adapter->counts.unverified, 1);
+		get_answer(get, 0, KVK_REASON_NONE);
+		return;
+	case KVK_VERDICT_ABSENT:
+		if (!get->old_name && dynamic->layout.naming == KVK_NAMING_LMCACHE && request->key &&
+		    !kvk_name_make_old(get->name, &dynamic->layout, request->key, request->key_bytes)) {
+			get->old_name = true;
+			get_close(get, get_restart);
+			return;
+		}
+		get_answer(get, -ENOENT, KVK_REASON_ABSENT);
+		return;
+	case KVK_VERDICT_DAMAGED:
+		get_damaged(get);
+		return;
+	case KVK_VERDICT_COLLISION:
+		atomic_fetch_add(&request->adapter->counts.collisions, 1);
+		get_answer(get, -ENOENT, KVK_REASON_COLLISION);
+		return;
+	case KVK_VERDICT_FOREIGN:
+		get_answer(get, -ENOENT, KVK_REASON_FOREIGN);
+		return;
+	case KVK_VERDICT_ARGUMENT:
+		get_answer(get, proof->status, KVK_REASON_ARGUMENT);
+		return;
+	case KVK_VERDICT_NONE:
+		get_answer(get, proof->status, kvk_dynamic_reason(proof->status));
+		return;
+	}
+}
+
+static void get_start(struct kvk_request *request, enum kvk_proof_depth depth)
+{
+	struct get *get = kvk_mem_alloc(sizeof(*get));
+
+	if (!get) {
+		kvk_dynamic_done(request, -ENOMEM, KVK_REASON_NO_MEMORY);
+		kvk_op_finish(&request->op);
+		return;
+	}
+	get->request = request;
+	get->again = false;
+	get->old_name = false;
+	kvk_proof_init(&get->proof, request, get->name, depth, get_judged);
+	get->proof.deliver = request->deliver;
+	/* Footers go through the page cache: many lookups and one disk access, instead of one each. */
+	get->proof.buffered = depth == KVK_PROOF_FOOTER;
+	if (!kvk_dynamic_name(request, get->name)) {
+		kvk_dynamic_done(request, request->status, request->reason);
+		get_closed(&get->close);
+		return;
+	}
+	kvk_proof_start(&get->proof);
+}
+
+void kvk_dynamic_get(struct kvk_request *request)
+{
+	get_start(request, KVK_PROOF_WHOLE);
+}
+
+void kvk_dynamic_find(struct kvk_request *request)
+{
+	get_start(request, KVK_PROOF_FOOTER);
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Walks over the folders: lists, empties, sweeps. All on the calling thread, with blocking calls. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "adapter/dynamic/dynamic.h"
+#include "util/alloc.h"
+
+static int compare(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int run(struct kvk_adapter *adapter, struct kvk_xfer *xfer)
+{
+	adapter->backend->ops->run(adapter->backend, xfer);
+	return (int)xfer->result;
+}
+
+/* ---- one file ----------------------------------------------------------------------------------- */
+
+/* Reads the last page of an open place, wherever its buffer may lie. */
+static int read_tail(struct kvk_adapter *adapter, struct kvk_place *place, uint64_t offset, void *data,
+		     uint64_t bytes)
+{
+	struct iovec iov = { .iov_base = data, .iov_len = bytes };
+	struct kvk_xfer xfer;
+
+	while (iov.iov_len > 0) {
+		kvk_xfer_init(&xfer, KVK_XFER_READ, place, NULL);
+		xfer.iov = &iov;
+		xfer.iov_count = 1;
+		xfer.offset_bytes = offset;
+		run(adapter, &xfer);
+		if (xfer.result <= 0)
+			return xfer.result < 0 ? (int)xfer.result : -ENODATA;
+		iov.iov_base = (uint8_t *)iov.iov_base + xfer.result;
+		iov.iov_len -= (size_t)xfer.result;
+		offset += (uint64_t)xfer.result;
+	}
+	return 0;
+}
+
+static void take_facts(struct kvk_listed *listed, const struct kvk_footer *footer, const uint8_t *digest)
+{
+	struct kvk_facts *facts = &listed->facts;
+
+	facts->logical_bytes = footer->logical_bytes;
+	facts->created_ns = footer->created_ns;
+	facts->depth = footer->depth;
+	facts->meta_bytes = footer->meta_bytes;
+	listed->key_bytes = footer->key_bytes;
+	memcpy(facts->digest, digest, KVK_DIGEST_BYTES);
+	memcpy(facts->namespace_digest, footer->namespace_digest, KVK_DIGEST_BYTES);
+	memcpy(facts->parent_digest, footer->parent_digest, KVK_DIGEST_BYTES);
+	memcpy(facts->meta, footer->meta, footer->meta_bytes);
+	memcpy(listed->key, footer->key, footer->key_bytes);
+}
+
+static bool name_belongs(const struct kvk_dynamic *dynamic, const char *name, const struct kvk_footer *footer,
+			 const uint8_t *digest)
+{
+	char own[KVK_NAME_BYTES_MAX];
+
+	if (!kvk_name_make(own, &dynamic->layout, digest, footer->key, footer->key_bytes) && !strcmp(own, name))
+		return true;
+	return dynamic->layout.naming == KVK_NAMING_LMCACHE &&
+	       !kvk_name_make_old(own, &dynamic->layout, footer->key, footer->key_bytes) && !strcmp(own, name);
+}
+
+/* What the footer of this file says. -ENOENT: it went away meanwhile. */
+static int inspect(struct kvk_dynamic *dynamic, const char *name, struct kvk_listed *listed)
+{
+	struct kvk_facts *facts = &listed->facts;
+	struct kvk_adapter *adapter = &dynamic->base;
+	uint8_t page[KVK_PAGE_BYTES], digest[KVK_DIGEST_BYTES], *data = page;
+	struct kvk_place *place;
+	struct kvk_footer footer;
+	struct kvk_xfer xfer;
+	uint32_t footer_bytes;
+	int err;
+
+	listed->name = name;
+	listed->state = KVK_OBJECT_DAMAGED;
+	listed->key_bytes = 0;
+	kvk_xfer_init(&xfer, KVK_XFER_OPEN, NULL, name);
+	xfer.flags = KVK_XFER_BUFFERED;
+	err = run(adapter, &xfer);
+	if (err)
+		return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -EIO ? err : -ENOENT;
+	place = xfer.place;
+	memset(facts, 0, offsetof(struct kvk_facts, meta));
+	facts->stored_bytes = xfer.stat.bytes;
+	facts->created_ns = xfer.stat.modified_ns;
+	facts->inode = xfer.stat.inode;
+	if (dynamic->layout.naming == KVK_NAMING_LMCACHE && dynamic->accept_unverified && xfer.stat.born_ns &&
+	    xfer.stat.born_ns < dynamic->adopted_ns) {
+		listed->state = KVK_OBJECT_UNVERIFIED;
+		facts->logical_bytes = xfer.stat.bytes;
+		facts->unverified = true;
+	}
+	if (!xfer.stat.regular || xfer.stat.bytes < KVK_PAGE_BYTES || xfer.stat.bytes % KVK_PAGE_BYTES)
+		goto out;
+	err = read_tail(adapter, place, xfer.stat.bytes - KVK_PAGE_BYTES, page, KVK_PAGE_BYTES);
+	if (err)
+		goto out;
+	if (kvk_trailer_parse(page + KVK_PAGE_BYTES - KVK_TRAILER_BYTES, &footer_bytes) ||
+	    footer_bytes > xfer.stat.bytes)
+		goto out;
+	if (footer_bytes > KVK_PAGE_BYTES) {
+		data = kvk_mem_alloc(footer_bytes);
+		if (!data) {
+			err = -ENOMEM;
+			goto out;
+		}
+		err = read_tail(adapter, place, xfer.stat.bytes - footer_bytes, data, footer_bytes);
+		if (err)
+			goto out;
+	}
+	if (!kvk_footer_parse(&footer, digest, data, footer_bytes) &&
+	    name_belongs(dynamic, name, &footer, digest) &&
+	    xfer.stat.bytes == kvk_page_ceil(footer.stored_bytes) + footer_bytes) {
+		listed->state = memcmp(footer.namespace_digest, dynamic->namespace_digest, KVK_DIGEST_BYTES)
+				? KVK_OBJECT_FOREIGN : KVK_OBJECT_PRESENT;
+		facts->unverified = false;
+		take_facts(listed, &footer, digest);
+	}
+out:
+	if (data != page)
+		kvk_mem_free(data);
+	kvk_xfer_init(&xfer, KVK_XFER_CLOSE, place, NULL);
+	run(adapter, &xfer);
+	return err == -ENODATA ? 0 : err;
+}
+
+/* ---- folders ------------------------------------------------------------------------------------ */
+
+/* The names of the folders that objects lie in, sorted, below prefix; levels more to go. */
+static int folders_below(struct kvk_dynamic *dynamic, const char *prefix, uint32_t levels,
+			 struct kvk_names *folders)
+{
+	struct kvk_backend *backend = dynamic->base.backend;
+	struct kvk_names names = { 0 };
+	int err;
+
+	if (levels == 0)
+		return kvk_names_add(folders, prefix);
+	err = backend->ops->list(backend, prefix, &names);
+	if (err == -ENOENT || err == -ENOTDIR)
+		err = 0;
+	qsort(names.names, names.count, sizeof(*names.names), compare);
+	for (uint32_t i = 0; i < names.count && !err; i++) {
+		char path[KVK_NAME_BYTES_MAX];
+
+		if (kvk_name_kind(names.names[i], &dynamic->layout, NULL) != KVK_NAME_FOLDER)
+			continue;
+		if (snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "/" : "", names.names[i]) >=
+		    (int)sizeof(path))
+			continue;
+		err = folders_below(dynamic, path, levels - 1, folders);
+	}
+	kvk_names_release(&names);
+	return err;
+}
+
+typedef int folder_visit(struct kvk_dynamic *dynamic, const char *path, enum kvk_name_kind kind, void *user);
+
+/* Visits what lies in a folder and is one of ours, sorted, after `after` (a path or NULL). */
+static int visit_folder(struct kvk_dynamic *dynamic, const char *folder, const char *after, folder_visit *visit,
+			void *user)
+{
+	struct kvk_backend *backend = dynamic->base.backend;
+	struct kvk_names names = { 0 };
+	int err = backend->ops->list(backend, folder, &names);
+
+	if (err == -ENOENT || err == -ENOTDIR || err == -ELOOP)
+		err = 0;
+	qsort(names.names, names.count, sizeof(*names.names), compare);
+	for (uint32_t i = 0; i < names.count && !err; i++) {
+		enum kvk_name_kind kind = kvk_name_kind(names.names[i], &dynamic->layout, NULL);
+		char path[KVK_NAME_BYTES_MAX];
+
+		if (kind == KVK_NAME_OTHER || kind == KVK_NAME_FOLDER)
+			continue;
+		if (snprintf(path, sizeof(path), "%s%s%s", folder, *folder ? "/" : "", names.names[i]) >=
+		    (int)sizeof(path))
+			continue;
+		if (after && strcmp(path, after) <= 0)
+			continue;
+		err = visit(dynamic, path, kind, user);
+	}
+	kvk_names_release(&names);
+	return err;
+}
+
+static int visit_all(struct kvk_dynamic *dynamic, const char *after, folder_visit *visit, void *user)
+{
+	struct kvk_names folders = { 0 };
+	int err = folders_below(dynamic, "", dynamic->layout.levels, &folders);
+
+	for (uint32_t i = 0; i < folders.count && !err; i++) {
+		size_t length = strlen(folders.names[i]);
+
+		/* A folder whose every name comes before the cursor. */
+		if (after && strncmp(after, folders.names[i], length) > 0)
+			continue;
+		err = visit_folder(dynamic, folders.names[i], after, visit, user);
+	}
+	kvk_names_release(&folders);
+	return err;
+}
+
+/* ---- the three walks ---------------------------------------------------------------------------- */
+
+struct list_walk {
+	kvk_list_visit *visit;
+	void *user;
+	struct kvk_listed listed;
+};
+
+static int list_one(struct kvk_dynamic *dynamic, const char *path, enum kvk_name_kind kind, void *user)
+{
+	struct list_walk *walk = user;
+	int err;
+
+	if (kind != KVK_NAME_OBJECT)
+		return 0;
+	err = inspect(dynamic, path, &walk->listed);
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	return walk->visit(walk->user, &walk->listed) ? 0 : 1;
+}
+
+int kvk_dynamic_list(struct kvk_adapter *adapter, const char *after, kvk_list_visit *visit, void *user)
+{
+	struct list_walk walk = { .visit = visit, .user = user };
+
+	return visit_all(kvk_container_of(adapter, struct kvk_dynamic, base), after, list_one, &walk);
+}
+
+static int unlink_one(struct kvk_dynamic *dynamic, const char *path, enum kvk_name_kind kind, void *user)
+{
+	struct kvk_xfer xfer;
+	int *first_error = user;
+	int err;
+
+	kvk_xfer_init(&xfer, KVK_XFER_UNLINK, NULL, path);
+	err = run(&dynamic->base, &xfer);
+	if (err && err != -ENOENT && !*first_error)
+		*first_error = err;
+	return 0;
+}
+
+int kvk_dynamic_remove_all(struct kvk_adapter *adapter)
+{
+	int first_error = 0;
+	int err = visit_all(kvk_container_of(adapter, struct kvk_dynamic, base), NULL, unlink_one, &first_error);
+
+	return err ? err : first_error;
+}
+
+static int sweep_one(struct kvk_dynamic *dynamic, const char *path, enum kvk_name_kind kind, void *user)
+{
+	struct kvk_backend *backend = dynamic->base.backend;
+	struct kvk_xfer xfer;
+
+	if (kind == KVK_NAME_TEMP) {
+		/* By its writer's lock, never by its age: somebody else may be writing it right now. */
+		backend->ops->sweep(backend, path);
+	} else if (kind == KVK_NAME_GONE) {
+		kvk_xfer_init(&xfer, KVK_XFER_UNLINK, NULL, path);
+		run(&dynamic->base, &xfer);
+	}
+	return 0;
+}
+
+int kvk_dynamic_sweep(struct kvk_adapter *adapter, uint32_t folder)
+{
+	struct kvk_dynamic *dynamic = kvk_container_of(adapter, struct kvk_dynamic, base);
+	struct kvk_names folders = { 0 };
+	char prefix[3];
+	int err;
+
+	if (dynamic->layout.levels == 0)
+		return folder > 0 ? -ERANGE : visit_folder(dynamic, "", NULL, sweep_one, NULL);
+	if (folder > 255)
+		return -ERANGE;
+	snprintf(prefix, sizeof(prefix), "%02x", folder);
+	err = folders_below(dynamic, prefix, dynamic->layout.levels - 1, &folders);
+	for (uint32_t i = 0; i < folders.count && !err; i++)
+		err = visit_folder(dynamic, folders.names[i], NULL, sweep_one, NULL);
+	kvk_names_release(&folders);
+	return err;
+}

@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "adapter/dynamic/proof.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "adapter/dynamic/dynamic.h"
+#include "util/alloc.h"
+
+/*
+ *   OPEN --> [FOOTER] --> PAYLOAD --> verdict
+ *
+ * Where the file's size says that the object is as long as the caller's buffer, footer and payload are read in
+ * one go and the sums are computed as if the footer said what is expected; if it says something else, everything
+ * is done again with the footer first.
+ */
+
+static void end(struct kvk_proof *proof, enum kvk_verdict verdict, int status)
+{
+	proof->verdict = verdict;
+	proof->status = status;
+	proof->done(proof);
+}
+
+void kvk_proof_init(struct kvk_proof *proof, struct kvk_request *request, const char *name,
+		    enum kvk_proof_depth depth, void (*done)(struct kvk_proof *proof))
+{
+	/* Not the page: it is written before it is read, and clearing it would cost as much as a lookup. */
+	memset(proof, 0, offsetof(struct kvk_proof, footer_page));
+	kvk_list_init(&proof->stream.link);
+	proof->request = request;
+	proof->name = name;
+	proof->depth = depth;
+	proof->done = done;
+}
+
+void kvk_proof_release(struct kvk_proof *proof)
+{
+	kvk_mem_free(proof->sums);
+	if (proof->footer_data != proof->footer_page)
+		kvk_mem_free(proof->footer_data);
+	proof->sums = NULL;
+	proof->footer_data = NULL;
+	proof->sums_room = 0;
+	proof->footer_room = 0;
+}
+
+static bool is_direct(const struct kvk_proof *proof)
+{
+	return !proof->buffered && proof->request->adapter->backend->caps.direct;
+}
+
+static bool sums_reserve(struct kvk_proof *proof, uint32_t count)
+{
+	uint64_t *grown;
+
+	if (count <= proof->sums_room)
+		return true;
+	grown = kvk_mem_realloc(proof->sums, count * sizeof(*grown));
+	if (!grown)
+		return false;
+	proof->sums = grown;
+	proof->sums_room = count;
+	return true;
+}
+
+/* ---- the payload -------------------------------------------------------------------------------- */
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Gives the caller what of [from, to) of the object lies in the slot at this place of the piece. */
+static void deliver_slot(struct kvk_proof *proof, const struct kvk_piece *piece, uint64_t from, uint64_t to)
+{
+	uint64_t slot_start = piece->offset_bytes + piece->straight_bytes;
+
+	if (from < slot_start)
+		from = slot_start;
+	if (from < proof->from_bytes)
+		from = proof->from_bytes;
+	if (to > proof->to_bytes)
+		to = proof->to_bytes;
+	if (from < to)
+		kvk_memory_scatter(proof->request->data, proof->request->data_count, from - proof->from_bytes,
+				   piece->slot + (from - slot_start), to - from);
+}
+
+static int payload_piece(struct kvk_stream *stream, struct kvk_piece *piece)
+{
+	struct kvk_proof *proof = kvk_container_of(stream, struct kvk_proof, stream);
+	uint64_t at = piece->offset_bytes, piece_end = at + piece->bytes;
+	uint64_t data_end = min_u64(piece_end, proof->logical_bytes);
+
+	proof->request->dirty |= proof->deliver;
+	while (at < data_end) {
+		uint64_t block_end = min_u64(at + proof->block_bytes, data_end);
+
+		/* Sum and copy block by block, while the block is in the CPU's cache. */
+		if (!proof->plain)
+			proof->sums[at / proof->block_bytes] = kvk_block_sum_iov(
+				piece->memory, piece->memory_count, at - piece->offset_bytes, block_end - at,
+				proof->seed);
+		if (proof->deliver && piece->slot)
+			deliver_slot(proof, piece, at, block_end);
+		at = block_end;
+	}
+	if (!proof->footer_read && piece_end == proof->stat.bytes)
+		memcpy(proof->footer_page, piece->slot + (piece->bytes - piece->straight_bytes) - KVK_PAGE_BYTES,
+		       KVK_PAGE_BYTES);
+	return 0;
+}
+
+static void read_footer(struct kvk_proof *proof, uint32_t footer_bytes);
+static void judge_footer(struct kvk_proof *proof);
+
+static bool sums_agree(const struct kvk_proof *proof, uint64_t first, uint64_t last)
+{
+	for (uint64_t i = first; i < last; i++) {
+		if (kvk_footer_sum(&proof->footer, (uint32_t)i) != proof->sums[i])
+			return false;
+	}
+	return true;
+}
+
+/* A stream that failed: a file that ended early is torn, all else says nothing about the object. */
+static void end_failed(struct kvk_proof *proof, int status)
+{
+	if (status == -ENODATA)
+		end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+	else
+		end(proof, KVK_VERDICT_NONE, status);
+}
+
+static void payload_done(struct kvk_stream *stream)
+{
+	struct kvk_proof *proof = kvk_container_of(stream, struct kvk_proof, stream);
+	uint64_t block = proof->block_bytes;
+
+	if (stream->status < 0) {
+		end_failed(proof, stream->status);
+		return;
+	}
+	if (!proof->footer_read) {
+		/* In one go: now the footer says whether the guesses were right. */
+		proof->footer_read = true;
+		proof->footer_data = proof->footer_page;
+		proof->footer_bytes = KVK_PAGE_BYTES;
+		judge_footer(proof);
+		return;
+	}
+	if (!proof->plain &&
+	    !sums_agree(proof, proof->from_bytes / block, (proof->to_bytes + block - 1) / block)) {
+		end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+		return;
+	}
+	proof->delivered_bytes = proof->deliver ? proof->to_bytes - proof->from_bytes : 0;
+	end(proof, KVK_VERDICT_PROVEN, 0);
+}
+
+/* Reads [from_bytes, to_bytes) of the payload, in whole blocks, and up to end_bytes of the file in any case. */
+static void read_payload(struct kvk_proof *proof, uint64_t end_bytes)
+{
+	struct kvk_request *request = proof->request;
+	const struct kvk_backend_caps *caps = &request->adapter->backend->caps;
+	struct kvk_stream *stream = &proof->stream;
+	uint64_t block = proof->block_bytes;
+	uint64_t start = proof->from_bytes / block * block;
+	bool fits = proof->deliver && start == proof->from_bytes;
+	bool direct = is_direct(proof);
+
+	if (!sums_reserve(proof, kvk_block_count_for(proof->logical_bytes, proof->block_bytes))) {
+		end(proof, KVK_VERDICT_NONE, -ENOMEM);
+		return;
+	}
+	*stream = (struct kvk_stream){
+		.op = &request->op, .place = proof->place, .direct = direct,
+		.start_bytes = start, .end_bytes = end_bytes, .grain_bytes = proof->block_bytes,
+		.caller = fits ? request->data : NULL, .caller_count = fits ? request->data_count : 0,
+		.straight_end_bytes = start, .eager_end_bytes = start,
+		.piece = payload_piece, .done = payload_done,
+	};
+	kvk_list_init(&stream->link);
+	if (fits && request->held &&
+	    (!direct || kvk_memory_aligned(request->data, request->data_count, caps)))
+		stream->straight_end_bytes = direct ? kvk_page_floor(proof->to_bytes) : proof->to_bytes;
+	if (!direct && caps->nowait)
+		stream->eager_end_bytes = fits ? proof->to_bytes : end_bytes;
+	kvk_stream_start(stream);
+}
+
+static void read_wanted(struct kvk_proof *proof)
+{
+	struct kvk_request *request = proof->request;
+	uint64_t block = proof->block_bytes, end_bytes;
+
+	if (request->offset_bytes > proof->logical_bytes ||
+	    request->range_bytes > proof->logical_bytes - request->offset_bytes) {
+		end(proof, KVK_VERDICT_ARGUMENT, -EINVAL);
+		return;
+	}
+	proof->from_bytes = request->offset_bytes;
+	proof->to_bytes = request->range_bytes ? request->offset_bytes + request->range_bytes
+					       : proof->logical_bytes;
+	if (proof->deliver && proof->to_bytes - proof->from_bytes > request->data_bytes) {
+		end(proof, KVK_VERDICT_ARGUMENT, -EMSGSIZE);
+		return;
+	}
+	if (proof->from_bytes == proof->to_bytes) {
+		proof->delivered_bytes = 0;
+		end(proof, KVK_VERDICT_PROVEN, 0);
+		return;
+	}
+	end_bytes = (proof->to_bytes + block - 1) / block * block;
+	end_bytes = min_u64(end_bytes, proof->plain ? proof->stat.bytes : kvk_page_ceil(proof->logical_bytes));
+	read_payload(proof, end_bytes);
+}
+
+/* ---- the footer --------------------------------------------------------------------------------- */
+
+static void take_facts(struct kvk_proof *proof, const uint8_t digest[KVK_DIGEST_BYTES])
+{
+	const struct kvk_footer *footer = &proof->footer;
+	struct kvk_facts *facts = &proof->request->facts;
+
+	facts->logical_bytes = footer->logical_bytes;
+	facts->stored_bytes = proof->stat.bytes;
+	facts->created_ns = footer->created_ns;
+	facts->inode = proof->stat.inode;
+	facts->depth = footer->depth;
+	facts->meta_bytes = footer->meta_bytes;
+	facts->unverified = false;
+	memcpy(facts->digest, digest, KVK_DIGEST_BYTES);
+	memcpy(facts->namespace_digest, footer->namespace_digest, KVK_DIGEST_BYTES);
+	memcpy(facts->parent_digest, footer->parent_digest, KVK_DIGEST_BYTES);
+	memcpy(facts->meta, footer->meta, footer->meta_bytes);
+}
+
+/* Whether a whole footer is the one of the object that was asked for. */
+static bool is_wanted(const struct kvk_proof *proof, const uint8_t digest[KVK_DIGEST_BYTES])
+{
+	const struct kvk_request *request = proof->request;
+	const struct kvk_dynamic *dynamic = kvk_dynamic_of(proof->request);
+	char name[KVK_NAME_BYTES_MAX];
+
+	if (request->name)
+		/* By name: the name must be the one that the object itself would have. */
+		return (!kvk_name_make(name, &dynamic->layout, digest, proof->footer.key, proof->footer.key_bytes) &&
+			!strcmp(name, request->name)) ||
+		       (!kvk_name_make_old(name, &dynamic->layout, proof->footer.key, proof->footer.key_bytes) &&
+			!strcmp(name, request->name));
+	if (memcmp(digest, request->digest, KVK_DIGEST_BYTES))
+		return false;
+	return !request->key || (proof->footer.key_bytes == request->key_bytes &&
+				 !memcmp(proof->footer.key, request->key, request->key_bytes));
+}
+
+/* A file that LMCache wrote before this store adopted the directory: nothing in it can prove it. */
+static bool may_be_plain(const struct kvk_proof *proof)
+{
+	const struct kvk_dynamic *dynamic = kvk_dynamic_of(proof->request);
+
+	return dynamic->layout.naming == KVK_NAMING_LMCACHE && dynamic->accept_unverified &&
+	       proof->stat.bytes > 0 && proof->stat.born_ns && proof->stat.born_ns < dynamic->adopted_ns;
+}
+
+static void take_plain(struct kvk_proof *proof)
+{
+	struct kvk_request *request = proof->request;
+	struct kvk_facts *facts = &request->facts;
+
+	facts->logical_bytes = proof->stat.bytes;
+	facts->stored_bytes = proof->stat.bytes;
+	facts->created_ns = proof->stat.modified_ns;
+	facts->inode = proof->stat.inode;
+	facts->unverified = true;
+	memcpy(facts->digest, request->digest, KVK_DIGEST_BYTES);
+	proof->plain = true;
+	proof->logical_bytes = proof->stat.bytes;
+	proof->block_bytes = KVK_BLOCK_BYTES_MAX;
+	if (proof->depth == KVK_PROOF_FOOTER)
+		end(proof, KVK_VERDICT_PROVEN, 0);
+	else if (proof->deliver && !request->range_bytes && request->data_bytes != proof->stat.bytes)
+		/* The exact size is all there is to go by. */
+		end(proof, KVK_VERDICT_COLLISION, -ENOENT);
+	else
+		read_wanted(proof);
+}
+
+static void judge_footer(struct kvk_proof *proof)
+{
+	uint8_t digest[KVK_DIGEST_BYTES];
+	uint32_t footer_bytes;
+	uint64_t guessed = proof->footer_known ? 0 : proof->logical_bytes;
+	uint32_t guessed_block = proof->block_bytes;
+	int err;
+
+	err = kvk_trailer_parse(proof->footer_data + proof->footer_bytes - KVK_TRAILER_BYTES, &footer_bytes);
+	if (err || footer_bytes > proof->stat.bytes) {
+		if (may_be_plain(proof))
+			take_plain(proof);
+		else
+			end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+		return;
+	}
+	if (footer_bytes > proof->footer_bytes) {
+		read_footer(proof, footer_bytes);
+		return;
+	}
+	err = kvk_footer_parse(&proof->footer, digest, proof->footer_data + proof->footer_bytes - footer_bytes,
+			       footer_bytes);
+	if (err) {
+		end(proof, err == -EPROTO ? KVK_VERDICT_FOREIGN
+		    : err == -EBADMSG ? KVK_VERDICT_DAMAGED : KVK_VERDICT_NONE, err);
+		return;
+	}
+	if (proof->stat.bytes != kvk_page_ceil(proof->footer.stored_bytes) + footer_bytes) {
+		end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+		return;
+	}
+	if (!is_wanted(proof, digest)) {
+		end(proof, KVK_VERDICT_COLLISION, -ENOENT);
+		return;
+	}
+	take_facts(proof, digest);
+	proof->seed = kvk_digest_seed(digest);
+	proof->footer_known = true;
+	proof->logical_bytes = proof->footer.logical_bytes;
+	proof->block_bytes = proof->footer.block_bytes;
+	if (proof->depth == KVK_PROOF_FOOTER) {
+		end(proof, KVK_VERDICT_PROVEN, 0);
+	} else if (guessed && guessed == proof->logical_bytes && guessed_block == proof->block_bytes) {
+		/* Everything was read in one go and summed up with what turns out to be the right values. */
+		payload_done(&proof->stream);
+	} else {
+		read_wanted(proof);
+	}
+}
+
+static int footer_piece(struct kvk_stream *stream, struct kvk_piece *piece)
+{
+	struct kvk_proof *proof = kvk_container_of(stream, struct kvk_proof, stream);
+
+	memcpy(proof->footer_data, piece->slot, piece->bytes);
+	return 0;
+}
+
+static void footer_done(struct kvk_stream *stream)
+{
+	struct kvk_proof *proof = kvk_container_of(stream, struct kvk_proof, stream);
+
+	if (stream->status < 0)
+		end_failed(proof, stream->status);
+	else
+		judge_footer(proof);
+}
+
+static void read_footer(struct kvk_proof *proof, uint32_t footer_bytes)
+{
+	struct kvk_stream *stream = &proof->stream;
+
+	proof->footer_data = proof->footer_page;
+	if (footer_bytes > KVK_PAGE_BYTES) {
+		proof->footer_data = kvk_mem_alloc(footer_bytes);
+		if (!proof->footer_data) {
+			end(proof, KVK_VERDICT_NONE, -ENOMEM);
+			return;
+		}
+	}
+	proof->footer_read = true;
+	proof->footer_bytes = footer_bytes;
+	proof->logical_bytes = 0;
+	*stream = (struct kvk_stream){
+		.op = &proof->request->op, .place = proof->place, .direct = is_direct(proof),
+		.start_bytes = proof->stat.bytes - footer_bytes, .end_bytes = proof->stat.bytes,
+		.straight_end_bytes = 0,
+		.eager_end_bytes = !is_direct(proof) && proof->request->adapter->backend->caps.nowait
+				   ? proof->stat.bytes : 0,
+		.grain_bytes = KVK_PAGE_BYTES,
+		.piece = footer_piece, .done = footer_done,
+	};
+	kvk_list_init(&stream->link);
+	kvk_stream_start(stream);
+}
+
+/* ---- opening ------------------------------------------------------------------------------------ */
+
+static void end_unopened(struct kvk_proof *proof, int err)
+{
+	switch (err) {
+	case -ENOENT:
+	case -ESTALE:
+		end(proof, KVK_VERDICT_ABSENT, -ENOENT);
+		return;
+	case -ELOOP:
+	case -EXDEV:
+	case -EISDIR:
+	case -EINVAL:
+	case -ENOTDIR:
+	case -ENXIO:
+	case -EACCES:
+	case -EPERM:
+		end(proof, KVK_VERDICT_FOREIGN, -ENOENT);
+		return;
+	default:
+		end(proof, KVK_VERDICT_NONE, err);
+	}
+}
+
+static void opened(struct kvk_xfer *xfer)
+{
+	struct kvk_proof *proof = kvk_container_of(xfer, struct kvk_proof, xfer);
+	struct kvk_request *request = proof->request;
+	uint64_t bytes;
+
+	if (xfer->result < 0) {
+		end_unopened(proof, (int)xfer->result);
+		return;
+	}
+	proof->place = xfer->place;
+	proof->stat = xfer->stat;
+	bytes = proof->stat.bytes;
+	if (!proof->stat.regular || !proof->stat.owned) {
+		end(proof, KVK_VERDICT_FOREIGN, -ENOENT);
+		return;
+	}
+	if (proof->stat.links == 0) {
+		end(proof, KVK_VERDICT_ABSENT, -ENOENT);
+		return;
+	}
+	/* A backup made by links, or a publish that was interrupted: served, and counted. */
+	if (proof->stat.links > 1)
+		atomic_fetch_add(&request->adapter->counts.links, 1);
+	if (kvk_op_answered(&request->op)) {
+		end(proof, KVK_VERDICT_NONE, -ECANCELED);
+		return;
+	}
+	if (bytes < KVK_PAGE_BYTES || bytes % KVK_PAGE_BYTES) {
+		if (may_be_plain(proof))
+			take_plain(proof);
+		else
+			end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+		return;
+	}
+	if (proof->depth == KVK_PROOF_WHOLE && proof->deliver && !request->name && !may_be_plain(proof) &&
+	    request->offset_bytes == 0 && request->range_bytes == 0 && request->data_bytes > 0 &&
+	    bytes == kvk_page_ceil(request->data_bytes) + KVK_PAGE_BYTES) {
+		proof->seed = kvk_digest_seed(request->digest);
+		proof->logical_bytes = request->data_bytes;
+		proof->block_bytes = kvk_block_bytes_for(request->data_bytes);
+		proof->from_bytes = 0;
+		proof->to_bytes = request->data_bytes;
+		read_payload(proof, bytes);
+		return;
+	}
+	read_footer(proof, KVK_PAGE_BYTES);
+}
+
+void kvk_proof_start(struct kvk_proof *proof)
+{
+	proof->verdict = KVK_VERDICT_NONE;
+	proof->status = 0;
+	proof->place = NULL;
+	proof->plain = false;
+	proof->footer_known = false;
+	proof->footer_read = false;
+	proof->delivered_bytes = 0;
+	proof->logical_bytes = 0;
+	kvk_xfer_init(&proof->xfer, KVK_XFER_OPEN, NULL, proof->name);
+	if (proof->buffered)
+		proof->xfer.flags |= KVK_XFER_BUFFERED;
+	proof->xfer.done = opened;
+	kvk_op_submit(&proof->request->op, &proof->xfer);
+}

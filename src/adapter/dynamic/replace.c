@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "adapter/dynamic/replace.h"
+
+#include <errno.h>
+
+#include "adapter/dynamic/dynamic.h"
+
+enum step {
+	STEP_PUBLISH,          /* ours under a temporary name */
+	STEP_EXCHANGE,
+	STEP_LOOK,             /* at what came out under the temporary name */
+	STEP_DROP_BAD,         /* unlink it */
+	STEP_EXCHANGE_BACK,
+	STEP_DROP_OURS,        /* unlink ours, under its temporary name; then status = verdict */
+	STEP_ASIDE,            /* without exchange: move the name aside */
+	STEP_LOOK_ASIDE,
+	STEP_MOVE_IN,          /* ours from its temporary name to the name */
+	STEP_DROP_ASIDE,
+	STEP_MOVE_BACK,        /* what was moved aside but not judged */
+};
+
+static void stepped(struct kvk_xfer *xfer);
+
+static void step(struct kvk_replace *replace, enum step next, enum kvk_xfer_op op, const char *name,
+		 const char *name2)
+{
+	replace->step = next;
+	kvk_xfer_init(&replace->xfer, op, next == STEP_PUBLISH ? replace->place : NULL, name);
+	replace->xfer.name2 = name2;
+	replace->xfer.done = stepped;
+	kvk_op_submit(&replace->request->op, &replace->xfer);
+}
+
+static void end(struct kvk_replace *replace, int status)
+{
+	replace->status = status;
+	replace->done(replace);
+}
+
+static void drop_ours(struct kvk_replace *replace, int status)
+{
+	replace->verdict = status;
+	step(replace, STEP_DROP_OURS, KVK_XFER_UNLINK, replace->temp, NULL);
+}
+
+static bool cannot(int64_t result)
+{
+	return result == -EINVAL || result == -ENOSYS || result == -EOPNOTSUPP;
+}
+
+static void stepped(struct kvk_xfer *xfer)
+{
+	struct kvk_replace *replace = kvk_container_of(xfer, struct kvk_replace, xfer);
+	int result = (int)xfer->result;
+
+	switch ((enum step)replace->step) {
+	case STEP_PUBLISH:
+		if (result < 0)
+			end(replace, result);
+		else
+			step(replace, STEP_EXCHANGE, KVK_XFER_EXCHANGE, replace->temp, replace->name);
+		return;
+	case STEP_EXCHANGE:
+		if (result == 0)
+			step(replace, STEP_LOOK, KVK_XFER_STAT_NAME, replace->temp, NULL);
+		else if (result == -ENOENT)
+			step(replace, STEP_MOVE_IN, KVK_XFER_MOVE, replace->temp, replace->name);
+		else if (cannot(result))
+			step(replace, STEP_ASIDE, KVK_XFER_MOVE, replace->name, replace->aside);
+		else
+			drop_ours(replace, result);
+		return;
+	case STEP_LOOK:
+		if (result == 0 && xfer->stat.inode == replace->bad_inode)
+			step(replace, STEP_DROP_BAD, KVK_XFER_UNLINK, replace->temp, NULL);
+		else if (result == 0)
+			step(replace, STEP_EXCHANGE_BACK, KVK_XFER_EXCHANGE, replace->temp, replace->name);
+		else
+			end(replace, 0);       /* somebody took the bad one away; ours has the name */
+		return;
+	case STEP_DROP_BAD:
+	case STEP_DROP_ASIDE:
+		end(replace, 0);
+		return;
+	case STEP_EXCHANGE_BACK:
+		if (result == 0)
+			drop_ours(replace, -EEXIST);
+		else
+			end(replace, result == -ENOENT ? -EEXIST : result);
+		return;
+	case STEP_DROP_OURS:
+		end(replace, replace->verdict);
+		return;
+	case STEP_ASIDE:
+		if (result == 0)
+			step(replace, STEP_LOOK_ASIDE, KVK_XFER_STAT_NAME, replace->aside, NULL);
+		else if (result == -ENOENT)
+			step(replace, STEP_MOVE_IN, KVK_XFER_MOVE, replace->temp, replace->name);
+		else
+			drop_ours(replace, result);
+		return;
+	case STEP_LOOK_ASIDE:
+		if (result == 0 && xfer->stat.inode != replace->bad_inode)
+			step(replace, STEP_MOVE_BACK, KVK_XFER_MOVE, replace->aside, replace->name);
+		else
+			step(replace, STEP_MOVE_IN, KVK_XFER_MOVE, replace->temp, replace->name);
+		return;
+	case STEP_MOVE_IN:
+		if (result == 0)
+			step(replace, STEP_DROP_ASIDE, KVK_XFER_UNLINK, replace->aside, NULL);
+		else
+			drop_ours(replace, result);
+		return;
+	case STEP_MOVE_BACK:
+		/* Even if somebody published meanwhile: what was moved aside is then one too many, and the sweep's. */
+		drop_ours(replace, -EEXIST);
+		return;
+	}
+}
+
+void kvk_replace_start(struct kvk_replace *replace)
+{
+	struct kvk_dynamic *dynamic = kvk_dynamic_of(replace->request);
+
+	kvk_name_make_temp(replace->temp, replace->name, dynamic->writer_id,
+			   atomic_fetch_add(&dynamic->sequence, 1));
+	kvk_name_make_gone(replace->aside, replace->name, replace->request->digest,
+			   dynamic->writer_id ^ atomic_fetch_add(&dynamic->sequence, 1));
+	step(replace, STEP_PUBLISH, KVK_XFER_PUBLISH, replace->temp, NULL);
+}

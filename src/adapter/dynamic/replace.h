@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Puts a new, unpublished place in the stead of a name whose file was judged damaged, without ever replacing a file
+ * that was not judged:
+ *
+ *   PUBLISH under a temporary name --> EXCHANGE the two --> look at what came out
+ *        the judged inode: UNLINK it, replaced
+ *        another one:      EXCHANGE back, UNLINK ours, -EEXIST: judge again
+ *
+ * Where the medium cannot exchange: MOVE the name aside, look at it, MOVE ours there (or all back).
+ */
+#ifndef KVK_ADAPTER_DYNAMIC_REPLACE_H
+#define KVK_ADAPTER_DYNAMIC_REPLACE_H
+
+#include "adapter/adapter.h"
+
+struct kvk_replace {
+	/* Set before kvk_replace_start(): */
+	struct kvk_request *request;
+	struct kvk_place *place;
+	const char *name;
+	uint64_t bad_inode;
+	void (*done)(struct kvk_replace *replace);
+	/* 0: the place has the name now. -EEXIST: somebody else stored something, ours is gone. Else an error; ours is
+	 * gone. */
+	int status;
+	/* Private: */
+	int step;
+	int verdict;
+	struct kvk_xfer xfer;
+	char temp[KVK_NAME_BYTES_MAX];
+	char aside[KVK_NAME_BYTES_MAX];
+};
+
+void kvk_replace_start(struct kvk_replace *replace);
+
+#endif

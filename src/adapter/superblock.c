@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `.kvkeep/superblock`: what is said once per store, and who may change it. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "adapter/adapter.h"
+#include "util/alloc.h"
+#include "util/clock.h"
+#include "util/error.h"
+
+#define NAME ".kvkeep/superblock"
+/* Another process that opens, or is the last to close, holds the store alone for this long at most. */
+#define HOLD_TRIES 200
+#define HOLD_PAUSE_NS 10000000
+
+static const char *durability_text(enum kvk_durability durability)
+{
+	static const char *const texts[] = { "none", "batch", "object" };
+
+	return texts[durability];
+}
+
+static const char *naming_text(enum kvk_naming naming)
+{
+	return naming == KVK_NAMING_LMCACHE ? "lmcache" : "kvkeep";
+}
+
+static int load(struct kvk_superblock *ret, struct kvk_backend *backend, struct kvk_error *error)
+{
+	uint64_t bytes;
+	void *data;
+	int err = backend->ops->load_file(backend, NAME, &data, &bytes, 2 * KVK_SUPERBLOCK_BYTES);
+
+	if (err == -ENOENT)
+		return err;
+	if (err)
+		return kvk_error_set(error, err, "backend_params.file_path", "cannot read " NAME ": %s",
+				     strerror(-err));
+	err = kvk_superblock_parse(ret, data, bytes);
+	kvk_mem_free(data);
+	if (err == -EPROTO)
+		kvk_error_set(error, err, "backend_params.file_path", "this store was written by a newer version of "
+			      "kvkeep: use that version, or another directory");
+	else if (err)
+		kvk_error_set(error, err, "backend_params.file_path", NAME " is damaged; the objects are not: move "
+			      "it away and open again to make it anew");
+	return err;
+}
+
+static int save(const struct kvk_superblock *superblock, struct kvk_backend *backend, struct kvk_error *error)
+{
+	uint8_t data[KVK_SUPERBLOCK_BYTES];
+	int err;
+
+	kvk_superblock_encode(superblock, data);
+	err = backend->ops->save_file(backend, NAME, data, sizeof(data), false);
+	if (err)
+		return kvk_error_set(error, err, "backend_params.file_path", "cannot write " NAME ": %s",
+				     strerror(-err));
+	return 0;
+}
+
+/* 1: alone. 0: together with others. */
+static int hold(struct kvk_backend *backend, struct kvk_error *error)
+{
+	struct timespec pause = { .tv_nsec = HOLD_PAUSE_NS };
+	int err;
+
+	for (int i = 0; i < HOLD_TRIES; i++) {
+		err = backend->ops->hold(backend, true);
+		if (!err)
+			return 1;
+		if (err == -EBUSY)
+			err = backend->ops->hold(backend, false);
+		if (!err)
+			return 0;
+		if (err != -EBUSY)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	return kvk_error_set(error, err, "backend_params.file_path", err == -EBUSY
+			     ? "another process holds this store alone" : "cannot lock the store: %s",
+			     strerror(-err));
+}
+
+static int check_fixed(const struct kvk_superblock *is, const struct kvk_superblock_wish *wish,
+		       struct kvk_error *error)
+{
+	const struct kvk_superblock *want = &wish->values;
+
+	if (wish->says_naming && want->layout.naming != is->layout.naming)
+		return kvk_error_set(error, -EINVAL, "naming", "this store was made with naming \"%s\", which is fixed; "
+				     "asked for \"%s\"", naming_text(is->layout.naming),
+				     naming_text(want->layout.naming));
+	if (wish->says_levels && want->layout.levels != is->layout.levels)
+		return kvk_error_set(error, -EINVAL, is->layout.naming == KVK_NAMING_LMCACHE
+				     ? "backend_params.shard_dirs" : "max_objects",
+				     "this store was made with %u folder levels, which is fixed; asked for %u",
+				     is->layout.levels, want->layout.levels);
+	if (wish->says_group && want->group != is->group)
+		return kvk_error_set(error, -EINVAL, "group", "this store was made with \"group\": %s, which is fixed; "
+				     "asked for %s", is->group ? "true" : "false", want->group ? "true" : "false");
+	return 0;
+}
+
+/* Takes what may change from the wish. Alone: it is taken over. Otherwise it must agree. */
+static int settle_changes(struct kvk_superblock *is, const struct kvk_superblock_wish *wish, bool alone,
+			  bool *changed, struct kvk_error *error)
+{
+	const struct kvk_superblock *want = &wish->values;
+	bool cap = wish->says_cap && want->cap_bytes != is->cap_bytes;
+	bool durability = wish->says_durability && want->durability != is->durability;
+	bool persist = wish->says_persist && want->persist != is->persist;
+
+	if (!alone && cap)
+		return kvk_error_set(error, -EBUSY, "backend_params.max_capacity_gb", "another process has this store open "
+				     "with a cap of %llu bytes; asked for %llu", (unsigned long long)is->cap_bytes,
+				     (unsigned long long)want->cap_bytes);
+	if (!alone && durability)
+		return kvk_error_set(error, -EBUSY, "durability", "another process has this store open with \"%s\"; asked "
+				     "for \"%s\"", durability_text(is->durability),
+				     durability_text(want->durability));
+	if (!alone && persist)
+		return kvk_error_set(error, -EBUSY, "persist_enabled", "another process has this store open with %s; asked "
+				     "for %s", is->persist ? "true" : "false", want->persist ? "true" : "false");
+	if (cap)
+		is->cap_bytes = want->cap_bytes;
+	if (durability)
+		is->durability = want->durability;
+	if (persist)
+		is->persist = want->persist;
+	*changed = cap || durability || persist;
+	return 0;
+}
+
+int kvk_superblock_settle(struct kvk_superblock *ret, struct kvk_backend *backend,
+			  const struct kvk_superblock_wish *wish, struct kvk_error *error)
+{
+	struct kvk_superblock is;
+	bool changed = false;
+	int alone, err;
+
+	err = load(&is, backend, error);
+	if (err == -ENOENT && !wish->create)
+		return kvk_error_set(error, err, "backend_params.file_path", "there is no store here, and \"create\" is "
+				     "false");
+	if (err && err != -ENOENT)
+		return err;
+	alone = hold(backend, error);
+	if (alone < 0)
+		return alone;
+	/* Whoever held it alone until now may have made or changed it. */
+	err = load(&is, backend, error);
+	if (err == -ENOENT && alone) {
+		is = wish->values;
+		is.created_ns = kvk_wall_ns();
+		if (getrandom(is.store_id, sizeof(is.store_id), 0) != sizeof(is.store_id))
+			return kvk_error_set(error, -EIO, NULL, "no random numbers from the kernel");
+		err = save(&is, backend, error);
+	} else if (!err) {
+		err = check_fixed(&is, wish, error);
+		if (!err)
+			err = settle_changes(&is, wish, alone, &changed, error);
+		if (!err && changed)
+			err = save(&is, backend, error);
+	}
+	if (!err && alone)
+		err = backend->ops->hold(backend, false);
+	if (err)
+		return kvk_error_set(error, err, "backend_params.file_path", "cannot settle the store's settings: %s",
+				     strerror(-err));
+	*ret = is;
+	return 0;
+}

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The queue that all lanes share, and the life of the agent as a whole. */
+#include "agent/agent.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/agent_private.h"
+#include "agent/thread.h"
+#include "util/alloc.h"
+#include "util/clock.h"
+#include "util/error.h"
+
+/* A lane that has not come round for this long, and does not sleep, is stuck in a system call. */
+#define STUCK_US 1000000
+#define NO_DEADLINE UINT64_MAX
+
+/* ---- opening and closing ------------------------------------------------------------------------ */
+
+/* More than four lanes bring nothing before arrays of disks do; fewer than two let one slow open hold up all. */
+static uint32_t lanes_by_machine(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return cpus <= 2 ? 2 : cpus >= 8 ? 4 : (uint32_t)(cpus + 1) / 2;
+}
+
+static void lane_init(struct kvk_lane *lane, struct kvk_agent *agent)
+{
+	lane->agent = agent;
+	lane->wake_fd = -1;
+	pthread_mutex_init(&lane->active_lock, NULL);
+	pthread_mutex_init(&lane->returned_lock, NULL);
+	kvk_list_init(&lane->active);
+	kvk_list_init(&lane->streams);
+	kvk_list_init(&lane->ended_streams);
+	kvk_list_init(&lane->finished);
+	kvk_list_init(&lane->returned);
+}
+
+/* Waits for the lanes that were started and tells the first error among them. */
+static int lanes_await(struct kvk_agent *agent, uint32_t count)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&agent->queue_lock);
+	while (agent->lanes_started < count)
+		pthread_cond_wait(&agent->started, &agent->queue_lock);
+	pthread_mutex_unlock(&agent->queue_lock);
+	for (uint32_t i = 0; i < count && !err; i++)
+		err = agent->lanes[i].start_result;
+	return err;
+}
+
+int kvk_agent_new(struct kvk_agent **ret, const struct kvk_agent_options *options, struct kvk_error *error)
+{
+	struct kvk_agent *agent;
+	uint32_t started = 0;
+	int err = 0;
+
+	agent = kvk_mem_zalloc(1, sizeof(*agent));
+	if (!agent)
+		return kvk_error_set(error, -ENOMEM, NULL, "out of memory");
+	agent->backend = options->backend;
+	if (options->log)
+		agent->log = *options->log;
+	agent->engine = options->engine;
+	agent->budget_bytes = options->memory_bytes;
+	/* A medium without rings says that none of its calls waits for long. */
+	agent->inline_bytes = !options->backend->ops->ring && options->engine == KVK_ENGINE_AUTO;
+	agent->lane_count = options->lanes ? options->lanes : lanes_by_machine();
+	if (agent->lane_count > KVK_LANES_MAX)
+		agent->lane_count = KVK_LANES_MAX;
+	pthread_mutex_init(&agent->queue_lock, NULL);
+	pthread_mutex_init(&agent->regions_lock, NULL);
+	pthread_cond_init(&agent->started, NULL);
+	for (int i = 0; i < KVK_OP_CLASS_COUNT; i++)
+		kvk_list_init(&agent->queue[i]);
+	agent->queue_deadline_us = NO_DEADLINE;
+	kvk_depth_init(&agent->depth, options->depth_bytes);
+	kvk_workers_init(&agent->pool, agent);
+	for (uint32_t i = 0; i < agent->lane_count; i++)
+		lane_init(&agent->lanes[i], agent);
+
+	for (uint32_t i = 0; i < agent->lane_count && !err; i++) {
+		err = kvk_thread_start(&agent->lanes[i].thread, "kvk-lane", kvk_lane_main, &agent->lanes[i]);
+		started += !err;
+	}
+	if (!err)
+		err = lanes_await(agent, started);
+	else
+		lanes_await(agent, started);
+	if (err) {
+		kvk_error_set(error, err, options->engine == KVK_ENGINE_RING ? "io_engine" : "lanes",
+			      "cannot start %u lanes: %s%s%s", agent->lane_count, strerror(-err),
+			      options->backend->caps.ring_note[0] ? "; " : "", options->backend->caps.ring_note);
+		agent->lane_count = started;
+		kvk_agent_stop(agent, UINT64_MAX / 2);
+		kvk_agent_free(agent);
+		return err;
+	}
+	*ret = agent;
+	return 0;
+}
+
+/* Whether every thread has gone; joins the lanes that have. */
+static bool all_gone(struct kvk_agent *agent)
+{
+	for (uint32_t i = 0; i < agent->lane_count; i++) {
+		struct kvk_lane *lane = &agent->lanes[i];
+
+		if (lane->start_result == 0 && !atomic_load(&lane->gone))
+			return false;
+	}
+	return atomic_load(&agent->pool.alive) == 0;
+}
+
+static void empty_queue(struct kvk_link *from, int status)
+{
+	struct kvk_link *link;
+
+	while ((link = kvk_list_pop(from))) {
+		struct kvk_op *op = kvk_container_of(link, struct kvk_op, link);
+
+		kvk_op_answer(op, status);
+		op->finished(op);
+	}
+}
+
+/* Cancels what is active in a lane and is of this group (NULL: everything that is not answered). */
+static void cancel_active(struct kvk_lane *lane, const void *group)
+{
+	struct kvk_link *link;
+	bool any = false;
+
+	pthread_mutex_lock(&lane->active_lock);
+	for (link = lane->active.next; link != &lane->active; link = link->next) {
+		struct kvk_op *op = kvk_container_of(link, struct kvk_op, link);
+
+		if ((!group || op->group == group) && !kvk_op_answered(op)) {
+			atomic_store(&op->canceled, true);
+			any = true;
+		}
+	}
+	pthread_mutex_unlock(&lane->active_lock);
+	if (any)
+		atomic_store(&lane->look_at_deadlines, true);
+	kvk_lane_wake(lane);
+}
+
+int kvk_agent_stop(struct kvk_agent *agent, uint64_t wait_us)
+{
+	struct timespec pause = { .tv_nsec = 200000 };
+	uint64_t start_us = kvk_now_us();
+	struct kvk_link queued;
+
+	kvk_list_init(&queued);
+	pthread_mutex_lock(&agent->queue_lock);
+	agent->stopping = true;
+	for (int i = 0; i < KVK_OP_CLASS_COUNT; i++)
+		kvk_list_splice(&queued, &agent->queue[i]);
+	atomic_store(&agent->queued, 0);
+	pthread_mutex_unlock(&agent->queue_lock);
+	empty_queue(&queued, -ECANCELED);
+	for (;;) {
+		/* Again and again: an operation may have been on its way from the queue to the lane. */
+		for (uint32_t i = 0; i < agent->lane_count; i++)
+			cancel_active(&agent->lanes[i], NULL);
+		bool lanes_gone = true;
+
+		for (uint32_t i = 0; i < agent->lane_count; i++)
+			lanes_gone &= agent->lanes[i].start_result || atomic_load(&agent->lanes[i].gone);
+		if (lanes_gone)
+			kvk_workers_stop(&agent->pool);
+		if (all_gone(agent))
+			break;
+		if (kvk_now_us() - start_us > wait_us)
+			return -ETIMEDOUT;
+		nanosleep(&pause, NULL);
+	}
+	for (uint32_t i = 0; i < agent->lane_count; i++)
+		pthread_join(agent->lanes[i].thread, NULL);
+	return 0;
+}
+
+void kvk_agent_free(struct kvk_agent *agent)
+{
+	if (!agent)
+		return;
+	for (uint32_t i = 0; i < agent->lane_count; i++) {
+		struct kvk_lane *lane = &agent->lanes[i];
+
+		if (lane->wake_fd >= 0)
+			close(lane->wake_fd);
+		pthread_mutex_destroy(&lane->active_lock);
+		pthread_mutex_destroy(&lane->returned_lock);
+	}
+	kvk_workers_release(&agent->pool);
+	kvk_depth_release(&agent->depth);
+	pthread_cond_destroy(&agent->started);
+	pthread_mutex_destroy(&agent->regions_lock);
+	pthread_mutex_destroy(&agent->queue_lock);
+	kvk_mem_free(agent);
+}
+
+struct kvk_backend *kvk_agent_backend(struct kvk_agent *agent)
+{
+	return agent->backend;
+}
+
+/* ---- the queue ---------------------------------------------------------------------------------- */
+
+void kvk_agent_submit(struct kvk_agent *agent, struct kvk_link *ops)
+{
+	struct kvk_link *link;
+	uint32_t count = 0;
+	bool stopping;
+
+	pthread_mutex_lock(&agent->queue_lock);
+	stopping = agent->stopping;
+	while (!stopping && (link = kvk_list_pop(ops))) {
+		struct kvk_op *op = kvk_container_of(link, struct kvk_op, link);
+
+		kvk_list_push(&agent->queue[op->class], link);
+		if (op->class == KVK_OP_READ)
+			atomic_fetch_add(&agent->depth.reads_waiting, 1);
+		if (atomic_load(&op->deadline_us) < agent->queue_deadline_us)
+			agent->queue_deadline_us = atomic_load(&op->deadline_us);
+		count++;
+	}
+	atomic_fetch_add(&agent->queued, count);
+	pthread_mutex_unlock(&agent->queue_lock);
+	if (stopping)
+		empty_queue(ops, -ECANCELED);
+	for (uint32_t i = 0; i < agent->lane_count && count > 0; i++) {
+		if (atomic_load(&agent->lanes[i].sleeping)) {
+			kvk_lane_wake(&agent->lanes[i]);
+			count--;
+		}
+	}
+}
+
+/* A stream of this lane that has pieces left says that its budget or memory is used up: what comes after waits. */
+static bool has_stream(const struct kvk_lane *lane, bool write)
+{
+	for (struct kvk_link *link = lane->streams.next; link != &lane->streams; link = link->next) {
+		if (kvk_container_of(link, struct kvk_stream, link)->write == write)
+			return true;
+	}
+	return false;
+}
+
+struct kvk_op *kvk_agent_take(struct kvk_agent *agent, struct kvk_lane *lane)
+{
+	struct kvk_link *link;
+	struct kvk_op *op = NULL;
+
+	pthread_mutex_lock(&agent->queue_lock);
+	link = kvk_list_pop(&agent->queue[KVK_OP_LIGHT]);
+	if (!link && !kvk_list_empty(&agent->queue[KVK_OP_READ]) && !has_stream(lane, false) &&
+	    !kvk_depth_full(&agent->depth, KVK_DEPTH_READ)) {
+		link = kvk_list_pop(&agent->queue[KVK_OP_READ]);
+		atomic_fetch_sub(&agent->depth.reads_waiting, 1);
+	}
+	if (!link && !kvk_list_empty(&agent->queue[KVK_OP_WRITE]) && !has_stream(lane, true) &&
+	    !kvk_depth_full(&agent->depth, KVK_DEPTH_WRITE))
+		link = kvk_list_pop(&agent->queue[KVK_OP_WRITE]);
+	if (link) {
+		op = kvk_container_of(link, struct kvk_op, link);
+		op->sequence = ++agent->sequence;
+		/* Under this lock, so that a cancel finds it either in the queue or in the lane. */
+		op->lane = lane;
+		pthread_mutex_lock(&lane->active_lock);
+		kvk_list_push(&lane->active, &op->link);
+		lane->active_count++;
+		pthread_mutex_unlock(&lane->active_lock);
+		atomic_fetch_sub(&agent->queued, 1);
+	}
+	pthread_mutex_unlock(&agent->queue_lock);
+	return op;
+}
+
+/* Moves what is to be answered from the queue to *out: of a group, or past its deadline, or (both 0) all. */
+static void queue_extract(struct kvk_agent *agent, const void *group, uint64_t now_us, struct kvk_link *out)
+{
+	uint64_t next_us = NO_DEADLINE;
+
+	pthread_mutex_lock(&agent->queue_lock);
+	if (!group && now_us && now_us < agent->queue_deadline_us) {
+		pthread_mutex_unlock(&agent->queue_lock);
+		return;
+	}
+	for (int i = 0; i < KVK_OP_CLASS_COUNT; i++) {
+		struct kvk_link *link, *next;
+
+		for (link = agent->queue[i].next; link != &agent->queue[i]; link = next) {
+			struct kvk_op *op = kvk_container_of(link, struct kvk_op, link);
+			uint64_t deadline_us = atomic_load(&op->deadline_us);
+
+			next = link->next;
+			if (group ? op->group != group : now_us && now_us < deadline_us) {
+				if (deadline_us < next_us)
+					next_us = deadline_us;
+				continue;
+			}
+			kvk_list_remove(link);
+			kvk_list_push(out, link);
+			atomic_fetch_sub(&agent->queued, 1);
+			if (i == KVK_OP_READ)
+				atomic_fetch_sub(&agent->depth.reads_waiting, 1);
+		}
+	}
+	agent->queue_deadline_us = next_us;
+	pthread_mutex_unlock(&agent->queue_lock);
+}
+
+void kvk_agent_cancel(struct kvk_agent *agent, const void *group)
+{
+	struct kvk_link out;
+
+	kvk_list_init(&out);
+	queue_extract(agent, group, 0, &out);
+	for (uint32_t i = 0; i < agent->lane_count; i++)
+		cancel_active(&agent->lanes[i], group);
+	empty_queue(&out, -ECANCELED);
+}
+
+/* Answers what is late in a lane whose thread cannot do it. What it is touching right now is left to it. */
+static void answer_for(struct kvk_lane *lane, uint64_t now_us)
+{
+	struct kvk_link *link;
+
+	pthread_mutex_lock(&lane->active_lock);
+	for (link = lane->active.next; link != &lane->active; link = link->next) {
+		struct kvk_op *op = kvk_container_of(link, struct kvk_op, link);
+
+		if (atomic_load(&op->canceled))
+			kvk_op_answer(op, -ECANCELED);
+		else if (now_us >= atomic_load(&op->deadline_us))
+			kvk_op_answer(op, -ETIMEDOUT);
+	}
+	pthread_mutex_unlock(&lane->active_lock);
+}
+
+void kvk_agent_watch(struct kvk_agent *agent)
+{
+	uint64_t now_us = kvk_now_us();
+	uint32_t stuck = 0;
+	struct kvk_link out;
+
+	for (uint32_t i = 0; i < agent->lane_count; i++) {
+		struct kvk_lane *lane = &agent->lanes[i];
+		uint64_t turn_us = atomic_load(&lane->turn_us);
+
+		if (atomic_load(&lane->sleeping) || now_us < turn_us + STUCK_US)
+			continue;
+		stuck++;
+		answer_for(lane, now_us);
+	}
+	if ((stuck == agent->lane_count) != atomic_load(&agent->stuck)) {
+		atomic_store(&agent->stuck, stuck == agent->lane_count);
+		kvk_log(&agent->log, KVK_LOG_ERROR, stuck ? "the medium hangs: no lane comes round, requests "
+			"fail at once" : "the medium answers again");
+	}
+	kvk_list_init(&out);
+	queue_extract(agent, NULL, now_us, &out);
+	empty_queue(&out, -ETIMEDOUT);
+	if (stuck == agent->lane_count) {
+		queue_extract(agent, NULL, 0, &out);
+		empty_queue(&out, -EHOSTDOWN);
+	}
+}
+
+/* ---- registered memory -------------------------------------------------------------------------- */
+
+/* Until every lane has seen the table of regions; a lane that is stuck is not waited for longer than a second. */
+static int regions_settle(struct kvk_agent *agent, uint64_t version)
+{
+	struct timespec pause = { .tv_nsec = 100000 };
+	uint64_t start_us = kvk_now_us();
+
+	for (uint32_t i = 0; i < agent->lane_count; i++) {
+		while (atomic_load(&agent->lanes[i].regions_seen) < version) {
+			kvk_lane_wake(&agent->lanes[i]);
+			if (kvk_now_us() - start_us > STUCK_US)
+				return -EBUSY;
+			nanosleep(&pause, NULL);
+		}
+	}
+	return 0;
+}
+
+int kvk_agent_add_region(struct kvk_agent *agent, void *base, uint64_t bytes)
+{
+	uint8_t *first = base;
+	uint32_t free_index = KVK_REGIONS_MAX;
+	uint64_t version;
+
+	pthread_mutex_lock(&agent->regions_lock);
+	for (uint32_t i = 0; i < KVK_REGIONS_MAX; i++) {
+		const struct kvk_region *region = &agent->regions[i];
+
+		if (!region->base) {
+			free_index = free_index < i ? free_index : i;
+		} else if (first < region->base + region->bytes && region->base < first + bytes) {
+			pthread_mutex_unlock(&agent->regions_lock);
+			return -EINVAL;
+		}
+	}
+	if (free_index == KVK_REGIONS_MAX) {
+		pthread_mutex_unlock(&agent->regions_lock);
+		return -ENOSPC;
+	}
+	agent->regions[free_index] = (struct kvk_region){ .base = base, .bytes = bytes };
+	version = atomic_fetch_add(&agent->regions_version, 1) + 1;
+	pthread_mutex_unlock(&agent->regions_lock);
+	regions_settle(agent, version);
+	return 0;
+}
+
+int kvk_agent_remove_region(struct kvk_agent *agent, void *base)
+{
+	uint64_t version;
+
+	pthread_mutex_lock(&agent->regions_lock);
+	for (uint32_t i = 0; i < KVK_REGIONS_MAX; i++) {
+		if (!agent->regions[i].base || agent->regions[i].base != base)
+			continue;
+		agent->regions[i] = (struct kvk_region){ 0 };
+		version = atomic_fetch_add(&agent->regions_version, 1) + 1;
+		pthread_mutex_unlock(&agent->regions_lock);
+		return regions_settle(agent, version);
+	}
+	pthread_mutex_unlock(&agent->regions_lock);
+	return -ENOENT;
+}
+
+/* ---- figures ------------------------------------------------------------------------------------ */
+
+void kvk_agent_stats(struct kvk_agent *agent, struct kvk_agent_stats *ret)
+{
+	uint64_t now_us = kvk_now_us();
+
+	*ret = (struct kvk_agent_stats){
+		.short_transfers = atomic_load(&agent->short_transfers),
+		.medium_errors = atomic_load(&agent->medium_errors),
+		.copied_bytes = atomic_load(&agent->copied_bytes),
+		.straight_bytes = atomic_load(&agent->straight_bytes),
+		.memory_bytes = atomic_load(&agent->memory_bytes),
+		.read_depth_bytes = atomic_load(&agent->depth.direction[KVK_DEPTH_READ].limit_bytes),
+		.write_depth_bytes = atomic_load(&agent->depth.direction[KVK_DEPTH_WRITE].limit_bytes),
+		.lanes = agent->lane_count,
+		.ring = agent->lanes[0].wake_fd < 0,
+		.workers = !agent->inline_bytes,
+	};
+	for (uint32_t i = 0; i < agent->lane_count; i++) {
+		struct kvk_lane *lane = &agent->lanes[i];
+
+		if (!atomic_load(&lane->sleeping) &&
+		    now_us > atomic_load(&lane->turn_us) + STUCK_US)
+			ret->stuck_lanes++;
+		ret->held_slots += atomic_load(&lane->held_slots);
+	}
+}
