@@ -235,7 +235,11 @@ def hot_get(bench, size):
     shutil.rmtree(path)
 
 
-def alone(bench, mode, direct, target):
+def alone_name(mode, direct, held):
+    return f"alone-{mode}-" + ("direct" if direct else "buffered") + ("" if held else "-own")
+
+
+def alone(bench, mode, direct, held, target):
     """One object of 1 MiB, nothing else in flight: the middle latency beside the plain loop's."""
     s = bench.settings
     size = 1 * MIB
@@ -246,8 +250,8 @@ def alone(bench, mode, direct, target):
         bench.fill(path, size, s.alone_count, direct)
         run_once(bench.plain(plain_path, direct, "put", *common, "--keep"))
         common += ["--keys", s.alone_count]
-    held = ["--held"] if direct else []
-    with Rounds(bench.store(path, direct, mode, *common, "--blocking", *held)) as ours, \
+    memory = ["--held"] if held else []
+    with Rounds(bench.store(path, direct, mode, *common, "--blocking", *memory)) as ours, \
          Rounds(bench.plain(plain_path, direct, mode, *common)) as theirs:
         measured = p.alternate(s.pairs, ours.go, theirs.go)
     words = []
@@ -255,7 +259,7 @@ def alone(bench, mode, direct, target):
         words.append("p50 {:,.0f} us, p99 {:,.0f} us".format(
             p.median_of(measured, side, p.p50),
             p.median_of(measured, side, lambda figures: figures["p99_us"])))
-    bench.report.figure(f"alone-{mode}-" + ("direct" if direct else "buffered"),
+    bench.report.figure(alone_name(mode, direct, held),
                         "one object of 1 MiB, p50 beside the plain loop's",
                         p.ratio(measured, p.p50), at_most=target, ours=words[0], beside=words[1],
                         detail={"pairs": measured})
@@ -377,10 +381,11 @@ def all_rows(settings):
     rows.append(("ram-put-64K", False, True, small_put))
     for size in settings.sizes[1:] or settings.sizes:
         rows.append((f"hot-get-{size_text(size)}", False, False, lambda b, z=size: hot_get(b, z)))
-    for mode, direct, target in (("get", True, 1.15), ("put", True, 1.15),
-                                 ("get", False, 2.0), ("put", False, 1.4)):
-        rows.append((f"alone-{mode}-" + ("direct" if direct else "buffered"), False, False,
-                     lambda b, m=mode, d=direct, t=target: alone(b, m, d, t)))
+    for mode, direct, held, target in (("get", True, True, 1.15), ("put", True, True, 1.15),
+                                       ("get", False, True, 2.0), ("get", False, False, None),
+                                       ("put", False, True, 1.4), ("put", False, False, None)):
+        rows.append((alone_name(mode, direct, held), False, False,
+                     lambda b, m=mode, d=direct, h=held, t=target: alone(b, m, d, h, t)))
     rows.append(("batch", False, False, batch))
     rows.append(("lookup", False, False, lookup_row))
     rows.append(("first-object", False, False, first_row))
