@@ -143,6 +143,9 @@ struct kvk_adapter_options {
 /* dynamic/dynamic.c: a file per key. -ENOMEM. */
 int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options *options);
 
+/* The caller's memory comes in fragments: fills all of them. */
+void kvk_memory_fill(const struct iovec *to, uint32_t count, uint8_t byte);
+
 /* ---- beside the objects: superblock.c, namespaces.c --------------------------------------------- */
 
 /* What the opener wants of the superblock; members that were not said are taken from what is there. */

@@ -8,7 +8,7 @@
 #include "util/alloc.h"
 #include "util/error.h"
 
-#define FOLDER ".kvkeep/namespaces"
+#define FOLDER "namespaces"
 #define NAME_BYTES (sizeof(FOLDER) + 1 + 2 * KVK_DIGEST_BYTES + sizeof(".json"))
 
 static void manifest_name(char name[NAME_BYTES], const uint8_t digest[KVK_DIGEST_BYTES])
@@ -77,7 +77,7 @@ int kvk_namespace_list(struct kvk_backend *backend, uint8_t *digests, uint32_t c
 {
 	struct kvk_names names = { 0 };
 	int found = 0;
-	int err = backend->ops->list(backend, FOLDER, &names);
+	int err = backend->ops->list(backend, ".kvkeep/" FOLDER, &names);
 
 	for (uint32_t i = 0; i < names.count && !err; i++) {
 		uint8_t digest[KVK_DIGEST_BYTES];

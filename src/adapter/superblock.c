@@ -11,7 +11,7 @@
 #include "util/clock.h"
 #include "util/error.h"
 
-#define NAME ".kvkeep/superblock"
+#define NAME "superblock"
 /* Another process that opens, or is the last to close, holds the store alone for this long at most. */
 #define HOLD_TRIES 200
 #define HOLD_PAUSE_NS 10000000
@@ -37,7 +37,7 @@ static int load(struct kvk_superblock *ret, struct kvk_backend *backend, struct 
 	if (err == -ENOENT)
 		return err;
 	if (err)
-		return kvk_error_set(error, err, "backend_params.file_path", "cannot read " NAME ": %s",
+		return kvk_error_set(error, err, "backend_params.file_path", "cannot read .kvkeep/" NAME ": %s",
 				     strerror(-err));
 	err = kvk_superblock_parse(ret, data, bytes);
 	kvk_mem_free(data);
@@ -45,7 +45,7 @@ static int load(struct kvk_superblock *ret, struct kvk_backend *backend, struct 
 		kvk_error_set(error, err, "backend_params.file_path", "this store was written by a newer version of "
 			      "kvkeep: use that version, or another directory");
 	else if (err)
-		kvk_error_set(error, err, "backend_params.file_path", NAME " is damaged; the objects are not: move "
+		kvk_error_set(error, err, "backend_params.file_path", ".kvkeep/" NAME " is damaged; the objects are not: move "
 			      "it away and open again to make it anew");
 	return err;
 }
@@ -58,7 +58,7 @@ static int save(const struct kvk_superblock *superblock, struct kvk_backend *bac
 	kvk_superblock_encode(superblock, data);
 	err = backend->ops->save_file(backend, NAME, data, sizeof(data), false);
 	if (err)
-		return kvk_error_set(error, err, "backend_params.file_path", "cannot write " NAME ": %s",
+		return kvk_error_set(error, err, "backend_params.file_path", "cannot write .kvkeep/" NAME ": %s",
 				     strerror(-err));
 	return 0;
 }

@@ -171,7 +171,7 @@ struct kvk_backend_ops {
 	/* NULL: no rings; every op goes through run(), which never waits for long. */
 	const struct kvk_ring_ops *ring;
 	/*
-	 * Small files beside the objects, in `.kvkeep/`. load: the whole file, *data_ret freed with kvk_mem_free();
+	 * Small files beside the objects; names are relative to `.kvkeep/`. load: the whole file, *data_ret freed with kvk_mem_free();
 	 * -ENOENT, -EFBIG (over max_bytes). save: written aside, synced, then renamed over; with keep an
 	 * existing one stays (-EEXIST).
 	 */

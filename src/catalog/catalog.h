@@ -21,10 +21,13 @@
 
 struct kvk_catalog;
 
-/* What the catalog keeps about an object. */
+/*
+ * What the catalog keeps about an object. Of digests it compares 16 bytes: an object that shares them with another (one
+ * chance in 2^69 among 10^9 objects) is taken for it here, and refused by the proof of the load.
+ */
 struct kvk_object_info {
 	uint64_t logical_bytes;
-	uint64_t charge_bytes;         /* a multiple of 4,096, up to 16 TiB */
+	uint64_t charge_bytes;         /* rounded up to 4,096; counts as 16 TiB - 4,096 if it is more */
 	bool durable;                  /* its data and name are known to be on the medium */
 	uint8_t parent_digest[32];     /* zeros: none */
 	const void *tenant;            /* salt; NULL/0 if the key is not in text form */
@@ -41,12 +44,12 @@ enum kvk_catalog_state {
 };
 
 /*
- * What a caller learnt when it asked, to be given back with what it found on the medium meanwhile. If the
- * object was published, removed or lost in between, the finding is out of date and is not taken.
+ * What a caller learnt when it asked, to be given back with what it found on the medium meanwhile. If a put or a
+ * remove of the object ended in between, or it was lost, the finding is out of date and is not taken.
  */
 struct kvk_catalog_ticket {
-	uint32_t shard_version;
-	uint32_t entry_version;
+	uint32_t shard_version;        /* shared by one in 16,384 keys: one of those may make it out of date too */
+	uint32_t entry_version;        /* the object's own; 0 if it was not present */
 };
 
 /* room_bytes: the lease to begin with; UINT64_MAX: no limit. -ENOMEM. */
@@ -74,11 +77,17 @@ void kvk_catalog_put_end(struct kvk_catalog *catalog, const uint8_t digest[32],
 /* ---- lookups and gets --------------------------------------------------------------------------- */
 
 /*
- * Tells the state, fills *ticket and, if present, *info_ret (may be NULL; its pointers are not set) and, with pin,
+ * Tells the state, fills *ticket and, if present, the bytes and durable of *info_ret (may be NULL) and, with pin,
  * adds a pin (at most 65,535: -EOVERFLOW instead of a state). renew: a hit makes the object the most recent.
  */
 int kvk_catalog_look(struct kvk_catalog *catalog, const uint8_t digest[32], bool pin, bool renew,
 		     struct kvk_catalog_ticket *ticket, struct kvk_object_info *info_ret);
+
+/*
+ * Starts to fetch into the processor's cache what look() will read of these digests; changes nothing. For batches of some
+ * ten to a hundred keys: at a million objects each look waits for memory twice, and so they wait together.
+ */
+void kvk_catalog_warm(struct kvk_catalog *catalog, const uint8_t *const *digests, uint32_t count);
 
 /*
  * An object was found on the medium by somebody who held this ticket. unknown -> present, charged once (the
@@ -110,7 +119,8 @@ int kvk_catalog_remove_begin(struct kvk_catalog *catalog, const uint8_t digest[3
 void kvk_catalog_remove_renamed(struct kvk_catalog *catalog, const uint8_t digest[32], bool removed,
 				uint64_t *charge_ret);
 
-/* The blocks of removed objects are free: used falls, the lease grows. */
+/* The blocks of removed objects are free: used falls, the lease grows; by no more than charge() and
+ * remove_renamed() left there. */
 void kvk_catalog_credit(struct kvk_catalog *catalog, uint64_t charge_bytes);
 
 /* Charges bytes that belong to no object of the catalog (what quarantine holds); see credit(). */

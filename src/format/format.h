@@ -47,12 +47,16 @@ int kvk_key_digest(uint8_t digest[KVK_DIGEST_BYTES], const uint8_t namespace_dig
 /* The seed of an object's sums: the first 8 bytes of its digest, little endian. */
 uint64_t kvk_digest_seed(const uint8_t digest[KVK_DIGEST_BYTES]);
 
+/* CRC-32C (Castagnoli) of data, going on from what came before it: 0 to begin with. */
+uint32_t kvk_crc32c(const void *data, size_t bytes, uint32_t before);
+
 /* ---- footer.c ----------------------------------------------------------------------------------- */
 
 #define KVK_BLOCK_BYTES_MIN 65536u
 #define KVK_BLOCK_BYTES_MAX 1048576u
 #define KVK_TRAILER_BYTES 16u
 /* 4 GiB in blocks of 1 MiB: 4,096 sums of 8 bytes, and at most a page and a half of the rest. */
+#define KVK_BLOCK_COUNT_MAX 4096u
 #define KVK_FOOTER_BYTES_MAX 40960u
 
 enum { KVK_CHECKSUM_XXH3 = 1 };
@@ -61,9 +65,10 @@ enum { KVK_CIPHER_NONE = 0 };
 
 /* A footer in memory. Pointers belong to the caller (encode) or point into the parsed bytes (parse). */
 struct kvk_footer {
-	uint32_t incompat_flags;           /* an unknown one: refused */
-	uint32_t ro_compat_flags;          /* an unknown one: may be read, not rewritten */
-	uint32_t compat_flags;
+	/* Format 1 knows no flag, so the encoder wants zeros. What a parser meets all the same: */
+	uint32_t incompat_flags;           /* refused */
+	uint32_t ro_compat_flags;          /* may be read, not rewritten */
+	uint32_t compat_flags;             /* may be ignored */
 	uint8_t checksum_id;
 	uint8_t codec_id;
 	uint8_t cipher_id;
@@ -78,8 +83,8 @@ struct kvk_footer {
 	uint8_t namespace_digest[KVK_DIGEST_BYTES];
 	uint8_t parent_digest[KVK_DIGEST_BYTES];
 	uint32_t depth;
-	uint32_t meta_bytes;
-	uint32_t key_bytes;
+	uint32_t meta_bytes;               /* up to KVK_META_BYTES_MAX */
+	uint32_t key_bytes;                /* 1 to KVK_KEY_BYTES_MAX */
 	const void *meta;
 	const void *key;
 	const void *block_sums;            /* block_count little-endian uint64_t, maybe unaligned: use kvk_footer_sum() */
@@ -90,7 +95,8 @@ struct kvk_footer {
 uint32_t kvk_block_bytes_for(uint64_t stored_bytes);
 uint32_t kvk_block_count_for(uint64_t stored_bytes, uint32_t block_bytes);
 
-/* Length of the encoded footer: a multiple of KVK_PAGE_BYTES. Needs block_count, meta_bytes, key_bytes. */
+/* Length of the encoded footer: a multiple of KVK_PAGE_BYTES. Needs block_count, meta_bytes, key_bytes; 0 if one of
+ * them is out of bounds. */
 uint32_t kvk_footer_bytes(const struct kvk_footer *footer);
 
 /* XXH3-64 of one block (the last one may be short) under an object's seed. */
@@ -101,8 +107,9 @@ uint64_t kvk_block_sum_iov(const struct iovec *iov, uint32_t count, uint64_t off
 			   uint64_t seed);
 
 /*
- * Writes kvk_footer_bytes() bytes to buffer. Sums and digest are filled in: the root sum with the seed of
- * digest. -EINVAL: a field is out of bounds (the parser would refuse it). -ENOSPC: buffer_bytes is too small.
+ * Writes kvk_footer_bytes() bytes to buffer, with CRC and root sum; digest is the one of the footer's namespace and
+ * key, and is not computed again. meta, key and block_sums lie outside of buffer. -EINVAL: a field is out of bounds
+ * (the parser would refuse it). -ENOSPC: buffer_bytes is too small. buffer is untouched on failure.
  */
 int kvk_footer_encode(const struct kvk_footer *footer, const uint8_t digest[KVK_DIGEST_BYTES], void *buffer,
 		      size_t buffer_bytes);
@@ -116,7 +123,8 @@ int kvk_trailer_parse(const uint8_t trailer[KVK_TRAILER_BYTES], uint32_t *footer
 /*
  * Parses a whole footer of exactly `bytes` bytes: trailer, CRC, every bound, the root sum, reserved bytes. Also
  * computes the object's digest from the footer's own namespace and key. -EBADMSG: damaged, or nothing of ours.
- * -EPROTO: whole, but of a newer version or with an unknown incompat flag, checksum, codec or cipher.
+ * -EPROTO: its CRC is right, but it is of a newer version or has an unknown incompat flag, checksum, codec or
+ * cipher. -ENOMEM: as kvk_key_digest().
  * *ret and digest are untouched on failure.
  */
 int kvk_footer_parse(struct kvk_footer *ret, uint8_t digest[KVK_DIGEST_BYTES], const void *data, size_t bytes);
@@ -141,12 +149,16 @@ struct kvk_layout {
  * Writes the path of an object below the root: `ab/<64 hex>.kv`, or for KVK_NAMING_LMCACHE
  * `{model with / as --}_{rank:08x}_{group:x}_{hash hex}[@{salt}].bin`. -ENAMETOOLONG: the last component would be
  * longer than 255 bytes. -EINVAL: KVK_NAMING_LMCACHE and the key is not in text form, or contains what no file
- * name can ('/' in the salt, a NUL, a leading '.').
+ * name can ('/' in the salt, a NUL, a leading '.'), or has a hash too short for the folders (1 byte). name is untouched
+ * on failure.
  */
 int kvk_name_make(char name[KVK_NAME_BYTES_MAX], const struct kvk_layout *layout,
 		  const uint8_t digest[KVK_DIGEST_BYTES], const void *key, uint32_t key_bytes);
 
-/* LMCache's older generation of names, without the group; only keys of group 0 have one. Errors as above. */
+/*
+ * LMCache's older generation of names, which had no group and no salt. Only keys of group 0 without a salt have one:
+ * for the others -EINVAL, since the file of that name may be another group's or another tenant's. Errors else as above.
+ */
 int kvk_name_make_old(char name[KVK_NAME_BYTES_MAX], const struct kvk_layout *layout, const void *key,
 		      uint32_t key_bytes);
 
@@ -162,7 +174,7 @@ enum kvk_name_kind {
 enum kvk_name_kind kvk_name_kind(const char *component, const struct kvk_layout *layout,
 				 uint8_t digest[KVK_DIGEST_BYTES]);
 
-/* `<64 hex>.<sequence>.gone`, next to the object: same folder as name. */
+/* `<64 hex>.<sequence>.gone`, next to the object: same folder as name. -ENAMETOOLONG: name has no room for it. */
 int kvk_name_make_gone(char gone[KVK_NAME_BYTES_MAX], const char *name, const uint8_t digest[KVK_DIGEST_BYTES],
 		       uint64_t sequence);
 
@@ -182,7 +194,8 @@ enum kvk_durability {
 	KVK_DURABILITY_OBJECT = 2,
 };
 
-/* What is written down once per store, in `.kvkeep/superblock`. */
+/* What is written down once per store, in `.kvkeep/superblock`. Only these pairs of naming and levels exist:
+ * kvkeep with 1 or 2, lmcache with 0 or 2. */
 struct kvk_superblock {
 	uint8_t store_id[16];      /* random */
 	uint64_t created_ns;       /* since 1970; with naming lmcache the time of adoption */
@@ -193,8 +206,9 @@ struct kvk_superblock {
 	bool group;                /* 0770/0660 */
 };
 
+/* superblock holds values that exist: the parser would refuse others. */
 void kvk_superblock_encode(const struct kvk_superblock *superblock, uint8_t data[KVK_SUPERBLOCK_BYTES]);
-/* -EBADMSG: damaged. -EPROTO: newer, or an unknown incompat flag. */
+/* -EBADMSG: damaged, or not KVK_SUPERBLOCK_BYTES long. -EPROTO: whole, but newer or with an unknown incompat flag. */
 int kvk_superblock_parse(struct kvk_superblock *ret, const void *data, size_t bytes);
 
 /* ---- manifest.c --------------------------------------------------------------------------------- */
@@ -203,12 +217,14 @@ int kvk_superblock_parse(struct kvk_superblock *ret, const void *data, size_t by
 
 /*
  * Brings a namespace manifest (a JSON object) into its one canonical text: members sorted by their bytes at every depth,
- * no white space, numbers as jansson writes them with 17 digits. *ret is freed with kvk_mem_free(). -EINVAL: not a JSON object, a
- * repeated member, or longer than KVK_MANIFEST_BYTES_MAX; error_text (may be NULL, 160 bytes) says which.
+ * no white space, numbers in one form (docs/format.md). *ret is freed with kvk_mem_free(). -EINVAL: not a JSON object, a
+ * repeated member, a number out of range, or longer than KVK_MANIFEST_BYTES_MAX; error_text (may be NULL, 160 bytes)
+ * says which. -ENOMEM.
  */
 int kvk_manifest_canonical(char **ret, const char *json, char *error_text);
 
-/* SHA-256 of the canonical text. The empty object, like no manifest at all, has the digest of 32 zeros. */
+/* SHA-256 of the canonical text. The empty object, like no manifest at all (NULL), has the digest of 32 zeros.
+ * -ENOMEM: OpenSSL could not do it. */
 int kvk_manifest_digest(uint8_t digest[KVK_DIGEST_BYTES], const char *canonical);
 
 #endif

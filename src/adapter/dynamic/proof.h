@@ -69,7 +69,6 @@ void kvk_memory_scatter(const struct iovec *to, uint32_t count, uint64_t offset_
 			uint64_t bytes);
 void kvk_memory_gather(void *to, const struct iovec *from, uint32_t count, uint64_t offset_bytes,
 		       uint64_t bytes);
-void kvk_memory_fill(const struct iovec *to, uint32_t count, uint8_t byte);
 /* Whether direct transfers can go straight to or from these fragments. */
 bool kvk_memory_aligned(const struct iovec *iov, uint32_t count, const struct kvk_backend_caps *caps);
 

@@ -9,16 +9,17 @@
 #include "backend/backend.h"
 
 enum kvk_fault_kind {
-	KVK_FAULT_FAIL = 0,            /* ends with -error, nothing is done */
+	KVK_FAULT_FAIL = 0,            /* ends with -error, nothing is done; but CLOSE closes */
 	KVK_FAULT_FAIL_AFTER,          /* is done, and ends with -error all the same (a write or fsync that lies) */
-	KVK_FAULT_SHORTEN,             /* READ, WRITE: moves part_bytes fewer, at least 0 */
+	KVK_FAULT_SHORTEN,             /* READ, WRITE: moves part_bytes fewer, at least 0; whole blocks stay whole */
 	KVK_FAULT_DELAY,               /* ends delay_us later */
 	KVK_FAULT_CORRUPT,             /* READ: one bit of what arrives is flipped; WRITE: one bit of what is written */
 	KVK_FAULT_HANG,                /* ends only after kvk_fault_release(), or at close() of the backend */
 };
 
 /* One rule. It looks at transfers whose op is in ops; of those it strikes the nth (from 1), and with every > 0 each
- * every-th after it, at most times times (0: without end). Independently, chance_ppm of them by chance. */
+ * every-th after it. Independently, it strikes chance_ppm of them by chance. In all at most times times (0: without end).
+ * It counts and draws also where an earlier rule strikes. */
 struct kvk_fault_rule {
 	enum kvk_fault_kind kind;
 	uint32_t ops;                  /* bit 1u << enum kvk_xfer_op; 0: all */
@@ -33,8 +34,10 @@ struct kvk_fault_rule {
 
 #define KVK_FAULT_RULES_MAX 16
 
-/* Wraps inner, which it owns from now on and closes. Rules strike in the order given, the first that matches. */
+/* Wraps inner, which it owns from now on and closes. Rules strike in the order given, the first that matches.
+ * On failure inner stays the caller's. */
 int kvk_fault_new(struct kvk_backend **ret, struct kvk_backend *inner, uint64_t seed);
+/* -EINVAL: it makes no sense, or would never strike. -E2BIG: KVK_FAULT_RULES_MAX were added. */
 int kvk_fault_add(struct kvk_backend *fault, const struct kvk_fault_rule *rule);
 /* No rule strikes any more; counters go to 0. What hangs goes on hanging. */
 void kvk_fault_clear(struct kvk_backend *fault);
@@ -45,8 +48,12 @@ uint64_t kvk_fault_struck(struct kvk_backend *fault);
 uint64_t kvk_fault_seen(struct kvk_backend *fault);
 uint64_t kvk_fault_places(struct kvk_backend *fault);
 
-/* Reads the "fault" option: a JSON array of rules, {"do":"fail","ops":["read"],"nth":1,"every":0,"times":1,
- * "chance":0.001,"error":"EIO","part_kb":4,"delay_ms":10}. -EINVAL with *error filled. */
+/*
+ * Reads the "fault" option: a JSON array of rules, {"do":"fail","ops":["read"],"nth":1,"every":0,"times":1,
+ * "chance":0.001,"error":"EIO","part_kb":4,"delay_ms":10}. Needed are "do", and "nth" or "chance"; "part_kb" to
+ * shorten; "delay_ms" to delay. Without "ops" all are meant, without "error" EIO. -EINVAL with *error filled; then
+ * no rule was added.
+ */
 int kvk_fault_parse(struct kvk_backend *fault, const char *json, struct kvk_error *error);
 
 #endif

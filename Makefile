@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# The short way in front of meson. Each configuration builds in a folder of its own:
+#   make check                               build/
+#   make check SANITIZE=address,undefined    build-address-undefined/
+#   CC=clang make check SANITIZE=thread      build-clang-thread/
+
+SANITIZE ?=
+SUITE ?=
+DIR ?=
+PREFIX ?= /usr/local
+comma := ,
+
+ifneq ($(filter default undefined,$(origin CC)),)
+compiler :=
+else
+compiler := $(CC)
+export CC
+endif
+
+BUILD := build$(if $(compiler),-$(notdir $(firstword $(compiler))))$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))
+SETUP := --prefix $(PREFIX) $(if $(SANITIZE),-Db_sanitize=$(SANITIZE) -Db_lundef=false)
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+dependencies:
+	@scripts/install-dependencies $(if $(SANITIZE),sanitize)
+
+$(BUILD)/build.ninja: | dependencies
+	@meson setup $(BUILD) $(SETUP)
+
+check: all
+	@scripts/check $(BUILD) $(if $(SUITE),--suite $(SUITE))
+
+demo: all
+	@scripts/demo $(BUILD)
+
+bench: all
+	@scripts/install-dependencies bench
+	@bench/run --programs $(BUILD)/bench --json $(BUILD)/bench-results.jsonl $(BENCH_ARGS) $(or $(DIR),$(BUILD))
+
+# Another PREFIX than the one of the first call is taken over; DESTDIR goes before it.
+install: all
+	@meson configure $(BUILD) -Dprefix=$(PREFIX)
+	@meson install -C $(BUILD) --quiet $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
+
+clean:
+	rm -rf $(BUILD)
+
+distclean:
+	rm -rf build build-*
+
+.PHONY: all dependencies check demo bench install clean distclean
+.DELETE_ON_ERROR:

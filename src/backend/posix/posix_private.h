@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef KVK_BACKEND_POSIX_PRIVATE_H
+#define KVK_BACKEND_POSIX_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "backend/backend.h"
+#include "backend/posix/sys.h"
+
+/* Ways of making a file visible under a name that nobody has, best first. */
+enum kvk_posix_publish {
+	KVK_PUBLISH_PROCFD = 0,        /* O_TMPFILE, linkat of /proc/self/fd/N */
+	KVK_PUBLISH_EMPTY_PATH,        /* O_TMPFILE, linkat with AT_EMPTY_PATH */
+	KVK_PUBLISH_RENAME,            /* a named temporary, renameat2(RENAME_NOREPLACE) */
+	KVK_PUBLISH_LINK,              /* a named temporary, link and unlink */
+	KVK_PUBLISH_COUNT
+};
+
+/* Folders known to be on the medium with every folder above them: hashes of their names, 0 for none. */
+#define KVK_POSIX_SYNCED_FOLDERS 1024
+
+struct kvk_posix {
+	struct kvk_backend base;
+	const struct kvk_posix_sys *sys;
+	int root_fd;
+	int own_fd;                    /* `.kvkeep` */
+	int locks_fd;                  /* `.kvkeep/locks`, open while held; lock guards it */
+	uid_t owner;
+	mode_t file_mode;
+	mode_t folder_mode;
+	bool group;
+	bool has_openat2;              /* else names are walked component by component */
+	bool has_cached;               /* RESOLVE_CACHED */
+	bool has_noreplace;            /* RENAME_NOREPLACE */
+	bool must_chmod;               /* a new file does not have file_mode by itself */
+	bool wants_ring;
+	enum kvk_posix_publish publish;
+	uint64_t writer_id;
+	_Atomic uint64_t sequence;     /* of temporary names */
+	pthread_mutex_t lock;
+	uint64_t synced_folders[KVK_POSIX_SYNCED_FOLDERS];   /* lock guards it */
+};
+
+/* A place is its descriptor and, until it is published, where it is going to. */
+struct kvk_place {
+	int fd;
+	int folder_fd;                 /* CREATE: the folder of the name; -1 for OPEN */
+	bool own_folder;               /* folder_fd is not the root's */
+	bool published;
+	char temp[64];                 /* last component of the temporary name; empty: there is none */
+};
+
+static inline struct kvk_posix *kvk_posix_of(struct kvk_backend *backend)
+{
+	return kvk_container_of(backend, struct kvk_posix, base);
+}
+
+/* ---- root.c: names are looked up below the root and through no symbolic link ---------------------- */
+
+/*
+ * Opens name below the root. flags as for open(2); O_CLOEXEC and O_NOFOLLOW are added. cached: -EAGAIN if it would
+ * wait, where the kernel can tell. A name that is empty, absolute, too long or contains ".." is refused.
+ */
+int kvk_posix_open_below(struct kvk_posix *posix, const char *name, int flags, mode_t mode, bool cached);
+
+/* The folder that name lies in, for calls that take no RESOLVE flags, and the last component. */
+struct kvk_posix_folder {
+	int fd;
+	bool own;                      /* fd is closed by release */
+	const char *base;
+};
+
+/* 0, and *ret must be released; or -errno, and it need not. make: missing folders are made. */
+int kvk_posix_folder_open(struct kvk_posix *posix, struct kvk_posix_folder *ret, const char *name, bool make);
+void kvk_posix_folder_release(struct kvk_posix *posix, struct kvk_posix_folder *folder);
+
+/* Opens the root and `.kvkeep`, made if missing and create is set, and checks that they are safe to use. */
+int kvk_posix_root_open(struct kvk_posix *posix, const struct kvk_backend_options *options, struct kvk_error *error);
+
+/* fsync of name's folder and of those above it that are not known to be on the medium. */
+int kvk_posix_sync_folder(struct kvk_posix *posix, const char *name);
+
+/* ---- trial.c: what this medium can do ------------------------------------------------------------- */
+
+/* Fills base.caps, publish and has_noreplace. Leaves nothing behind. */
+int kvk_posix_trial(struct kvk_posix *posix, const struct kvk_backend_options *options, struct kvk_error *error);
+
+/* For tests: places are made and published in this way from now on. No place may be open. */
+void kvk_posix_force_publish(struct kvk_backend *backend, enum kvk_posix_publish publish);
+
+/* ---- run.c ---------------------------------------------------------------------------------------- */
+
+void kvk_posix_run(struct kvk_backend *backend, struct kvk_xfer *xfer);
+/* For OPEN by whatever means: makes a place of fd, which it owns from now on, and sets xfer->place, stat, result. */
+void kvk_posix_opened(struct kvk_posix *posix, struct kvk_xfer *xfer, int fd);
+int kvk_posix_open_flags(const struct kvk_posix *posix, const struct kvk_xfer *xfer);
+int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat);
+int kvk_posix_temp_base(struct kvk_posix *posix, const char *name, char *base, size_t bytes);
+
+/* ---- files.c: files beside the objects ------------------------------------------------------------ */
+
+int kvk_posix_load_file(struct kvk_backend *backend, const char *name, void **data_ret, uint64_t *bytes_ret,
+			uint64_t max_bytes);
+int kvk_posix_save_file(struct kvk_backend *backend, const char *name, const void *data, uint64_t bytes, bool keep);
+int kvk_posix_list(struct kvk_backend *backend, const char *folder, struct kvk_names *names);
+int kvk_posix_hold(struct kvk_backend *backend, bool exclusive);
+int kvk_posix_sweep(struct kvk_backend *backend, const char *name);
+
+/* ---- uring.c -------------------------------------------------------------------------------------- */
+
+extern const struct kvk_ring_ops kvk_posix_ring;
+
+/* Sets up a ring and sends one empty request through it. 0, or -errno with the reason in note. */
+int kvk_posix_ring_probe(struct kvk_posix *posix, char *note, size_t note_bytes);
+
+#endif

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The operations, each on the calling thread. Results go up as they come: short is fine, only EINTR is retried. */
+#include "backend/posix/posix_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/sysmacros.h>
+
+#include "format/format.h"
+#include "util/alloc.h"
+
+static uint64_t nanoseconds(const struct statx_timestamp *time)
+{
+	return time->tv_sec < 0 ? 0 : (uint64_t)time->tv_sec * 1000000000u + time->tv_nsec;
+}
+
+int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat)
+{
+	struct statx found;
+	int err = posix->sys->statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &found);
+
+	if (err)
+		return err;
+	*stat = (struct kvk_stat){
+		.bytes = found.stx_size,
+		.inode = found.stx_ino,
+		.device = makedev(found.stx_dev_major, found.stx_dev_minor),
+		.born_ns = found.stx_mask & STATX_BTIME ? nanoseconds(&found.stx_btime) : 0,
+		.modified_ns = nanoseconds(&found.stx_mtime),
+		.accessed_ns = nanoseconds(&found.stx_atime),
+		.links = found.stx_nlink,
+		.owner = found.stx_uid,
+		.regular = S_ISREG(found.stx_mode),
+		.owned = found.stx_uid == posix->owner,
+	};
+	return 0;
+}
+
+int kvk_posix_open_flags(const struct kvk_posix *posix, const struct kvk_xfer *xfer)
+{
+	bool direct = posix->base.caps.direct && !(xfer->flags & KVK_XFER_BUFFERED);
+
+	/* A FIFO that somebody planted must not hold the thread up, nor a terminal become ours. */
+	return O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | (direct ? O_DIRECT : 0);
+}
+
+static struct kvk_place *place_new(void)
+{
+	struct kvk_place *place = kvk_mem_zalloc(1, sizeof(*place));
+
+	if (place) {
+		place->fd = -1;
+		place->folder_fd = -1;
+	}
+	return place;
+}
+
+static void place_free(struct kvk_posix *posix, struct kvk_place *place)
+{
+	if (!place)
+		return;
+	if (place->temp[0] && !place->published)
+		posix->sys->unlinkat(place->folder_fd, place->temp, 0);
+	if (place->fd >= 0)
+		posix->sys->close(place->fd);
+	if (place->own_folder)
+		posix->sys->close(place->folder_fd);
+	kvk_mem_free(place);
+}
+
+/* What the lookup answers for things that no object of ours looks like, in the words of the contract. */
+static int open_error(int err)
+{
+	/* A socket or a device without a driver; a file where a folder should be. */
+	return err == -ENXIO || err == -ENODEV || err == -ENOTDIR ? -EINVAL : err;
+}
+
+void kvk_posix_opened(struct kvk_posix *posix, struct kvk_xfer *xfer, int fd)
+{
+	struct kvk_place *place = NULL;
+	struct kvk_stat stat;
+	int err = open_error(fd);
+
+	if (fd < 0)
+		goto fail;
+	place = place_new();
+	if (!place) {
+		posix->sys->close(fd);
+		err = -ENOMEM;
+		goto fail;
+	}
+	place->fd = fd;
+	err = kvk_posix_stat(posix, fd, &stat);
+	if (err)
+		goto fail;
+	if (!stat.regular) {
+		struct statx found;
+
+		err = posix->sys->statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &found);
+		if (!err)
+			err = S_ISDIR(found.stx_mode) ? -EISDIR : -EINVAL;
+		goto fail;
+	}
+	/* O_NONBLOCK has served: left on, the ring would take it as a promise that this file's reads never wait, and
+	 * carry them out on the lane where it should use its workers (tmpfs, overlay). */
+	if (posix->wants_ring) {
+		err = posix->sys->set_flags(fd, kvk_posix_open_flags(posix, xfer) & O_DIRECT);
+		if (err < 0)
+			goto fail;
+	}
+	xfer->place = place;
+	xfer->stat = stat;
+	xfer->result = 0;
+	return;
+
+fail:
+	place_free(posix, place);
+	xfer->result = err;
+}
+
+static int64_t run_open(struct kvk_posix *posix, struct kvk_xfer *xfer)
+{
+	kvk_posix_opened(posix, xfer, kvk_posix_open_below(posix, xfer->name, kvk_posix_open_flags(posix, xfer), 0,
+							   xfer->flags & KVK_XFER_IF_CACHED));
+	return xfer->result;
+}
+
+int kvk_posix_temp_base(struct kvk_posix *posix, const char *name, char *base, size_t bytes)
+{
+	char temp[KVK_NAME_BYTES_MAX];
+	const char *slash;
+	int err = kvk_name_make_temp(temp, name, posix->writer_id, atomic_fetch_add(&posix->sequence, 1));
+
+	if (err)
+		return err;
+	slash = strrchr(temp, '/');
+	slash = slash ? slash + 1 : temp;
+	if (strlen(slash) >= bytes)
+		return -ENAMETOOLONG;
+	memcpy(base, slash, strlen(slash) + 1);
+	return 0;
+}
+
+/* Others sweep temporary files that they can lock, so the lock lives as long as the place. */
+static int create_named(struct kvk_posix *posix, struct kvk_place *place, const char *name, int flags)
+{
+	char temp[sizeof(place->temp)];
+	int err = kvk_posix_temp_base(posix, name, temp, sizeof(temp));
+
+	if (err)
+		return err;
+	place->fd = posix->sys->openat(place->folder_fd, temp, flags | O_CREAT | O_EXCL, posix->file_mode);
+	if (place->fd < 0)
+		return place->fd;
+	memcpy(place->temp, temp, sizeof(temp));
+	return posix->sys->flock(place->fd, LOCK_EX | LOCK_NB);
+}
+
+static int64_t run_create(struct kvk_posix *posix, struct kvk_xfer *xfer)
+{
+	bool direct = posix->base.caps.direct && !(xfer->flags & KVK_XFER_BUFFERED);
+	int flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | (direct ? O_DIRECT : 0);
+	struct kvk_posix_folder folder;
+	struct kvk_place *place = place_new();
+	int err;
+
+	if (!place)
+		return -ENOMEM;
+	err = kvk_posix_folder_open(posix, &folder, xfer->name, true);
+	if (err)
+		goto fail;
+	place->folder_fd = folder.fd;
+	place->own_folder = folder.own;
+	if (posix->publish <= KVK_PUBLISH_EMPTY_PATH) {
+		place->fd = posix->sys->openat(folder.fd, ".", flags | O_TMPFILE, posix->file_mode);
+		err = place->fd < 0 ? place->fd : 0;
+	} else {
+		err = create_named(posix, place, xfer->name, flags);
+	}
+	/* The host's umask takes bits of a group's mode; from 0600 only an odd one does, which the trial met. */
+	if (!err && posix->must_chmod)
+		err = posix->sys->fchmod(place->fd, posix->file_mode);
+	if (err)
+		goto fail;
+	xfer->place = place;
+	return 0;
+
+fail:
+	place_free(posix, place);
+	return err;
+}
+
+static int64_t run_read(struct kvk_posix *posix, struct kvk_xfer *xfer)
+{
+	int flags = xfer->flags & KVK_XFER_NOWAIT ? RWF_NOWAIT : 0;
+	int64_t moved;
+
+	if (flags && !posix->base.caps.nowait)
+		return -EAGAIN;
+	do {
+		moved = posix->sys->preadv2(xfer->place->fd, xfer->iov, (int)xfer->iov_count,
+					    (off_t)xfer->offset_bytes, flags);
+	} while (moved == -EINTR);
+	return moved;
+}
+
+static int64_t run_write(struct kvk_posix *posix, struct kvk_xfer *xfer)
+{
+	int64_t moved;
+
+	do {
+		moved = posix->sys->pwritev2(xfer->place->fd, xfer->iov, (int)xfer->iov_count,
+					     (off_t)xfer->offset_bytes, 0);
+	} while (moved == -EINTR);
+	return moved;
+}
+
+static int64_t run_publish(struct kvk_posix *posix, struct kvk_xfer *xfer)
+{
+	struct kvk_place *place = xfer->place;
+	const char *slash = strrchr(xfer->name, '/');
+	const char *base = slash ? slash + 1 : xfer->name;
+	char procfd[32];
+	int err = 0;
+
+	/* Published under a temporary name, to be exchanged with a damaged object: not to be swept meanwhile. */
+	if (!place->temp[0] && !strncmp(base, ".tmp-", 5))
+		err = posix->sys->flock(place->fd, LOCK_EX | LOCK_NB);
+	if (err)
+		return err;
+	switch (posix->publish) {
+	case KVK_PUBLISH_PROCFD:
+		snprintf(procfd, sizeof(procfd), "/proc/self/fd/%d", place->fd);
+		err = posix->sys->linkat(AT_FDCWD, procfd, place->folder_fd, base, AT_SYMLINK_FOLLOW);
+		break;
+	case KVK_PUBLISH_EMPTY_PATH:
+		err = posix->sys->linkat(place->fd, "", place->folder_fd, base, AT_EMPTY_PATH);
+		break;
+	case KVK_PUBLISH_RENAME:
+		err = posix->sys->renameat2(place->folder_fd, place->temp, place->folder_fd, base, RENAME_NOREPLACE);
+		break;
+	default:
+		err = posix->sys->linkat(place->folder_fd, place->temp, place->folder_fd, base, 0);
+		if (!err)
+			posix->sys->unlinkat(place->folder_fd, place->temp, 0);
+		break;
+	}
+	if (!err)
+		place->published = true;
+	return err;
+}
+
+/* Calls that know no RESOLVE flags act on the last component in folders that were opened safely. */
+static int64_t run_rename(struct kvk_posix *posix, struct kvk_xfer *xfer, unsigned flags)
+{
+	struct kvk_posix_folder from, to;
+	int err = kvk_posix_folder_open(posix, &from, xfer->name, false);
+
+	if (err)
+		return err;
+	err = kvk_posix_folder_open(posix, &to, xfer->name2, false);
+	if (err)
+		goto out;
+	if (flags == RENAME_NOREPLACE && !posix->has_noreplace) {
+		err = posix->sys->linkat(from.fd, from.base, to.fd, to.base, 0);
+		if (!err)
+			err = posix->sys->unlinkat(from.fd, from.base, 0);
+	} else {
+		err = posix->sys->renameat2(from.fd, from.base, to.fd, to.base, flags);
+	}
+	kvk_posix_folder_release(posix, &to);
+out:
+	kvk_posix_folder_release(posix, &from);
+	return err;
+}
+
+static int64_t run_unlink(struct kvk_posix *posix, struct kvk_xfer *xfer)
+{
+	struct kvk_posix_folder folder;
+	int err = kvk_posix_folder_open(posix, &folder, xfer->name, false);
+
+	if (err)
+		return err;
+	err = posix->sys->unlinkat(folder.fd, folder.base, 0);
+	kvk_posix_folder_release(posix, &folder);
+	return err;
+}
+
+static int64_t run_stat_name(struct kvk_posix *posix, struct kvk_xfer *xfer)
+{
+	int err, fd = kvk_posix_open_below(posix, xfer->name, O_PATH, 0, false);
+
+	if (fd < 0)
+		return open_error(fd);
+	err = kvk_posix_stat(posix, fd, &xfer->stat);
+	posix->sys->close(fd);
+	return err;
+}
+
+static int64_t run_op(struct kvk_posix *posix, struct kvk_xfer *xfer)
+{
+	switch (xfer->op) {
+	case KVK_XFER_OPEN:
+		return run_open(posix, xfer);
+	case KVK_XFER_CREATE:
+		return run_create(posix, xfer);
+	case KVK_XFER_READ:
+		return run_read(posix, xfer);
+	case KVK_XFER_WRITE:
+		return run_write(posix, xfer);
+	case KVK_XFER_RESERVE:
+		/*
+		 * Extends the file: direct writes beyond its end wait for each other, whether blocks are there or not. 8 pieces
+		 * of 1 MiB in flight on ext4 over memory: 0.05 CPU seconds a GB so, 0.08 with KEEP_SIZE, 0.09 without
+		 * anything. What is published has that length anyway, and no length proves anything.
+		 */
+		return posix->sys->fallocate(xfer->place->fd, 0, 0, (off_t)xfer->offset_bytes);
+	case KVK_XFER_SYNC:
+		return posix->sys->fdatasync(xfer->place->fd);
+	case KVK_XFER_STAT:
+		return kvk_posix_stat(posix, xfer->place->fd, &xfer->stat);
+	case KVK_XFER_PUBLISH:
+		return run_publish(posix, xfer);
+	case KVK_XFER_MOVE:
+		return run_rename(posix, xfer, RENAME_NOREPLACE);
+	case KVK_XFER_EXCHANGE:
+		return run_rename(posix, xfer, RENAME_EXCHANGE);
+	case KVK_XFER_UNLINK:
+		return run_unlink(posix, xfer);
+	case KVK_XFER_SYNC_FOLDER:
+		return kvk_posix_sync_folder(posix, xfer->name);
+	case KVK_XFER_SYNC_ALL:
+		return posix->sys->syncfs(posix->root_fd);
+	case KVK_XFER_CLOSE:
+		place_free(posix, xfer->place);
+		xfer->place = NULL;
+		return 0;
+	case KVK_XFER_STAT_NAME:
+		return run_stat_name(posix, xfer);
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+void kvk_posix_run(struct kvk_backend *backend, struct kvk_xfer *xfer)
+{
+	xfer->result = run_op(kvk_posix_of(backend), xfer);
+}

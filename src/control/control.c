@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/control.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "agent/thread.h"
+#include "util/alloc.h"
+#include "util/clock.h"
+
+#define TICK_MS 100
+/* Between folders, so that sweeping never shows in the latency of requests. */
+#define SWEEP_PAUSE_MS 2
+
+struct kvk_control {
+	struct kvk_core *core;
+	pthread_mutex_t lock;          /* guards stopping */
+	pthread_cond_t stop;
+	bool stopping;
+	bool has_watch, has_notify, has_sweep;
+	pthread_t watch, notify, sweep;
+	struct kvk_op sync;            /* the sync of a batch; one at a time */
+	struct kvk_xfer sync_xfer;
+	atomic_bool syncing;
+	uint64_t sync_bytes;           /* what it covers */
+	uint64_t next_sync_us;
+};
+
+/* Returns false when it is time to end. */
+static bool pause_ms(struct kvk_control *control, long ms)
+{
+	struct timespec until;
+	bool stopping;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += ms * 1000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&control->lock);
+	while (!control->stopping && pthread_cond_timedwait(&control->stop, &control->lock, &until) != ETIMEDOUT)
+		;
+	stopping = control->stopping;
+	pthread_mutex_unlock(&control->lock);
+	return !stopping;
+}
+
+/* ---- the sync of a batch ------------------------------------------------------------------------ */
+
+static void synced(struct kvk_xfer *xfer)
+{
+	struct kvk_control *control = kvk_container_of(xfer, struct kvk_control, sync_xfer);
+	struct kvk_core *core = control->core;
+
+	if (xfer->result < 0) {
+		/* What it covered is not on the medium and the kernel may have dropped it: the loads will tell. */
+		kvk_core_trouble(core, (int)xfer->result);
+		kvk_log(&core->log, KVK_LOG_ERROR, "the sync of a batch failed: %s", strerror((int)-xfer->result));
+	}
+	atomic_fetch_sub(&core->unsynced_bytes, control->sync_bytes);
+	kvk_op_answer(&control->sync, (int)xfer->result);
+	kvk_op_finish(&control->sync);
+}
+
+static void sync_start(struct kvk_op *op)
+{
+	struct kvk_control *control = kvk_container_of(op, struct kvk_control, sync);
+
+	kvk_xfer_init(&control->sync_xfer, KVK_XFER_SYNC_ALL, NULL, NULL);
+	control->sync_xfer.done = synced;
+	kvk_op_submit(op, &control->sync_xfer);
+}
+
+static void sync_answer(struct kvk_op *op, int status)
+{
+}
+
+static void sync_finished(struct kvk_op *op)
+{
+	atomic_store(&kvk_container_of(op, struct kvk_control, sync)->syncing, false);
+}
+
+static void mind_batch(struct kvk_control *control)
+{
+	struct kvk_core *core = control->core;
+	uint64_t now_us = kvk_now_us(), bytes = atomic_load(&core->unsynced_bytes);
+	struct kvk_link ops;
+
+	if (core->superblock.durability != KVK_DURABILITY_BATCH || bytes == 0 || atomic_load(&control->syncing) ||
+	    (now_us < control->next_sync_us && bytes < core->spec.batch_bytes))
+		return;
+	control->next_sync_us = now_us + core->spec.batch_us;
+	control->sync_bytes = bytes;
+	atomic_store(&control->syncing, true);
+	kvk_op_init(&control->sync, KVK_OP_LIGHT, UINT64_MAX, control);
+	control->sync.start = sync_start;
+	control->sync.answer = sync_answer;
+	control->sync.finished = sync_finished;
+	kvk_list_init(&ops);
+	kvk_list_push(&ops, &control->sync.link);
+	kvk_agent_submit(core->agent, &ops);
+}
+
+/* ---- the threads -------------------------------------------------------------------------------- */
+
+static void *watch_main(void *argument)
+{
+	struct kvk_control *control = argument;
+
+	while (pause_ms(control, TICK_MS)) {
+		kvk_agent_watch(control->core->agent);
+		mind_batch(control);
+	}
+	return NULL;
+}
+
+static void *notify_main(void *argument)
+{
+	struct kvk_control *control = argument;
+
+	kvk_notices_deliver(&control->core->notices);
+	return NULL;
+}
+
+static void *sweep_main(void *argument)
+{
+	struct kvk_control *control = argument;
+	struct kvk_adapter *adapter = control->core->adapter;
+
+	for (uint32_t folder = 0; pause_ms(control, SWEEP_PAUSE_MS); folder++) {
+		if (adapter->ops->sweep(adapter, folder) == -ERANGE)
+			break;
+	}
+	return NULL;
+}
+
+/* ---- starting and stopping ---------------------------------------------------------------------- */
+
+int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
+{
+	struct kvk_control *control = kvk_mem_zalloc(1, sizeof(*control));
+	pthread_condattr_t attributes;
+	int err;
+
+	if (!control)
+		return -ENOMEM;
+	control->core = core;
+	pthread_mutex_init(&control->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&control->stop, &attributes);
+	pthread_condattr_destroy(&attributes);
+	control->next_sync_us = kvk_now_us() + core->spec.batch_us;
+
+	err = kvk_thread_start(&control->watch, "kvk-watch", watch_main, control);
+	control->has_watch = !err;
+	if (!err && kvk_notices_wanted(&core->notices)) {
+		err = kvk_thread_start(&control->notify, "kvk-notify", notify_main, control);
+		control->has_notify = !err;
+	}
+	if (!err) {
+		err = kvk_thread_start(&control->sweep, "kvk-sweep", sweep_main, control);
+		control->has_sweep = !err;
+	}
+	if (err) {
+		kvk_control_stop(control, UINT64_MAX / 2);
+		return err;
+	}
+	*ret = control;
+	return 0;
+}
+
+int kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
+{
+	struct timespec until;
+
+	if (!control)
+		return 0;
+	pthread_mutex_lock(&control->lock);
+	control->stopping = true;
+	pthread_cond_broadcast(&control->stop);
+	pthread_mutex_unlock(&control->lock);
+	if (control->has_watch)
+		pthread_join(control->watch, NULL);
+	kvk_notices_stop(&control->core->notices);
+	if (control->has_notify)
+		pthread_join(control->notify, NULL);
+	if (control->has_sweep) {
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += (time_t)(wait_us / 1000000) + 1;
+		if (pthread_timedjoin_np(control->sweep, NULL, &until)) {
+			pthread_detach(control->sweep);
+			return -ETIMEDOUT;
+		}
+	}
+	pthread_cond_destroy(&control->stop);
+	pthread_mutex_destroy(&control->lock);
+	kvk_mem_free(control);
+	return 0;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * When things happen that nobody asked for: deadlines of what hangs, the sync of a batch, sweeping, and telling the
+ * embedder. Three threads that never hold up a request:
+ *
+ *   watch   every 100 ms, no I/O: answers what is late in the queue or in a lane that is stuck
+ *   notify  calls the embedder's hooks (only if there are any)
+ *   sweep   once after opening, folder by folder: removes what dead processes left
+ */
+#ifndef KVK_CONTROL_CONTROL_H
+#define KVK_CONTROL_CONTROL_H
+
+#include "store/core.h"
+
+struct kvk_control;
+
+/* -ENOMEM, -EAGAIN (no threads). core outlives it. */
+int kvk_control_start(struct kvk_control **ret, struct kvk_core *core);
+
+/*
+ * Before the core is closed: ends watch and sweep; waits at most wait_us for a sweep that hangs in the medium. -ETIMEDOUT: it
+ * still hangs, the core must not be freed.
+ */
+int kvk_control_stop(struct kvk_control *control, uint64_t wait_us);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One item of a task that needs a lane, and what the kinds of requests share. */
+#ifndef KVK_STORE_ITEM_H
+#define KVK_STORE_ITEM_H
+
+#include "store/core.h"
+
+struct kvk_item {
+	struct kvk_request request;
+	struct kvk_core *core;
+	struct kvk_answer *answer;
+	void (*start)(struct kvk_request *request);
+	/* Tells the catalog and the counters what came of it: request->outcome, status, facts. Exactly once; for an item
+	 * that never started as well. */
+	void (*settle)(struct kvk_item *item);
+	/* The answer came too late for the caller: takes back what he was to have. NULL: nothing. */
+	void (*undo)(struct kvk_item *item);
+	uint64_t answer_bytes;
+	struct kvk_catalog_ticket ticket;      /* what the catalog knew when it was asked */
+	uint8_t parent_digest[KVK_DIGEST_BYTES];
+	void *meta_to;                         /* get, lookup: the caller's, or NULL */
+	uint32_t meta_room;
+	bool present;                          /* the catalog knew it when it was asked */
+	bool pin;                              /* lookup */
+	bool pinned;                           /* lookup: by the first look already */
+	bool started;                          /* a lane has taken it up */
+	bool settled;                          /* the catalog has been told what came of it */
+	bool hangs;                            /* its memory is with the kernel: a release will follow */
+	uint64_t credit_bytes;                 /* remove */
+};
+
+/* Room for the copies of what items point to. */
+struct kvk_arena {
+	uint8_t *next;
+	uint8_t *end;
+};
+
+/* Makes a task; with_items: and room for its items and arena_bytes of copies. -ENOMEM, -EAGAIN, or kvk_core_check(). */
+int kvk_task_begin(struct kvk_core *core, enum kvk_queue queue, uint32_t count, uint64_t arena_bytes,
+		   bool with_items, struct kvk_waiter *waiter, struct kvk_task **ret, struct kvk_arena *arena);
+
+/* Items of a task that had none: for what memory alone could not answer. -ENOMEM. */
+int kvk_task_add_items(struct kvk_task *task, uint64_t arena_bytes, struct kvk_arena *arena);
+
+/* The task is set up: hands over the operations and drops or passes on the submitter's reference. */
+int64_t kvk_task_submit(struct kvk_core *core, struct kvk_task *task, struct kvk_link *ops,
+			struct kvk_task **ret);
+
+void *kvk_arena_copy(struct kvk_arena *arena, const void *data, uint64_t bytes);
+
+/* Sets up an item and its operation; the task is held until it has finished. */
+struct kvk_item *kvk_item_begin(struct kvk_core *core, struct kvk_task *task, uint32_t index,
+				enum kvk_op_class class, uint64_t deadline_us,
+				void (*start)(struct kvk_request *request),
+				void (*settle)(struct kvk_item *item));
+
+/* The element of an array whose elements may be longer than they were when this was built. */
+#define kvk_item_at(items, index) \
+	((const void *)((const char *)(items) + (size_t)(index) * (items)->struct_bytes))
+
+uint64_t kvk_deadline(const struct kvk_core *core, uint64_t deadline_us);
+
+/* Digest of a key in this store's namespace. */
+int kvk_core_digest(const struct kvk_core *core, uint8_t digest[KVK_DIGEST_BYTES], const struct kvk_key *key);
+
+/* Builds what the catalog keeps, from facts and from the key (tenant and model, if it is in text form). */
+void kvk_item_info(const struct kvk_item *item, struct kvk_object_info *info);
+
+/* An answer that needs no lane. Not handed over yet. */
+void kvk_answer_set(struct kvk_answer *answer, int status, enum kvk_reason reason);
+
+/* Hands over answers first to last - 1 of a task. */
+void kvk_answers_hand_over(struct kvk_core *core, struct kvk_task *task, uint32_t first, uint32_t last);
+
+/* Hands over what was answered at once, in runs of neighbours; `later` says which answers come from lanes. */
+void kvk_answers_now(struct kvk_core *core, struct kvk_task *task, const bool *later);
+
+void kvk_event(struct kvk_core *core, enum kvk_event_kind kind, const struct kvk_request *request);
+
+static inline void kvk_count(atomic_uint_fast64_t *counter)
+{
+	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+static inline struct kvk_item *kvk_item_of(struct kvk_request *request)
+{
+	return kvk_container_of(request, struct kvk_item, request);
+}
+
+#endif

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The operations of the posix backend, over every way of publishing and of looking names up. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "posix_bench.h"
+#include "util/alloc.h"
+
+#define OTHER "ab/abcd00.kv"
+
+/* The first one to publish wins, nobody sees a file before, one that is closed unpublished is gone. */
+static void test_publish_every_way(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t before = open_descriptors();
+
+	for (unsigned way = 0; way < KVK_PUBLISH_COUNT; way++) {
+		struct kvk_place *place;
+		char name[32];
+
+		kvk_posix_force_publish(bench->backend, way);
+		snprintf(name, sizeof(name), "c%u/object.kv", way);
+		place = create(bench, name);
+		assert_int_equal(name_op(bench, KVK_XFER_STAT_NAME, name, NULL), -ENOENT);
+		assert_int_equal(place_op(bench, KVK_XFER_CLOSE, place, NULL), 0);
+		name[2] = '\0';
+		assert_int_equal(count_names(bench, name), 0);
+		name[2] = '/';
+		assert_int_equal(put(bench, name, "first"), 0);
+		assert_int_equal(put(bench, name, "second"), -EEXIST);
+		assert_content(bench, name, "first");
+		name[2] = '\0';
+		assert_int_equal(count_names(bench, name), 1);
+	}
+	assert_int_equal(open_descriptors(), before);
+}
+
+static void test_move_exchange_unlink(void **state)
+{
+	struct bench *bench = *state;
+
+	assert_int_equal(put(bench, OBJECT, "one"), 0);
+	assert_int_equal(put(bench, OTHER, "other"), 0);
+	assert_int_equal(name_op(bench, KVK_XFER_MOVE, OBJECT, OTHER), -EEXIST);
+	assert_int_equal(name_op(bench, KVK_XFER_EXCHANGE, OBJECT, OTHER), 0);
+	assert_content(bench, OBJECT, "other");
+	assert_content(bench, OTHER, "one");
+	assert_int_equal(name_op(bench, KVK_XFER_MOVE, OBJECT, ".kvkeep/quarantine/x"), 0);
+	assert_int_equal(name_op(bench, KVK_XFER_STAT_NAME, OBJECT, NULL), -ENOENT);
+	assert_content(bench, ".kvkeep/quarantine/x", "other");
+	kvk_posix_of(bench->backend)->has_noreplace = false;
+	assert_int_equal(name_op(bench, KVK_XFER_MOVE, OTHER, ".kvkeep/quarantine/x"), -EEXIST);
+	assert_int_equal(name_op(bench, KVK_XFER_MOVE, OTHER, OBJECT), 0);
+	assert_content(bench, OBJECT, "one");
+	assert_int_equal(name_op(bench, KVK_XFER_UNLINK, OBJECT, NULL), 0);
+	assert_int_equal(name_op(bench, KVK_XFER_UNLINK, OBJECT, NULL), -ENOENT);
+	assert_int_equal(count_names(bench, "ab"), 0);
+}
+
+
+/* Pieces of memory, offsets, ends of files; what is reserved is part of the file. */
+static void test_bytes(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_place *place = create(bench, OBJECT);
+	char data[16] = "0123456789abcdef", first[4], second[8];
+	struct iovec out[2] = { { data, 4 }, { data + 8, 8 } };
+	struct iovec in[2] = { { first, 4 }, { second, 8 } };
+	struct kvk_xfer xfer;
+
+	kvk_xfer_init(&xfer, KVK_XFER_RESERVE, place, NULL);
+	xfer.offset_bytes = 100;
+	if (!run(bench, &xfer)) {
+		assert_int_equal(place_op(bench, KVK_XFER_STAT, place, NULL), 0);
+		kvk_xfer_init(&xfer, KVK_XFER_STAT, place, NULL);
+		assert_int_equal(run(bench, &xfer), 0);
+		assert_int_equal(xfer.stat.bytes, 100);
+		assert_int_equal(xfer.stat.links, kvk_posix_of(bench->backend)->publish > KVK_PUBLISH_EMPTY_PATH);
+	}
+	kvk_xfer_init(&xfer, KVK_XFER_WRITE, place, NULL);
+	xfer.iov = out;
+	xfer.iov_count = 2;
+	xfer.offset_bytes = 88;
+	assert_int_equal(run(bench, &xfer), 12);
+	kvk_xfer_init(&xfer, KVK_XFER_READ, place, NULL);
+	xfer.iov = in;
+	xfer.iov_count = 2;
+	xfer.offset_bytes = 88;
+	assert_int_equal(run(bench, &xfer), 12);
+	assert_memory_equal(first, "0123", 4);
+	assert_memory_equal(second, "89abcdef", 8);
+	xfer.offset_bytes = 98;
+	assert_int_equal(run(bench, &xfer), 2);
+	xfer.offset_bytes = 100;
+	assert_int_equal(run(bench, &xfer), 0);
+	/* Just written, so in the page cache. */
+	xfer.offset_bytes = 88;
+	xfer.flags = KVK_XFER_NOWAIT;
+	assert_int_equal(run(bench, &xfer), bench->backend->caps.nowait ? 12 : -EAGAIN);
+	bench->backend->caps.nowait = false;
+	assert_int_equal(run(bench, &xfer), -EAGAIN);
+	assert_int_equal(place_op(bench, KVK_XFER_SYNC, place, NULL), 0);
+	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, place, NULL), 0);
+}
+
+static void test_if_cached(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_xfer xfer;
+
+	assert_int_equal(put(bench, OBJECT, "x"), 0);
+	kvk_xfer_init(&xfer, KVK_XFER_OPEN, NULL, OBJECT);
+	xfer.flags = KVK_XFER_IF_CACHED;
+	assert_int_equal(run(bench, &xfer), 0);
+	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, xfer.place, NULL), 0);
+}
+
+static unsigned fsyncs;
+
+static int counted_fsync(int fd)
+{
+	fsyncs++;
+	return kvk_posix_sys_real.fsync(fd);
+}
+
+/* A folder's first sync goes up to the root, whoever made it; a folder made anew starts again. */
+static void test_sync_folder(void **state)
+{
+	struct bench *bench = *state;
+	static const struct {
+		const char *name;
+		unsigned fsyncs;
+	} steps[] = { { "ab/cd/x", 3 }, { "ab/cd/y", 1 }, { "ab/z", 2 }, { "ab/z", 1 }, { "top", 1 } };
+	char path[128];
+
+	bench->sys.fsync = counted_fsync;
+	assert_int_equal(put(bench, "ab/cd/x", "x"), 0);
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		fsyncs = 0;
+		assert_int_equal(name_op(bench, KVK_XFER_SYNC_FOLDER, steps[i].name, NULL), 0);
+		assert_int_equal(fsyncs, steps[i].fsyncs);
+	}
+	snprintf(path, sizeof(path), "%s/ab", bench->root);
+	remove_tree(path);
+	assert_int_equal(name_op(bench, KVK_XFER_SYNC_FOLDER, "ab/z", NULL), -ENOENT);
+	assert_int_equal(put(bench, "ab/z", "x"), 0);
+	fsyncs = 0;
+	assert_int_equal(name_op(bench, KVK_XFER_SYNC_FOLDER, "ab/z", NULL), 0);
+	assert_int_equal(fsyncs, 2);
+	assert_int_equal(name_op(bench, KVK_XFER_SYNC_ALL, NULL, NULL), 0);
+}
+
+static unsigned mode_of(struct bench *bench, const char *name)
+{
+	char path[160];
+	struct stat stat;
+
+	snprintf(path, sizeof(path), "%s/%s", bench->root, name);
+	assert_int_equal(lstat(path, &stat), 0);
+	return stat.st_mode & 07777u;
+}
+
+/* Nobody else may read what can be turned back into a prompt, whatever the host's umask says. */
+static void test_modes(void **state)
+{
+	struct bench *bench = *state;
+	static const mode_t umasks[] = { 0, 022, 077, 0277, 0777 };
+
+	for (unsigned group = 0; group < 2; group++) {
+		for (size_t i = 0; i < sizeof(umasks) / sizeof(umasks[0]); i++) {
+			struct kvk_backend_options options = options_for(bench->root);
+			unsigned file = group ? 0660 : 0600, folder = group ? 0770 : 0700;
+			mode_t before;
+
+			kvk_backend_posix.close(bench->backend);
+			bench->backend = NULL;
+			remove_tree(bench->root);
+			options.group = group;
+			before = umask(umasks[i]);
+			assert_int_equal(kvk_backend_posix.open(&bench->backend, &options, NULL), 0);
+			for (unsigned way = 0; way < KVK_PUBLISH_COUNT; way++) {
+				char name[16];
+
+				kvk_posix_force_publish(bench->backend, way);
+				snprintf(name, sizeof(name), "ab/%u", way);
+				assert_int_equal(put(bench, name, "x"), 0);
+				assert_int_equal(mode_of(bench, name), file);
+			}
+			assert_int_equal(bench->backend->ops->save_file(bench->backend, "superblock", "x", 1, false), 0);
+			assert_int_equal(bench->backend->ops->hold(bench->backend, true), 0);
+			umask(before);
+			assert_int_equal(mode_of(bench, ""), folder);
+			assert_int_equal(mode_of(bench, "ab"), folder);
+			assert_int_equal(mode_of(bench, ".kvkeep"), folder);
+			assert_int_equal(mode_of(bench, ".kvkeep/quarantine"), folder);
+			assert_int_equal(mode_of(bench, ".kvkeep/superblock"), file);
+			assert_int_equal(mode_of(bench, ".kvkeep/locks"), file);
+		}
+	}
+}
+
+static void test_files(void **state)
+{
+	struct bench *bench = *state;
+	const struct kvk_backend_ops *ops = bench->backend->ops;
+	uint64_t bytes = 77, free_bytes = 0, total_bytes = 0;
+	void *data = NULL;
+
+	assert_int_equal(ops->load_file(bench->backend, "superblock", &data, &bytes, 100), -ENOENT);
+	assert_int_equal(ops->save_file(bench->backend, "superblock", "one", 3, true), 0);
+	assert_int_equal(ops->save_file(bench->backend, "superblock", "two", 3, true), -EEXIST);
+	assert_int_equal(ops->load_file(bench->backend, "superblock", &data, &bytes, 2), -EFBIG);
+	assert_null(data);
+	assert_int_equal(bytes, 77);
+	assert_int_equal(ops->load_file(bench->backend, "superblock", &data, &bytes, 3), 0);
+	assert_int_equal(bytes, 3);
+	assert_memory_equal(data, "one", 3);
+	kvk_mem_free(data);
+	assert_int_equal(ops->save_file(bench->backend, "superblock", "", 0, false), 0);
+	assert_int_equal(ops->load_file(bench->backend, "superblock", &data, &bytes, 3), 0);
+	assert_int_equal(bytes, 0);
+	kvk_mem_free(data);
+	assert_int_equal(ops->save_file(bench->backend, "namespaces/a.json", "{}", 2, true), 0);
+	assert_int_equal(ops->load_file(bench->backend, "../../etc/passwd", &data, &bytes, 3), -EXDEV);
+	assert_int_equal(ops->load_file(bench->backend, "namespaces", &data, &bytes, 3), -EINVAL);
+	assert_int_equal(count_names(bench, ".kvkeep"), 3);
+	assert_int_equal(ops->space(bench->backend, &free_bytes, &total_bytes), 0);
+	assert_true(free_bytes <= total_bytes && total_bytes > 0);
+}
+
+static void test_list(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_names names = { 0 };
+	char name[300];
+	bool seen[600] = { 0 };
+
+	for (unsigned i = 0; i < 600; i++) {
+		snprintf(name, sizeof(name), "%s/%0200u", bench->root, i);
+		assert_int_equal(close(open(name, O_CREAT | O_WRONLY, 0600)), 0);
+	}
+	assert_int_equal(bench->backend->ops->list(bench->backend, "", &names), 0);
+	assert_int_equal(names.count, 601);            /* and .kvkeep */
+	for (unsigned i = 0; i < names.count; i++) {
+		if (strcmp(names.names[i], ".kvkeep")) {
+			assert_false(seen[atoi(names.names[i])]);
+			seen[atoi(names.names[i])] = true;
+		}
+	}
+	kvk_names_release(&names);
+	assert_int_equal(bench->backend->ops->list(bench->backend, "none", &names), -ENOENT);
+}
+
+/* Another open of the store, as another process would have it: the lock is the open file's. */
+static void test_hold(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_backend_options options = options_for(bench->root);
+	struct kvk_backend *other;
+	int status;
+	pid_t child;
+
+	assert_int_equal(kvk_backend_posix.open(&other, &options, NULL), 0);
+	assert_int_equal(other->ops->hold(other, false), 0);
+	assert_int_equal(other->ops->hold(bench->backend, false), 0);
+	assert_int_equal(other->ops->hold(bench->backend, true), -EBUSY);
+	assert_int_equal(other->ops->hold(other, true), -EBUSY);
+	kvk_backend_posix.close(other);
+	assert_int_equal(bench->backend->ops->hold(bench->backend, true), 0);
+	assert_int_equal(kvk_backend_posix.open(&other, &options, NULL), 0);
+	/* A child that lets go of its copy does not let go of the lock. */
+	child = fork();
+	if (child == 0) {
+		kvk_backend_posix.close(bench->backend);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(other->ops->hold(other, false), -EBUSY);
+	assert_int_equal(bench->backend->ops->hold(bench->backend, false), 0);
+	assert_int_equal(other->ops->hold(other, false), 0);
+	kvk_backend_posix.close(other);
+}
+
+/* Live writers keep their temporary files, dead ones do not, and what was published is nobody's temporary file. */
+static void test_sweep(void **state)
+{
+	struct bench *bench = *state;
+
+	for (unsigned way = KVK_PUBLISH_RENAME; way < KVK_PUBLISH_COUNT; way++) {
+		struct kvk_place *place;
+		struct kvk_names names = { 0 };
+		char temp[300];
+		int status;
+		pid_t child;
+
+		kvk_posix_force_publish(bench->backend, way);
+		place = create(bench, OBJECT);
+		assert_int_equal(bench->backend->ops->list(bench->backend, "ab", &names), 0);
+		assert_int_equal(names.count, 1);
+		snprintf(temp, sizeof(temp), "ab/%s", names.names[0]);
+		kvk_names_release(&names);
+		assert_int_equal(bench->backend->ops->sweep(bench->backend, temp), -EBUSY);
+		assert_int_equal(place_op(bench, KVK_XFER_PUBLISH, place, OBJECT), 0);
+		assert_int_equal(bench->backend->ops->sweep(bench->backend, temp), -ENOENT);
+		assert_int_equal(place_op(bench, KVK_XFER_CLOSE, place, NULL), 0);
+		assert_int_equal(name_op(bench, KVK_XFER_UNLINK, OBJECT, NULL), 0);
+
+		child = fork();
+		if (child == 0) {
+			create(bench, OBJECT);
+			_exit(0);
+		}
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(status, 0);
+		assert_int_equal(bench->backend->ops->list(bench->backend, "ab", &names), 0);
+		assert_int_equal(names.count, 1);
+		snprintf(temp, sizeof(temp), "ab/%s", names.names[0]);
+		kvk_names_release(&names);
+		assert_int_equal(bench->backend->ops->sweep(bench->backend, temp), 0);
+		assert_int_equal(count_names(bench, "ab"), 0);
+	}
+}
+
+/* An object on its way to replace a damaged one has a temporary name and a live writer. */
+static void test_sweep_spares_replacement(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_place *place = create(bench, OBJECT);
+
+	assert_int_equal(place_op(bench, KVK_XFER_PUBLISH, place, "ab/.tmp-1-1"), 0);
+	assert_int_equal(bench->backend->ops->sweep(bench->backend, "ab/.tmp-1-1"), -EBUSY);
+	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, place, NULL), 0);
+	assert_int_equal(bench->backend->ops->sweep(bench->backend, "ab/.tmp-1-1"), 0);
+}
+
+static const struct CMUnitTest tests[] = {
+	BOTH(test_publish_every_way),
+	BOTH(test_move_exchange_unlink),
+	BOTH(test_if_cached),
+	BOTH(test_sync_folder),
+	BOTH(test_files),
+	BOTH(test_list),
+	BOTH(test_sweep),
+	cmocka_unit_test_setup_teardown(test_bytes, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_modes, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_hold, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_sweep_spares_replacement, setup, teardown),
+};
+
+int main(void)
+{
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

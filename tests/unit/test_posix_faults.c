@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The posix backend when system calls and allocations fail. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "posix_bench.h"
+#include "util/alloc.h"
+
+static uint64_t calls_left;            /* the call that makes it 0 fails */
+static int call_error;
+static bool call_failed;
+
+static bool fails_now(void)
+{
+	if (calls_left == 0 || --calls_left)
+		return false;
+	call_failed = true;
+	return true;
+}
+
+#define FAILING(name, params, args) \
+	static int failing_##name params { return fails_now() ? call_error : kvk_posix_sys_real.name args; }
+#define FAILING64(name, params, args) \
+	static int64_t failing_##name params { return fails_now() ? call_error : kvk_posix_sys_real.name args; }
+
+FAILING(openat2, (int d, const char *p, const struct open_how *h), (d, p, h))
+FAILING(openat, (int d, const char *p, int f, mode_t m), (d, p, f, m))
+FAILING(statx, (int d, const char *p, int f, unsigned m, struct statx *s), (d, p, f, m, s))
+FAILING(fstatfs, (int d, struct statfs *s), (d, s))
+FAILING(mkdirat, (int d, const char *p, mode_t m), (d, p, m))
+FAILING(fchmod, (int d, mode_t m), (d, m))
+FAILING(set_flags, (int d, int f), (d, f))
+FAILING(linkat, (int d, const char *p, int e, const char *q, int f), (d, p, e, q, f))
+FAILING(renameat2, (int d, const char *p, int e, const char *q, unsigned f), (d, p, e, q, f))
+FAILING64(preadv2, (int d, const struct iovec *v, int c, off_t o, int f), (d, v, c, o, f))
+FAILING64(pwritev2, (int d, const struct iovec *v, int c, off_t o, int f), (d, v, c, o, f))
+FAILING(fdatasync, (int d), (d))
+FAILING(fsync, (int d), (d))
+FAILING(flock, (int d, int o), (d, o))
+FAILING(lock_bytes, (int d, const struct flock *l), (d, l))
+FAILING64(getdents, (int d, void *b, size_t n), (d, b, n))
+
+/* A close that reports an error has closed all the same; an unlink that fails may leave a temporary file, by nature. */
+static void let_calls_fail(struct kvk_posix_sys *sys)
+{
+	sys->openat2 = failing_openat2;
+	sys->openat = failing_openat;
+	sys->statx = failing_statx;
+	sys->fstatfs = failing_fstatfs;
+	sys->mkdirat = failing_mkdirat;
+	sys->fchmod = failing_fchmod;
+	sys->set_flags = failing_set_flags;
+	sys->linkat = failing_linkat;
+	sys->renameat2 = failing_renameat2;
+	sys->preadv2 = failing_preadv2;
+	sys->pwritev2 = failing_pwritev2;
+	sys->fdatasync = failing_fdatasync;
+	sys->fsync = failing_fsync;
+	sys->flock = failing_flock;
+	sys->lock_bytes = failing_lock_bytes;
+	sys->getdents = failing_getdents;
+}
+
+static int64_t put_steps(struct bench *bench)
+{
+	static char text[] = "payload";
+	struct kvk_xfer xfer;
+	struct kvk_place *place;
+	int64_t result;
+
+	kvk_xfer_init(&xfer, KVK_XFER_CREATE, NULL, OBJECT);
+	if (run(bench, &xfer))
+		return xfer.result;
+	place = xfer.place;
+	result = move_bytes(bench, KVK_XFER_WRITE, place, text, 7, 0, 0);
+	if (result == 7)
+		result = place_op(bench, KVK_XFER_SYNC, place, NULL);
+	if (!result)
+		result = place_op(bench, KVK_XFER_PUBLISH, place, OBJECT);
+	if (!result)
+		result = place_op(bench, KVK_XFER_SYNC_FOLDER, NULL, OBJECT);
+	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, place, NULL), 0);
+	return result;
+}
+
+static int64_t get_steps(struct bench *bench)
+{
+	char data[8];
+	struct kvk_xfer xfer;
+	int64_t result;
+
+	kvk_xfer_init(&xfer, KVK_XFER_OPEN, NULL, OBJECT);
+	if (run(bench, &xfer)) {
+		assert_null(xfer.place);
+		return xfer.result;
+	}
+	result = move_bytes(bench, KVK_XFER_READ, xfer.place, data, 8, 0, 0);
+	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, xfer.place, NULL), 0);
+	return result == 7 ? 0 : result;
+}
+
+static void assert_no_temps(struct bench *bench, const char *folder)
+{
+	struct kvk_names names = { 0 };
+
+	assert_int_equal(bench->backend->ops->list(bench->backend, folder, &names), 0);
+	for (uint32_t i = 0; i < names.count; i++) {
+		if (!strncmp(names.names[i], ".tmp-", 5))
+			fail_msg("%s/%s was left behind", folder, names.names[i]);
+	}
+	kvk_names_release(&names);
+}
+
+/*
+ * A step that fails says so and leaves nothing: no descriptor, no temporary file, no object that was not published.
+ * Method: the first system call fails, in a new run the second, until one gets through; with errors that are retried,
+ * and with those that are not.
+ */
+static void test_every_call_fails(void **state)
+{
+	struct bench *bench = *state;
+	static const int errors[] = { -EIO, -ENOSPC, -EMFILE, -ENOMEM, -EROFS, -ESTALE };
+	uint32_t before = open_descriptors();
+
+	let_calls_fail(&bench->sys);
+	for (unsigned way = 0; way < KVK_PUBLISH_COUNT; way++) {
+		kvk_posix_force_publish(bench->backend, way);
+		for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+			bool failed = true;
+
+			for (uint64_t nth = 1; failed; nth++) {
+				char path[128];
+				int64_t result, got;
+
+				snprintf(path, sizeof(path), "%s/ab", bench->root);
+				remove_tree(path);
+				call_error = errors[i];
+				call_failed = false;
+				calls_left = nth;
+				result = put_steps(bench);
+				failed = call_failed;
+				calls_left = 0;
+				if (result != (failed ? errors[i] : 0))
+					fail_msg("way %u, call %d: %d, not %d", way, (int)nth, (int)result, errors[i]);
+				got = get_steps(bench);
+				if (!failed)
+					assert_int_equal(got, 0);
+				assert_true(got == 0 || got == -ENOENT);
+				if (!access(path, F_OK))
+					assert_int_equal(count_names(bench, "ab"), got == 0);
+				assert_int_equal(open_descriptors(), before);
+			}
+			failed = true;
+			for (uint64_t nth = 1; failed; nth++) {
+				int64_t result;
+
+				call_failed = false;
+				calls_left = nth;
+				result = get_steps(bench);
+				failed = call_failed;
+				calls_left = 0;
+				assert_int_equal(result, failed ? errors[i] : 0);
+				assert_int_equal(open_descriptors(), before);
+			}
+		}
+	}
+}
+
+/* The same for a whole open, the files beside and the lock. An open may get by without what failed, but says the truth. */
+static void test_every_call_fails_at_open(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t before;
+	bool failed = true;
+
+	kvk_backend_posix.close(bench->backend);
+	bench->backend = NULL;
+	let_calls_fail(&bench->sys);
+	before = open_descriptors();
+	for (uint64_t nth = 1; failed; nth++) {
+		struct kvk_backend_options options = options_for(bench->root);
+		struct kvk_error error = { 0 };
+		struct kvk_backend *backend = NULL;
+		int err;
+
+		options.direct = true;
+		remove_tree(bench->root);
+		call_error = -EIO;
+		call_failed = false;
+		calls_left = nth;
+		err = kvk_backend_posix.open(&backend, &options, &error);
+		if (err) {
+			assert_null(backend);
+			assert_int_equal(err, -EIO);
+			assert_true(error.text[0]);
+		} else {
+			uint64_t bytes;
+			void *data = NULL;
+
+			bench->backend = backend;
+			if (!backend->ops->save_file(backend, "superblock", "x", 1, false) &&
+			    !backend->ops->load_file(backend, "superblock", &data, &bytes, 9)) {
+				assert_int_equal(bytes, 1);
+				kvk_mem_free(data);
+				backend->ops->hold(backend, true);
+			}
+			failed = call_failed;
+			calls_left = 0;
+			assert_no_temps(bench, ".kvkeep");
+			backend->caps.direct = false;
+			assert_int_equal(put(bench, OBJECT, "x"), 0);
+			assert_content(bench, OBJECT, "x");
+			kvk_backend_posix.close(backend);
+			bench->backend = NULL;
+		}
+		calls_left = 0;
+		assert_int_equal(open_descriptors(), before);
+	}
+}
+
+static void test_allocation_fails(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t before = open_descriptors();
+	bool failed = true;
+
+	for (uint64_t nth = 1; failed; nth++) {
+		struct kvk_backend_options options = options_for(bench->root);
+		struct kvk_names names = { 0 };
+		struct kvk_backend *backend;
+		char path[128];
+		void *data = NULL;
+		uint64_t bytes;
+		int err;
+
+		snprintf(path, sizeof(path), "%s/ab", bench->root);
+		remove_tree(path);
+		kvk_mem_fail_nth(nth, true);
+		err = kvk_backend_posix.open(&backend, &options, NULL);
+		if (!err) {
+			struct bench other = { .backend = backend };
+
+			err = backend->ops->save_file(backend, "superblock", "x", 1, false);
+			if (!err)
+				err = backend->ops->load_file(backend, "superblock", &data, &bytes, 9);
+			if (!err)
+				err = backend->ops->list(backend, "", &names);
+			if (!err)
+				err = (int)put_steps(&other);
+			if (!err)
+				err = (int)get_steps(&other);
+			kvk_mem_free(data);
+			kvk_names_release(&names);
+			kvk_backend_posix.close(backend);
+		}
+		failed = kvk_mem_has_failed();
+		kvk_mem_fail_nth(0, false);
+		assert_int_equal(err, failed ? -ENOMEM : 0);
+		assert_int_equal(open_descriptors(), before);
+	}
+}
+
+static unsigned interruptions;
+
+static int64_t interrupted_read(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+	return interruptions && interruptions-- ? -EINTR : kvk_posix_sys_real.preadv2(fd, iov, count, offset, flags);
+}
+
+static int64_t interrupted_write(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+	struct iovec part = { iov->iov_base, 1 };
+
+	return interruptions && interruptions-- ? -EINTR : kvk_posix_sys_real.pwritev2(fd, &part, 1, offset, flags);
+}
+
+/* Interruptions are nobody's business; a short write is handed up here and continued in files of our own. */
+static void test_interrupted_and_short(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_place *place = create(bench, OBJECT);
+	char data[4] = "abcd", back[4] = "";
+	uint64_t bytes = 0;
+	void *loaded = NULL;
+
+	bench->sys.preadv2 = interrupted_read;
+	bench->sys.pwritev2 = interrupted_write;
+	interruptions = 3;
+	assert_int_equal(move_bytes(bench, KVK_XFER_WRITE, place, data, 4, 0, 0), 1);
+	assert_int_equal(interruptions, 0);
+	interruptions = 3;
+	assert_int_equal(move_bytes(bench, KVK_XFER_READ, place, back, 4, 0, 0), 1);
+	assert_int_equal(back[0], 'a');
+	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, place, NULL), 0);
+	interruptions = 2;
+	assert_int_equal(bench->backend->ops->save_file(bench->backend, "superblock", data, 4, false), 0);
+	interruptions = 2;
+	assert_int_equal(bench->backend->ops->load_file(bench->backend, "superblock", &loaded, &bytes, 4), 0);
+	assert_int_equal(bytes, 4);
+	assert_memory_equal(loaded, data, 4);
+	kvk_mem_free(loaded);
+}
+
+static const struct CMUnitTest tests[] = {
+	BOTH(test_every_call_fails),
+	cmocka_unit_test_setup_teardown(test_every_call_fails_at_open, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_allocation_fails, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_interrupted_and_short, setup, teardown),
+};
+
+int main(void)
+{
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
