@@ -333,6 +333,7 @@ static void test_late_sync(void **state)
 	kvk_fault_release(fault);
 	while (kvk_fault_places(fault) > 0 && kvk_now_us() < until_us)
 		sched_yield();
+	BED_AGREES(bed->store);
 	bed_files(bed, &objects, &others);
 	assert_int_equal(objects, 0);
 	assert_int_equal(bed_get(bed->store, "k", BYTES, 1, NULL), -ENOENT);
