@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text.h"
+
+struct put {
+	const char *store_argument;
+	const char *key_argument;
+	const char *path;
+	const char *parent_argument;
+	const char *meta;
+	uint64_t depth;
+	const char *durability;
+	bool direct;
+	bool json;
+	struct kvk_cli_key key;
+	struct kvk_cli_key parent;
+	struct kvk_cli_blob blob;
+};
+
+static int parse(struct put *put, const struct kvk_cli_verb *verb, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "parent", required_argument, NULL, 'p' }, { "meta", required_argument, NULL, 'm' },
+		{ "depth", required_argument, NULL, 'd' }, { "durability", required_argument, NULL, 'D' },
+		{ "direct", no_argument, NULL, 'i' },
+		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+	};
+	int option, status;
+
+	while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
+		switch (option) {
+		case 'p':
+			put->parent_argument = optarg;
+			break;
+		case 'm':
+			put->meta = optarg;
+			break;
+		case 'd':
+			status = kvk_cli_option_count(verb, "depth", optarg, 0, UINT32_MAX, &put->depth);
+			if (status)
+				return status;
+			break;
+		case 'D':
+			put->durability = optarg;
+			break;
+		case 'i':
+			put->direct = true;
+			break;
+		case 'j':
+			put->json = true;
+			break;
+		case 'h':
+			exit(kvk_cli_finish(kvk_cli_help(verb)));
+		default:
+			return kvk_cli_usage(verb, "an option is wrong");
+		}
+	}
+	if (argc - optind < 2 || argc - optind > 3)
+		return kvk_cli_usage(verb, "wants STORE, KEY and perhaps FILE");
+	put->store_argument = argv[optind];
+	put->key_argument = argv[optind + 1];
+	put->path = argv[optind + 2];
+	if (kvk_cli_parse_key(&put->key, put->key_argument))
+		return kvk_cli_usage(verb, "KEY: '%s' is not a key of 1 to %d bytes", put->key_argument,
+				     KVK_KEY_BYTES_MAX);
+	if (put->parent_argument && kvk_cli_parse_key(&put->parent, put->parent_argument))
+		return kvk_cli_usage(verb, "--parent: '%s' is not a key of 1 to %d bytes", put->parent_argument,
+				     KVK_KEY_BYTES_MAX);
+	if (put->meta && strlen(put->meta) > KVK_META_BYTES_MAX)
+		return kvk_cli_usage(verb, "--meta: longer than %d bytes", KVK_META_BYTES_MAX);
+	return 0;
+}
+
+static int report(const struct put *put, const struct kvk_result *result, uint64_t spent_ns)
+{
+	bool present = !result->status && result->reason == KVK_REASON_PRESENT;
+	char size[KVK_CLI_TEXT_BYTES], time[KVK_CLI_TEXT_BYTES];
+
+	if (put->json) {
+		json_t *object = json_pack("{s:o, s:s, s:b, s:I, s:I}", "key",
+					   kvk_cli_json_key(put->key.data, put->key.bytes), "result",
+					   kvk_cli_result_text(result), "stored", !result->status && !present, "bytes",
+					   (json_int_t)put->blob.bytes, "time_us", (json_int_t)(spent_ns / 1000));
+
+		if (kvk_cli_print_json(object))
+			return KVK_EXIT_FAILED;
+	}
+	if (result->status)
+		return kvk_cli_fail("%s: not stored: %s", put->key_argument, kvk_cli_result_text(result));
+	if (put->json)
+		return KVK_EXIT_DONE;
+	if (present)
+		printf("present already, nothing was written\n");
+	else
+		printf("stored %s in %s\n", kvk_cli_format_bytes(size, put->blob.bytes),
+		       kvk_cli_format_ns(time, spent_ns));
+	return KVK_EXIT_DONE;
+}
+
+static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
+{
+	struct put put = { .store_argument = NULL };
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+	struct kvk_store *store = NULL;
+	uint64_t begin_ns;
+	int err, status = parse(&put, verb, argc, argv);
+
+	if (status)
+		goto out;
+	status = kvk_cli_read_file(&put.blob, put.path, KVK_OBJECT_BYTES_MAX);
+	if (status)
+		goto out;
+	status = kvk_cli_open(&store, put.store_argument, &(struct kvk_cli_overlay){
+		.create = true, .direct = put.direct, .durability = put.durability });
+	if (status)
+		goto out;
+
+	struct iovec data = { .iov_base = put.blob.data, .iov_len = put.blob.bytes };
+	struct kvk_put_item item = {
+		.struct_bytes = sizeof(item),
+		.key = { put.key.data, put.key.bytes },
+		.parent = { put.parent.data, put.parent.bytes },
+		.data = &data,
+		.data_count = put.blob.bytes ? 1 : 0,
+		.depth = (uint32_t)put.depth,
+		.meta = put.meta,
+		.meta_bytes = put.meta ? (uint32_t)strlen(put.meta) : 0,
+	};
+	begin_ns = kvk_cli_now_ns();
+	err = kvk_store_put_wait(store, &item, 1, 0, &result);
+	if (err)
+		status = kvk_cli_fail("%s: not stored: %s", put.key_argument, strerror(-err));
+	else
+		status = report(&put, &result, kvk_cli_now_ns() - begin_ns);
+out:
+	kvk_store_close(store);
+	free(put.key.data);
+	free(put.parent.data);
+	free(put.blob.data);
+	return status;
+}
+
+const struct kvk_cli_verb kvk_cli_put = {
+	.name = "put",
+	.arguments = "STORE KEY [FILE|-] [options]",
+	.summary = "store FILE or standard input under KEY",
+	.help = "  --parent KEY          the key before this one in its prefix\n"
+		"  --depth N             its position in the prefix, 0 for the first\n"
+		"  --meta TEXT           up to 256 bytes that come back with the object\n"
+		"  --durability WORD     none, batch or object, when the store is made or nobody else has it open\n"
+		"  --direct              use direct I/O\n"
+		"  --json                a JSON object instead of a line\n\n"
+		"A key that is present keeps its object: nothing is written and the exit status is 0.\n",
+	.run = run,
+};

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "replay.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "text.h"
+
+/* Llama-3.1-8B in bf16 keeps 131,072 bytes a token: 64 MiB a block. Small machines replay at a 64th of that. */
+#define REAL_BYTES_PER_TOKEN 131072
+#define DEFAULT_BYTES_PER_TOKEN 2048
+
+static int parse_kill(struct kvk_replay *replay, const struct kvk_cli_verb *verb, const char *text)
+{
+	uint64_t least = replay->kill_count ? replay->kills[replay->kill_count - 1] + 1 : 1;
+
+	if (replay->kill_count == KVK_REPLAY_KILLS_MAX)
+		return kvk_cli_usage(verb, "--kill-at: at most %d times", KVK_REPLAY_KILLS_MAX);
+	if (kvk_cli_parse_count(&replay->kills[replay->kill_count], text, least, INT64_MAX))
+		return kvk_cli_usage(verb, "--kill-at: '%s' is not a number of requests greater than the one before",
+				     text);
+	replay->kill_count++;
+	return 0;
+}
+
+static int parse(struct kvk_replay *replay, struct kvk_cli_overlay *overlay, const struct kvk_cli_verb *verb,
+		 int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "bytes-per-token", required_argument, NULL, 'b' }, { "capacity", required_argument, NULL, 'c' },
+		{ "concurrency", required_argument, NULL, 'n' }, { "requests", required_argument, NULL, 'r' },
+		{ "kill-at", required_argument, NULL, 'k' }, { "seed", required_argument, NULL, 's' },
+		{ "memory", required_argument, NULL, 'm' }, { "durability", required_argument, NULL, 'D' },
+		{ "direct", no_argument, NULL, 'i' }, { "held", no_argument, NULL, 'H' },
+		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
+		int status = 0;
+
+		switch (option) {
+		case 'b':
+			status = kvk_cli_option_bytes(verb, "bytes-per-token", optarg, &replay->bytes_per_token);
+			break;
+		case 'c':
+			status = kvk_cli_option_bytes(verb, "capacity", optarg, &overlay->cap_bytes);
+			if (!status && !overlay->cap_bytes)
+				return kvk_cli_usage(verb, "--capacity: wants 1 byte at least");
+			break;
+		case 'n':
+			status = kvk_cli_option_count(verb, "concurrency", optarg, 1, KVK_REPLAY_CONCURRENCY_MAX,
+						      &replay->concurrency);
+			break;
+		case 'r':
+			status = kvk_cli_option_count(verb, "requests", optarg, 1, INT64_MAX, &replay->limit);
+			break;
+		case 'k':
+			status = parse_kill(replay, verb, optarg);
+			break;
+		case 's':
+			status = kvk_cli_option_count(verb, "seed", optarg, 0, INT64_MAX, &replay->seed);
+			break;
+		case 'm':
+			status = kvk_cli_option_bytes(verb, "memory", optarg, &replay->memory_bytes);
+			break;
+		case 'D':
+			overlay->durability = optarg;
+			break;
+		case 'i':
+			overlay->direct = true;
+			break;
+		case 'H':
+			replay->held = true;
+			break;
+		case 'j':
+			replay->json = true;
+			break;
+		case 'h':
+			exit(kvk_cli_finish(kvk_cli_help(verb)));
+		default:
+			return kvk_cli_usage(verb, "an option is wrong");
+		}
+		if (status)
+			return status;
+	}
+	if (argc - optind != 2)
+		return kvk_cli_usage(verb, "wants STORE and TRACE");
+	replay->trace_argument = argv[optind + 1];
+	return kvk_cli_spec(&replay->spec, argv[optind], overlay);
+}
+
+static int load_trace(struct kvk_replay *replay, const struct kvk_cli_verb *verb)
+{
+	char error[KVK_TRACE_ERROR_BYTES] = "not enough memory";
+	struct kvk_chat chat = { .seed = replay->seed };
+	FILE *in;
+	int err;
+
+	if (!strncmp(replay->trace_argument, "chat:", 5)) {
+		if (kvk_chat_parse(&chat, replay->trace_argument + 5, error))
+			return kvk_cli_usage(verb, "TRACE: chat: %s", error);
+		err = kvk_chat_make(&replay->trace, &chat, replay->limit);
+		return err ? kvk_cli_fail("%s: %s", replay->trace_argument, strerror(-err)) : 0;
+	}
+	in = !strcmp(replay->trace_argument, "-") ? stdin : fopen(replay->trace_argument, "re");
+	if (!in)
+		return kvk_cli_fail("%s: %s", replay->trace_argument, strerror(errno));
+	err = kvk_trace_read(&replay->trace, in, replay->limit, error);
+	if (in != stdin)
+		fclose(in);
+	return err ? kvk_cli_fail("%s: %s", replay->trace_argument, error) : 0;
+}
+
+static int check_sizes(struct kvk_replay *replay, const struct kvk_cli_verb *verb)
+{
+	const struct kvk_trace *trace = &replay->trace;
+
+	if (trace->request_count == 0)
+		return kvk_cli_fail("%s: no requests", replay->trace_argument);
+	if (replay->bytes_per_token == 0 ||
+	    replay->bytes_per_token > KVK_OBJECT_BYTES_MAX / trace->block_tokens)
+		return kvk_cli_usage(verb, "--bytes-per-token: a block of %u tokens must have from 1 byte to 4 GiB",
+				     trace->block_tokens);
+	replay->object_bytes = replay->bytes_per_token * trace->block_tokens;
+	if (replay->kill_count && replay->kills[replay->kill_count - 1] >= trace->request_count)
+		return kvk_cli_usage(verb, "--kill-at: %llu is not less than the %llu requests there are",
+				     (unsigned long long)replay->kills[replay->kill_count - 1],
+				     (unsigned long long)trace->request_count);
+	return 0;
+}
+
+/*
+ * A disk that fills up on the way spoils the run for everybody on it: said before, with what helps. What an earlier run
+ * left need not be written again, so then only more than the whole file system is refused.
+ */
+static int check_space(struct kvk_replay *replay, const char *directory, uint64_t cap_bytes)
+{
+	uint64_t wanted = replay->trace.distinct_count * (replay->object_bytes + 8192), room;
+	char wanted_text[KVK_CLI_TEXT_BYTES], room_text[KVK_CLI_TEXT_BYTES], path[PATH_MAX];
+	struct statvfs stat;
+
+	if (cap_bytes && cap_bytes < wanted)
+		wanted = cap_bytes;
+	if (statvfs(kvk_cli_existing_folder(path, directory), &stat))
+		return 0;
+	room = (uint64_t)(replay->not_empty ? stat.f_blocks : stat.f_bavail) * stat.f_frsize;
+	if (wanted <= room)
+		return 0;
+	return kvk_cli_fail("up to %s would be stored, and %s has %s %s: take fewer --requests, less "
+			    "--bytes-per-token, or a --capacity", kvk_cli_format_bytes(wanted_text, wanted), path,
+			    kvk_cli_format_bytes(room_text, room), replay->not_empty ? "in all" : "free");
+}
+
+/* A store that is not there yet holds nothing; of any other each block's first lookup tells. */
+static bool may_hold_blocks(const char *directory)
+{
+	char path[PATH_MAX];
+
+	if (!directory)
+		return true;
+	if (snprintf(path, sizeof(path), "%s/.kvkeep", directory) >= (int)sizeof(path))
+		return true;
+	return !access(path, F_OK);
+}
+
+static void say_what(const struct kvk_replay *replay)
+{
+	char size[KVK_CLI_TEXT_BYTES], all[KVK_CLI_TEXT_BYTES];
+
+	printf("%s: %llu requests, %llu different blocks of %s (%llu bytes a token x %u tokens",
+	       replay->trace_argument, (unsigned long long)replay->trace.request_count,
+	       (unsigned long long)replay->trace.distinct_count, kvk_cli_format_bytes(size, replay->object_bytes),
+	       (unsigned long long)replay->bytes_per_token, replay->trace.block_tokens);
+	if (replay->bytes_per_token < REAL_BYTES_PER_TOKEN)
+		printf("; scaled down, Llama-3.1-8B in bf16 keeps %d bytes a token", REAL_BYTES_PER_TOKEN);
+	printf("), %s at most\n",
+	       kvk_cli_format_bytes(all, replay->trace.distinct_count * replay->object_bytes));
+	fflush(stdout);
+}
+
+static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
+{
+	struct kvk_replay replay = {
+		.concurrency = 8, .bytes_per_token = DEFAULT_BYTES_PER_TOKEN, .memory_bytes = UINT64_C(512) << 20,
+		.seed = 1,
+	};
+	struct kvk_cli_overlay overlay = { .create = true };
+	const char *directory;
+	int status = parse(&replay, &overlay, verb, argc, argv);
+
+	if (!status)
+		status = load_trace(&replay, verb);
+	if (!status)
+		status = check_sizes(&replay, verb);
+	if (status)
+		goto out;
+	directory = kvk_cli_spec_directory(replay.spec);
+	replay.not_empty = may_hold_blocks(directory);
+	if (directory)
+		status = check_space(&replay, directory, overlay.cap_bytes);
+	if (status)
+		goto out;
+	if (!replay.json)
+		say_what(&replay);
+	status = kvk_replay_control(&replay);
+	if (!status)
+		status = kvk_replay_report(&replay);
+out:
+	kvk_trace_release(&replay.trace);
+	json_decref(replay.spec);
+	return status;
+}
+
+const struct kvk_cli_verb kvk_cli_replay = {
+	.name = "replay",
+	.arguments = "STORE TRACE [options]",
+	.summary = "play a trace against a store as an engine would, and check every byte",
+	.help = "TRACE is a file of JSON lines (timestamp, input_length, output_length, hash_ids: blocks of 512\n"
+		"tokens in prefix order), - for standard input, or chats that are made up:\n"
+		"  chat:users=N,turns=N[,systems=4][,system=2048][,prompt=256][,reply=512][,block=512][,seed=N]\n"
+		"each user asking turns times, with one of `systems` system prompts of `system` tokens before all.\n\n"
+		"  --bytes-per-token N   size of a block: N x 512 bytes (default 2048; Llama-3.1-8B has 131072)\n"
+		"  --capacity SIZE       cap of the store\n"
+		"  --concurrency N       requests in flight (default 8)\n"
+		"  --requests N          only the first N\n"
+		"  --kill-at N           when N requests are done, kill the working process with SIGKILL and go on\n"
+		"                        with a new one; may be given several times, in rising order\n"
+		"  --seed N              other keys and payloads (default 1), and other chats\n"
+		"  --memory SIZE         for blocks on their way (default 512 MiB)\n"
+		"  --held                transfers go straight to and from that memory where alignment allows\n"
+		"  --direct              use direct I/O\n"
+		"  --durability WORD     none, batch or object\n"
+		"  --json                a JSON object instead of the table\n\n"
+		"Each request looks up all its blocks and pins what is found, loads the leading blocks that are there,\n"
+		"stores the ones that are not, and unpins. A request that shares a block which is not stored yet with\n"
+		"one before it waits for that one, so that hits do not hang on the concurrency. A model beside\n"
+		"the store counts which blocks must be hits. The exit status is 1 if a loaded byte was wrong, if the\n"
+		"model and the store disagree, or if an operation failed other than for want of room.\n\n"
+		"Latencies are those of a request's whole lookup, and of each object from the submission of its batch\n"
+		"to its answer. CPU time is that of the working process without making and comparing payloads.\n",
+	.run = run,
+};
