@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How cost grows: with the size of an object, with their number, with how many are in flight."""
+
+import os
+import shutil
+import statistics
+
+from .device import Unavailable
+from .programs import run_once
+from .report import size_text
+from .rows import KIB, MIB, first_object, lookups, many_device
+
+
+def _middle(rounds, figure):
+    return statistics.median(r[figure] for r in rounds)
+
+
+def _three(bench, argv):
+    """The middle one of three rounds, by rate."""
+    rounds = [run_once(argv) for _ in range(3)]
+    return sorted(rounds, key=lambda r: r["bytes_per_s"])[1]
+
+
+def _put_and_get(bench, where, size, in_flight, total_bytes):
+    path = bench.fresh(where, "scale")
+    count = max(total_bytes // size, in_flight)
+    common = ["--object-bytes", size, "--in-flight", in_flight, "--held"]
+    put = _three(bench, bench.store(path, True, "put", *common, "--count", count))
+    bench.fill(path, size, count)
+    get = _three(bench, bench.store(path, True, "get", *common, "--keys", count,
+                                    "--seconds", bench.settings.seconds))
+    shutil.rmtree(path)
+    return put, get
+
+
+def _cells(figures):
+    gigabytes = figures["objects"] * figures["object_bytes"] / 1e9
+    return [figures["bytes_per_s"] / 1e9, figures["ops_per_s"],
+            figures["cpu_s"] * 1e6 / figures["objects"], figures["cpu_s"] / gigabytes,
+            figures["p50_us"], figures["p99_us"]]
+
+
+UNITS = ["GB/s", "objects/s", "CPU us/object", "CPU s/GB", "p50 us", "p99 us"]
+
+
+def by_size(bench, sizes):
+    where = "ram" if bench.ram else "disk"
+    rows = []
+    for size in sizes:
+        total = min(bench.settings.put_bytes, max(64 * MIB, 4096 * size))
+        put, get = _put_and_get(bench, where, size, bench.settings.in_flight, total)
+        rows.append([size_text(size), "get", *_cells(get)])
+        rows.append([size_text(size), "put", *_cells(put)])
+    bench.report.table("by-size", f"Size of an object ({where}, direct, held, "
+                       f"{bench.settings.in_flight} in flight)", ["size", "", *UNITS], rows)
+
+
+def by_depth(bench, depths):
+    rows = []
+    for where in ["ram", "disk"] if bench.ram else ["disk"]:
+        for depth in depths:
+            put, get = _put_and_get(bench, where, 1 * MIB, depth, bench.settings.put_bytes // 2)
+            rows.append([where, depth, "get", *_cells(get)])
+            rows.append([where, depth, "put", *_cells(put)])
+    bench.report.table("by-depth", "Objects of 1 MiB in flight (direct, held)",
+                       ["on", "in flight", "", *UNITS], rows)
+
+
+def by_number(bench, numbers):
+    rows = []
+    for objects in numbers:
+        try:
+            device = many_device(objects)
+        except Unavailable as error:
+            bench.report.skip(f"by-number {objects}", str(error))
+            continue
+        with device:
+            path = os.path.join(device.mount, "store")
+            os.mkdir(path, 0o700)
+            first = first_object(bench, path, objects, 9)
+            memory, medium = lookups(bench, path, objects)
+            rows.append([objects, _middle(first, "open_us") / 1e3, _middle(first, "wall_s") * 1e3,
+                         _middle(memory, "keys_per_cpu_s"), _middle(medium, "keys_per_cpu_s"),
+                         _middle(medium, "ops_per_s")])
+    if rows:
+        bench.report.table("by-number", "Number of objects (1 MiB logical, zram, nothing known in memory at open)",
+                           ["objects", "open ms", "first object ms", "lookups in memory /s core",
+                            "lookups on the medium /s core", "the same /s"], rows)
+
+
+def all_tables(smoke):
+    if smoke:
+        return [("by-size", lambda b: by_size(b, [4 * KIB])),
+                ("by-depth", lambda b: by_depth(b, [2]))]
+    return [("by-size", lambda b: by_size(b, [4 * KIB << (2 * i) for i in range(8)])),
+            ("by-depth", lambda b: by_depth(b, [1, 2, 4, 8, 16, 32, 64])),
+            ("by-number", lambda b: by_number(b, [1000, 10_000, 100_000, 1_000_000]))]
