@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * What the tests that attack a store from outside share: payloads that tell themselves apart, one-object calls, and sums
- * over what lies on the medium.
- */
+/* What the tests that attack a store from outside need besides its bed: numbers, files, and what is expected of an answer. */
 #ifndef KVK_TESTS_STORE_KIT_H
 #define KVK_TESTS_STORE_KIT_H
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -19,10 +15,12 @@
 
 #include <kvkeep/kvkeep.h>
 
+#include "support/skip.h"
+
+#include "store_bed.h"
+
 #include "backend/fault/fault.h"
 #include "format/format.h"
-#include "store/core.h"
-#include "support/skip.h"
 
 /* ---- numbers ------------------------------------------------------------------------------------ */
 
@@ -73,114 +71,16 @@ static inline uint64_t kit_now_us(void)
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-/* ---- payloads: every 8 bytes follow from key, generation and place; none is zero ------------------- */
-
-static inline uint64_t kit_tag(const void *key, uint32_t key_bytes, uint64_t generation)
-{
-	uint64_t tag = kit_mix(generation);
-
-	for (uint32_t i = 0; i < key_bytes; i++)
-		tag = (tag ^ ((const uint8_t *)key)[i]) * UINT64_C(0x100000001b3);
-	return kit_mix(tag);
-}
-
-static inline void kit_fill(void *data, uint64_t bytes, uint64_t tag)
-{
-	uint8_t *to = data;
-
-	for (uint64_t i = 0; i < bytes; i += 8) {
-		uint64_t word = kit_mix(tag + i) | UINT64_C(0x0101010101010101);
-
-		memcpy(to + i, &word, bytes - i < 8 ? bytes - i : 8);
-	}
-}
-
-/* Whether data is what kit_fill() writes from offset (a multiple of 8) on. */
-static inline bool kit_is(const void *data, uint64_t offset, uint64_t bytes, uint64_t tag)
-{
-	const uint8_t *from = data;
-
-	for (uint64_t i = 0; i < bytes; i += 8) {
-		uint64_t word = kit_mix(tag + offset + i) | UINT64_C(0x0101010101010101);
-
-		if (memcmp(from + i, &word, bytes - i < 8 ? bytes - i : 8))
-			return false;
-	}
-	return true;
-}
-
-/* ---- folders ------------------------------------------------------------------------------------ */
-
-/* A new folder for a store: in memory where there is a file system in memory, since these tests are about what is read. */
-static inline void kit_folder(char path[PATH_MAX])
-{
-	const char *base = getenv("KVK_TEST_DIR");
-
-	if (!base)
-		base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-	snprintf(path, PATH_MAX, "%s/kvk-test-XXXXXX", base);
-	assert_non_null(mkdtemp(path));
-}
-
-static inline int kit_remove_one(const char *path, const struct stat *stat, int kind, struct FTW *ftw)
-{
-	return remove(path);
-}
-
-static inline void kit_folder_remove(const char *path)
-{
-	assert_int_equal(nftw(path, kit_remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
-}
-
-/* ---- one store, one object ------------------------------------------------------------------------ */
-
-/* more: further members, such as ", \"lanes\": 1", or "". */
-static inline struct kvk_store *kit_open_with(const char *path, const char *params, const char *more,
-					      const struct kvk_hooks *hooks)
-{
-	struct kvk_error error = { .struct_bytes = sizeof(error) };
-	struct kvk_store *store = NULL;
-	char spec[PATH_MAX + 2048];
-	int err;
-
-	snprintf(spec, sizeof(spec), "{\"backend_params\": {\"file_path\": \"%s\"%s}%s}", path, params, more);
-	err = kvk_store_open(&store, spec, hooks, &error);
-	if (err)
-		fail_msg("open of %s: %d, option \"%s\": %s", spec, err, error.option, error.text);
-	return store;
-}
-
-static inline struct kvk_store *kit_open(const char *path, const char *more)
-{
-	return kit_open_with(path, "", more, NULL);
-}
-
-static inline void kit_close(struct kvk_store *store)
-{
-	assert_int_equal(kvk_store_close(store), 0);
-}
-
-static inline struct kvk_key kit_key(const char *text)
-{
-	return (struct kvk_key){ .data = text, .bytes = (uint32_t)strlen(text) };
-}
-
-static inline struct kvk_result kit_put_iov(struct kvk_store *store, struct kvk_key key, const struct iovec *data,
-					    uint32_t data_count)
-{
-	struct kvk_put_item item = { .struct_bytes = sizeof(item), .key = key, .data = data,
-				     .data_count = data_count };
-	struct kvk_result result = { .struct_bytes = sizeof(result) };
-
-	assert_int_equal(kvk_store_put_wait(store, &item, 1, 0, &result), 0);
-	return result;
-}
+/* ---- one object, in the caller's own memory --------------------------------------------------------- */
 
 static inline struct kvk_result kit_put(struct kvk_store *store, struct kvk_key key, const void *data, uint64_t bytes)
 {
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = bytes };
+	struct kvk_put_item item = { .struct_bytes = sizeof(item), .key = key, .data = &iov, .data_count = 1 };
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
 
-	return kit_put_iov(store, key, &iov, 1);
+	assert_int_equal(kvk_store_put_wait(store, &item, 1, 0, &result), 0);
+	return result;
 }
 
 static inline struct kvk_result kit_get(struct kvk_store *store, struct kvk_key key, void *data, uint64_t bytes,
@@ -195,31 +95,37 @@ static inline struct kvk_result kit_get(struct kvk_store *store, struct kvk_key 
 	return result;
 }
 
-static inline struct kvk_result kit_lookup(struct kvk_store *store, struct kvk_key key, uint32_t flags)
+/* bed_get() and its like with the reason. */
+static inline struct kvk_result kit_load(struct kvk_store *store, const char *key, uint64_t bytes, uint32_t generation)
 {
-	struct kvk_key_item item = { .struct_bytes = sizeof(item), .flags = flags, .key = key };
 	struct kvk_result result = { .struct_bytes = sizeof(result) };
 
-	assert_int_equal(kvk_store_lookup_wait(store, &item, 1, 0, &result), 0);
+	bed_get(store, key, bytes, generation, &result);
 	return result;
 }
 
-static inline struct kvk_result kit_remove(struct kvk_store *store, struct kvk_key key)
+static inline struct kvk_result kit_store(struct kvk_store *store, const char *key, uint64_t bytes, uint32_t generation)
 {
-	struct kvk_key_item item = { .struct_bytes = sizeof(item), .key = key };
 	struct kvk_result result = { .struct_bytes = sizeof(result) };
 
-	assert_int_equal(kvk_store_remove_wait(store, &item, 1, 0, &result), 0);
+	bed_put(store, key, bytes, generation, &result);
 	return result;
 }
 
-static inline void kit_unpin(struct kvk_store *store, struct kvk_key key)
+static inline struct kvk_result kit_lookup(struct kvk_store *store, const char *key, uint32_t flags)
 {
-	struct kvk_key_item item = { .struct_bytes = sizeof(item), .key = key };
 	struct kvk_result result = { .struct_bytes = sizeof(result) };
 
-	assert_int_equal(kvk_store_unpin_wait(store, &item, 1, &result), 0);
-	assert_int_equal(result.status, 0);
+	bed_lookup(store, key, flags, &result);
+	return result;
+}
+
+static inline struct kvk_result kit_remove(struct kvk_store *store, const char *key)
+{
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+
+	bed_remove(store, key, &result);
+	return result;
 }
 
 /* Says on failure what was asked and what came. */
@@ -238,57 +144,6 @@ static inline void kit_expect_at(const struct kvk_result *result, int status, ui
 	kit_expect_at(&result_, (status), (reason), #call, __FILE__, __LINE__);            \
 } while (0)
 
-static inline struct kvk_usage kit_usage(struct kvk_store *store)
-{
-	struct kvk_usage usage = { .struct_bytes = sizeof(usage) };
-
-	assert_int_equal(kvk_store_usage(store, &usage), 0);
-	return usage;
-}
-
-static inline struct kvk_stats kit_stats(struct kvk_store *store)
-{
-	struct kvk_stats stats = { .struct_bytes = sizeof(stats) };
-
-	assert_int_equal(kvk_store_stats(store, &stats), 0);
-	return stats;
-}
-
-struct kit_listed {
-	uint64_t count;
-	uint64_t present;
-	uint64_t stored_bytes;         /* of those present */
-};
-
-static inline struct kit_listed kit_list(struct kvk_store *store)
-{
-	static __thread struct kvk_list_entry entries[64];
-	struct kvk_list_query query = { .struct_bytes = sizeof(query) };
-	struct kit_listed listed = { 0 };
-	char *cursor = NULL;
-
-	do {
-		char *next = NULL;
-		int count;
-
-		for (unsigned i = 0; i < 64; i++)
-			entries[i].struct_bytes = sizeof(entries[i]);
-		query.cursor = cursor;
-		count = kvk_store_list(store, &query, entries, 64, &next);
-		assert_in_range(count, 0, 64);
-		for (int i = 0; i < count; i++) {
-			listed.count++;
-			if (entries[i].state != KVK_OBJECT_PRESENT)
-				continue;
-			listed.present++;
-			listed.stored_bytes += entries[i].stored_bytes;
-		}
-		kvk_free(cursor);
-		cursor = next;
-	} while (cursor);
-	return listed;
-}
-
 /* Removed objects are unlinked in the background: waits until used stays at what is expected. */
 static inline uint64_t kit_used_settles(struct kvk_store *store, uint64_t expected)
 {
@@ -296,7 +151,7 @@ static inline uint64_t kit_used_settles(struct kvk_store *store, uint64_t expect
 	uint64_t used;
 
 	do {
-		used = kit_usage(store).used_bytes;
+		used = bed_usage(store).used_bytes;
 		if (used == expected)
 			return used;
 		usleep(200);
@@ -338,24 +193,22 @@ static inline void *kit_file_read(const char *path, uint64_t *bytes_ret)
 	return data;
 }
 
-/* The backend of an open store, to release what a "hang" of its fault option holds: the core is what a store begins with. */
-static inline struct kvk_backend *kit_backend(struct kvk_store *store)
-{
-	struct kvk_core *core;
-
-	memcpy(&core, store, sizeof(core));
-	return core->backend;
-}
-
 /* Waits until a rule of the fault option struck for the nth time. */
 static inline void kit_wait_struck(struct kvk_store *store, uint64_t nth)
 {
 	uint64_t until_us = kit_now_us() + 20000000;
 
-	while (kvk_fault_struck(kit_backend(store)) < nth) {
+	while (kvk_fault_struck(bed_backend(store)) < nth) {
 		assert_true(kit_now_us() < until_us);
 		usleep(200);
 	}
+}
+
+/* Beds of tests that are about what is read, not about a disk, lie in memory where there is a file system in memory. */
+static inline void kit_in_memory(void)
+{
+	if (access("/dev/shm", W_OK) == 0)
+		setenv("KVK_TEST_DIR", "/dev/shm", 0);
 }
 
 /* Replaces the file's contents in place: the inode stays. */
