@@ -185,6 +185,8 @@ static void read_payload(struct kvk_proof *proof, uint64_t end_bytes)
 	if (fits && request->held &&
 	    (!direct || kvk_memory_aligned(request->data, request->data_count, caps)))
 		stream->straight_end_bytes = direct ? kvk_page_floor(proof->to_bytes) : proof->to_bytes;
+	if (proof->logical_bytes % KVK_PAGE_BYTES == 0 && end_bytes > proof->logical_bytes)
+		stream->seam_bytes = proof->logical_bytes;
 	if (!direct && caps->nowait)
 		stream->eager_end_bytes = fits ? proof->to_bytes : end_bytes;
 	kvk_stream_start(stream);
