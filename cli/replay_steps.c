@@ -279,7 +279,8 @@ static void asked(struct kvk_worker *worker, struct kvk_slot *slot)
 			continue;
 		worker->shared->disagreements++;
 		kvk_replay_fault(worker->replay, "request %llu, block %u: the store says %s, the model says %s",
-				 (unsigned long long)slot->request, i, slot->found[i] ? "present" : "absent",
+				 (unsigned long long)slot->request, i,
+				 slot->found[i] ? "present" : kvk_reason_text(slot->reasons[i]),
 				 slot->found[i] ? "absent" : "stored");
 	}
 	while (slot->hits < slot->count && slot->found[slot->hits])
@@ -296,6 +297,7 @@ static void answer_lookup(struct kvk_worker *worker, const struct kvk_result *re
 			kvk_worker_finish(worker, slot);
 		return;
 	}
+	slot->reasons[result->item] = (uint8_t)result->reason;
 	if (!result->status)
 		slot->found[result->item] = slot->pinned[result->item] = true;
 	else if (result->status != -ENOENT)

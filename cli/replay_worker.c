@@ -39,9 +39,11 @@ static int init_slots(struct kvk_worker *worker)
 		slot->keys = calloc(most, sizeof(*slot->keys));
 		slot->names = calloc(most, sizeof(*slot->names));
 		slot->found = calloc(most, sizeof(*slot->found));
+		slot->reasons = calloc(most, sizeof(*slot->reasons));
 		slot->pinned = calloc(most, sizeof(*slot->pinned));
 		slot->claimed = calloc(most, sizeof(*slot->claimed));
-		if (!slot->keys || !slot->names || !slot->found || !slot->pinned || !slot->claimed)
+		if (!slot->keys || !slot->names || !slot->found || !slot->reasons || !slot->pinned ||
+		    !slot->claimed)
 			return -ENOMEM;
 	}
 	worker->key_items = calloc(most, sizeof(*worker->key_items));
@@ -84,6 +86,7 @@ static void release(struct kvk_worker *worker)
 		free(slot->keys);
 		free(slot->names);
 		free(slot->found);
+		free(slot->reasons);
 		free(slot->pinned);
 		free(slot->claimed);
 	}
