@@ -42,6 +42,8 @@ struct kvk_lane {
 	pthread_mutex_t returned_lock;         /* guards returned */
 	struct kvk_link returned;              /* transfers that workers are through with */
 	uint32_t ring_in_flight;
+	uint8_t slow_writes;                   /* a bit for each of the last eight writes on this thread */
+	uint32_t writes_elsewhere;
 	struct kvk_memory memory;
 	struct kvk_piece *free_pieces;
 	uint64_t next_deadline_us;
