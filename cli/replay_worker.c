@@ -278,7 +278,7 @@ static int open_store(struct kvk_worker *worker)
 	int status;
 
 	worker->open_ns = kvk_cli_now_ns();
-	status = kvk_cli_open_spec(&worker->store, worker->replay->spec);
+	status = kvk_cli_open_spec(&worker->store, worker->replay->spec, false);
 	if (status)
 		return status;
 	took_ns = kvk_cli_now_ns() - worker->open_ns;
