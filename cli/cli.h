@@ -107,6 +107,8 @@ void kvk_progress_end(struct kvk_progress *progress);
 
 uint64_t kvk_cli_now_ns(void);
 uint64_t kvk_cli_wall_ns(void);
+/* CPU time of the calling thread: what the command itself spends between calls into the library. */
+uint64_t kvk_thread_cpu_ns(void);
 
 /* ---- files (file.c) -------------------------------------------------------------------------------- */
 

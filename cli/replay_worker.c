@@ -14,13 +14,16 @@
 #define RESULTS 256
 #define PAGE 4096u
 
-static void *pages(uint64_t bytes)
+/* Resident from the start, as an engine's pool is: a page fault in the middle of a run is not the store's doing. */
+static void *resident_pages(struct kvk_worker *worker, uint64_t bytes)
 {
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t begin_ns = kvk_thread_cpu_ns();
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
 	if (memory == MAP_FAILED)
 		return NULL;
 	madvise(memory, bytes, MADV_DONTDUMP);
+	worker->shared->check_cpu_ns += kvk_thread_cpu_ns() - begin_ns;
 	return memory;
 }
 
@@ -65,7 +68,7 @@ static int init_buffers(struct kvk_worker *worker)
 		count = most;
 	worker->buffer_count = count ? (uint32_t)count : 1;
 	worker->memory_bytes = worker->buffer_count * bytes;
-	worker->memory = pages(worker->memory_bytes);
+	worker->memory = resident_pages(worker, worker->memory_bytes);
 	worker->buffers = calloc(worker->buffer_count, sizeof(*worker->buffers));
 	if (!worker->memory || !worker->buffers)
 		return -ENOMEM;
