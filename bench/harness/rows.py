@@ -18,7 +18,7 @@ class Settings:
     """How much of everything. The numbers of a full run; smoke() makes them tiny."""
 
     pairs = 9
-    own_pairs = 5              # figures that are reported only
+    own_pairs = 3              # figures that are reported only
     seconds = 1.0
     choose_seconds = 0.4
     set_bytes = 1 << 30        # objects that are read
