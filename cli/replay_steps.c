@@ -90,7 +90,7 @@ static void key_item(struct kvk_key_item *item, const struct kvk_slot *slot, uin
 	*item = (struct kvk_key_item){
 		.struct_bytes = sizeof(*item),
 		.flags = flags,
-		.key = { slot->keys[position], KVK_REPLAY_KEY_BYTES },
+		.key = { slot->keys[position], slot->key_bytes },
 		.user = user,
 	};
 }
@@ -127,7 +127,7 @@ static bool step_load(struct kvk_worker *worker, struct kvk_slot *slot)
 		worker->get_items[count] = (struct kvk_get_item){
 			.struct_bytes = sizeof(worker->get_items[0]),
 			.flags = flags,
-			.key = { slot->keys[buffer->position], KVK_REPLAY_KEY_BYTES },
+			.key = { slot->keys[buffer->position], slot->key_bytes },
 			.data = &worker->pieces[count],
 			.data_count = 1,
 			.user = (uint64_t)(buffer - worker->buffers),
@@ -169,7 +169,7 @@ static bool submit_put(struct kvk_worker *worker, struct kvk_slot *slot)
 		worker->put_items[count] = (struct kvk_put_item){
 			.struct_bytes = sizeof(worker->put_items[0]),
 			.flags = flags,
-			.key = { slot->keys[position], KVK_REPLAY_KEY_BYTES },
+			.key = { slot->keys[position], slot->key_bytes },
 			.data = &worker->pieces[count],
 			.data_count = 1,
 			.depth = position,
@@ -177,7 +177,7 @@ static bool submit_put(struct kvk_worker *worker, struct kvk_slot *slot)
 		};
 		if (position > 0)
 			worker->put_items[count].parent =
-				(struct kvk_key){ slot->keys[position - 1], KVK_REPLAY_KEY_BYTES };
+				(struct kvk_key){ slot->keys[position - 1], slot->key_bytes };
 	}
 	now_ns = kvk_cli_now_ns();
 	if (!submitted(worker, kvk_store_put(worker->store, worker->put_items, count, 0)))

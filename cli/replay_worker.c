@@ -8,27 +8,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "blockkey.h"
 #include "cli.h"
-#include "payload.h"
 
 #define RESULTS 256
 #define PAGE 4096u
-
-uint64_t kvk_replay_key(char key[KVK_REPLAY_KEY_BYTES], uint64_t id, uint64_t seed)
-{
-	uint64_t hash[2];
-	struct kvk_key_fields fields = {
-		.struct_bytes = sizeof(fields),
-		.model = { "replay", 6 },
-		.hash = { hash, sizeof(hash) },
-	};
-
-	/* The first half alone is a bijection of the id, so no two blocks share a key. */
-	hash[0] = kvk_payload_mix(id ^ kvk_payload_mix(seed));
-	hash[1] = kvk_payload_mix(hash[0] + 1);
-	kvk_key_encode(&fields, key, KVK_REPLAY_KEY_BYTES);
-	return hash[0];
-}
 
 static void *pages(uint64_t bytes)
 {
@@ -171,7 +155,8 @@ static void begin_request(struct kvk_worker *worker, struct kvk_slot *slot, uint
 	for (uint32_t i = 0; i < slot->count; i++) {
 		uint32_t block = slot->blocks[i];
 
-		slot->names[i] = kvk_replay_key(slot->keys[i], trace->ids[block], worker->replay->seed);
+		slot->key_bytes = kvk_block_key(slot->keys[i], "replay", trace->ids[block], worker->replay->seed,
+						&slot->names[i]);
 		slot->found[i] = slot->pinned[i] = false;
 		slot->claimed[i] = worker->replay->model.states[block] != KVK_MODEL_STORED;
 		if (slot->claimed[i])

@@ -109,11 +109,9 @@ static void wait_for_rate(struct verify *verify)
 static int add_bad(struct verify *verify, const struct kvk_list_entry *entry, const char *reason)
 {
 	char key[KVK_CLI_KEY_TEXT_BYTES];
-	json_t *bad = json_pack("{s:o, s:s, s:s, s:o, s:I}", "key",
+	json_t *bad = json_pack("{s:o, s:s, s:s, s:I}", "key",
 				entry->key_bytes ? kvk_cli_json_key(entry->key, entry->key_bytes) : json_null(),
-				"name", entry->name, "reason", reason, "digest",
-				kvk_cli_json_hex(entry->digest, sizeof(entry->digest)), "bytes",
-				(json_int_t)entry->object_bytes);
+				"name", entry->name, "reason", reason, "bytes", (json_int_t)entry->object_bytes);
 
 	if (!bad || json_array_append_new(verify->state.bad, bad))
 		return kvk_cli_fail("not enough memory");

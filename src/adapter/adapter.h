@@ -55,7 +55,7 @@ struct kvk_request {
 	bool deliver;                  /* get: bytes go to data; false: only check */
 	bool keep;                     /* get, find: move nothing aside */
 	bool renew;                    /* get, find: mark as recently used */
-	bool look_first;               /* put: it may be there already, look before writing */
+	bool judge_first;              /* put: it is there already, as far as is known */
 	uint64_t offset_bytes;         /* get: the range */
 	uint64_t range_bytes;          /* 0: to the end */
 	const uint8_t *parent_digest;  /* put: NULL for none */

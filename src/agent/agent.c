@@ -392,30 +392,45 @@ static int regions_settle(struct kvk_agent *agent, uint64_t version)
 	return 0;
 }
 
-int kvk_agent_add_region(struct kvk_agent *agent, void *base, uint64_t bytes)
+/* Called with the table's lock held. -EINVAL: bytes from base overlap what is there. -ENOSPC: not enough free parts. */
+static int regions_check(const struct kvk_agent *agent, const uint8_t *base, uint64_t bytes)
 {
-	uint8_t *first = base;
-	uint32_t free_index = KVK_REGIONS_MAX;
-	uint64_t version;
+	uint64_t parts_free = 0;
 
-	pthread_mutex_lock(&agent->regions_lock);
 	for (uint32_t i = 0; i < KVK_REGIONS_MAX; i++) {
 		const struct kvk_region *region = &agent->regions[i];
 
-		if (!region->base) {
-			free_index = free_index < i ? free_index : i;
-		} else if (first < region->base + region->bytes && region->base < first + bytes) {
-			pthread_mutex_unlock(&agent->regions_lock);
+		if (!region->base)
+			parts_free++;
+		else if (base < region->base + region->bytes && region->base < base + bytes)
 			return -EINVAL;
-		}
 	}
-	if (free_index == KVK_REGIONS_MAX) {
+	return parts_free * KVK_REGION_BYTES < bytes ? -ENOSPC : 0;
+}
+
+int kvk_agent_add_region(struct kvk_agent *agent, void *base, uint64_t bytes)
+{
+	uint8_t *next = base, *end = next + bytes;
+	uint64_t version;
+	int err;
+
+	pthread_mutex_lock(&agent->regions_lock);
+	err = regions_check(agent, base, bytes);
+	if (err) {
 		pthread_mutex_unlock(&agent->regions_lock);
-		return -ENOSPC;
+		return err;
 	}
-	agent->regions[free_index] = (struct kvk_region){ .base = base, .bytes = bytes };
+	for (uint32_t i = 0; i < KVK_REGIONS_MAX && next < end; i++) {
+		uint64_t part = (uint64_t)(end - next) < KVK_REGION_BYTES ? (uint64_t)(end - next) : KVK_REGION_BYTES;
+
+		if (agent->regions[i].base)
+			continue;
+		agent->regions[i] = (struct kvk_region){ .base = next, .bytes = part, .whole = base };
+		next += part;
+	}
 	version = atomic_fetch_add(&agent->regions_version, 1) + 1;
 	pthread_mutex_unlock(&agent->regions_lock);
+	/* A lane that is stuck learns of it later; until then it goes the plain way. */
 	regions_settle(agent, version);
 	return 0;
 }
@@ -423,18 +438,18 @@ int kvk_agent_add_region(struct kvk_agent *agent, void *base, uint64_t bytes)
 int kvk_agent_remove_region(struct kvk_agent *agent, void *base)
 {
 	uint64_t version;
+	bool any = false;
 
 	pthread_mutex_lock(&agent->regions_lock);
 	for (uint32_t i = 0; i < KVK_REGIONS_MAX; i++) {
-		if (!agent->regions[i].base || agent->regions[i].base != base)
+		if (!agent->regions[i].base || agent->regions[i].whole != base)
 			continue;
 		agent->regions[i] = (struct kvk_region){ 0 };
-		version = atomic_fetch_add(&agent->regions_version, 1) + 1;
-		pthread_mutex_unlock(&agent->regions_lock);
-		return regions_settle(agent, version);
+		any = true;
 	}
+	version = atomic_fetch_add(&agent->regions_version, any) + any;
 	pthread_mutex_unlock(&agent->regions_lock);
-	return -ENOENT;
+	return any ? regions_settle(agent, version) : -ENOENT;
 }
 
 /* ---- figures ------------------------------------------------------------------------------------ */

@@ -12,7 +12,9 @@
 
 #define KVK_LANES_MAX 32
 #define KVK_WORKERS_MAX 16
-#define KVK_REGIONS_MAX 16
+/* The kernel takes at most 1 GiB of memory under one index (2 GiB: EFAULT), so a registration is kept in parts. */
+#define KVK_REGION_BYTES (UINT64_C(1) << 30)
+#define KVK_REGIONS_MAX 64
 /* Operations that a lane runs at a time; more wait in the queue. Bounds descriptors: one or two each. */
 #define KVK_LANE_ACTIVE_MAX 64
 
@@ -25,6 +27,7 @@ enum claim {
 struct kvk_region {
 	uint8_t *base;         /* NULL: free */
 	uint64_t bytes;
+	void *whole;           /* where the registration begins that this is a part of */
 };
 
 struct kvk_lane {
@@ -42,6 +45,8 @@ struct kvk_lane {
 	pthread_mutex_t returned_lock;         /* guards returned */
 	struct kvk_link returned;              /* transfers that workers are through with */
 	uint32_t ring_in_flight;
+	uint8_t slow_writes;                   /* a bit for each of the last eight writes on this thread */
+	uint32_t writes_elsewhere;
 	struct kvk_memory memory;
 	struct kvk_piece *free_pieces;
 	uint64_t next_deadline_us;

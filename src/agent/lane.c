@@ -96,9 +96,55 @@ static bool runs_here(const struct kvk_lane *lane, const struct kvk_xfer *xfer)
 	}
 }
 
+/*
+ * A write into a new file is handed by the ring to a thread of the kernel's, since it has to allocate (ext4 and XFS refuse
+ * it without waiting): two switches of context for what a plain call does at once. So small ones are plain calls, and all
+ * that only go as far as the page cache, as long as they are quick; where they are not, the ring keeps the lane free.
+ */
+#define WRITE_HERE_BYTES (UINT64_C(256) << 10)
+/* Quick is this, and so much more for each MiB. */
+#define WRITE_HERE_US 1000
+#define WRITE_HERE_US_PER_MIB 2000
+/* So many of the last eight were slower: the ring takes over, and each so-many-th is tried here again. */
+#define WRITE_HERE_SLOW 4
+#define WRITE_HERE_RETRY 16
+
+static uint64_t length_of(const struct kvk_xfer *xfer)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < xfer->iov_count; i++)
+		bytes += xfer->iov[i].iov_len;
+	return bytes;
+}
+
+static bool writes_here(struct kvk_lane *lane, const struct kvk_xfer *xfer)
+{
+	if (xfer->op != KVK_XFER_WRITE || !lane->ring ||
+	    (lane->agent->backend->caps.direct && length_of(xfer) > WRITE_HERE_BYTES))
+		return false;
+	return __builtin_popcount(lane->slow_writes) < WRITE_HERE_SLOW ||
+	       ++lane->writes_elsewhere % WRITE_HERE_RETRY == 0;
+}
+
+static void write_here(struct kvk_lane *lane, struct kvk_xfer *xfer)
+{
+	uint64_t quick_us = WRITE_HERE_US + (length_of(xfer) * WRITE_HERE_US_PER_MIB >> 20);
+	uint64_t start_us = kvk_now_us();
+
+	kvk_lane_run_here(lane, xfer);
+	lane->slow_writes = (uint8_t)(lane->slow_writes << 1 | (kvk_now_us() - start_us > quick_us));
+	kvk_list_push(&lane->finished, &xfer->link);
+}
+
 void kvk_lane_route(struct kvk_lane *lane, struct kvk_xfer *xfer)
 {
 	const struct kvk_backend_ops *ops = lane->agent->backend->ops;
+
+	if (writes_here(lane, xfer)) {
+		write_here(lane, xfer);
+		return;
+	}
 
 	if (runs_here(lane, xfer)) {
 		kvk_lane_run_here(lane, xfer);

@@ -13,6 +13,12 @@ static int compare(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+static void sort(struct kvk_names *names)
+{
+	if (names->count > 0)
+		qsort(names->names, names->count, sizeof(*names->names), compare);
+}
+
 static int run(struct kvk_adapter *adapter, struct kvk_xfer *xfer)
 {
 	adapter->backend->ops->run(adapter->backend, xfer);
@@ -150,7 +156,7 @@ static int folders_below(struct kvk_dynamic *dynamic, const char *prefix, uint32
 	err = backend->ops->list(backend, prefix, &names);
 	if (err == -ENOENT || err == -ENOTDIR)
 		err = 0;
-	qsort(names.names, names.count, sizeof(*names.names), compare);
+	sort(&names);
 	for (uint32_t i = 0; i < names.count && !err; i++) {
 		char path[KVK_NAME_BYTES_MAX];
 
@@ -177,7 +183,7 @@ static int visit_folder(struct kvk_dynamic *dynamic, const char *folder, const c
 
 	if (err == -ENOENT || err == -ENOTDIR || err == -ELOOP)
 		err = 0;
-	qsort(names.names, names.count, sizeof(*names.names), compare);
+	sort(&names);
 	for (uint32_t i = 0; i < names.count && !err; i++) {
 		enum kvk_name_kind kind = kvk_name_kind(names.names[i], &dynamic->layout, NULL);
 		char path[KVK_NAME_BYTES_MAX];
