@@ -106,6 +106,12 @@ static void put_failed(struct put *put, int status)
 	put_answer(put, status, kvk_dynamic_reason(status));
 }
 
+/* It must not publish any more: canceled, or past its deadline. */
+static void put_late(struct put *put)
+{
+	put_failed(put, atomic_load(&put->request->op.canceled) ? -ECANCELED : -ETIMEDOUT);
+}
+
 /* ---- writing ------------------------------------------------------------------------------------ */
 
 static int write_piece(struct kvk_stream *stream, struct kvk_piece *piece)
@@ -148,7 +154,7 @@ static void written(struct kvk_stream *stream)
 	else if (kvk_dynamic_of(put->request)->durability == KVK_DURABILITY_OBJECT)
 		step(put, STEP_SYNC, KVK_XFER_SYNC, put->place, NULL);
 	else if (kvk_op_late(&put->request->op))
-		put_failed(put, -ETIMEDOUT);
+		put_late(put);
 	else
 		step(put, STEP_PUBLISH, KVK_XFER_PUBLISH, put->place, put->name);
 }
@@ -193,7 +199,7 @@ static void replaced(struct kvk_replace *replace);
 static void after_judging(struct put *put)
 {
 	if (kvk_op_late(&put->request->op)) {
-		put_failed(put, -ETIMEDOUT);
+		put_late(put);
 	} else if (!put->place) {
 		/* What is there is damaged: it is replaced when ours is written. */
 		create(put, put->proof.verdict == KVK_VERDICT_ABSENT);
@@ -330,7 +336,7 @@ static void stepped(struct kvk_xfer *xfer)
 		if (result < 0)
 			not_durable(put);
 		else if (kvk_op_late(&request->op))
-			put_failed(put, -ETIMEDOUT);
+			put_late(put);
 		else
 			step(put, STEP_PUBLISH, KVK_XFER_PUBLISH, put->place, put->name);
 		return;

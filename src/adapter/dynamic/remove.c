@@ -41,8 +41,9 @@ static void unlinked(struct kvk_xfer *xfer)
 {
 	struct removal *removal = kvk_container_of(xfer, struct removal, xfer);
 
-	/* If it failed the sweep of a later run removes it; until then its bytes stay charged. */
-	if (removal->request->freed && xfer->result == 0)
+	/* -ENOENT: a sweep was faster. Else, if it failed, the sweep of a later run removes it, and until then its bytes
+	 * stay charged. */
+	if (removal->request->freed && (xfer->result == 0 || xfer->result == -ENOENT))
 		removal->request->freed(removal->request);
 	removal_finish(removal);
 }
