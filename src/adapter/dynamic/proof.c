@@ -259,12 +259,17 @@ static bool is_wanted(const struct kvk_proof *proof, const uint8_t digest[KVK_DI
 }
 
 /* A file that LMCache wrote before this store adopted the directory: nothing in it can prove it. */
-static bool may_be_plain(const struct kvk_proof *proof)
+static bool is_adopted(const struct kvk_proof *proof)
 {
 	const struct kvk_dynamic *dynamic = kvk_dynamic_of(proof->request);
 
-	return dynamic->layout.naming == KVK_NAMING_LMCACHE && dynamic->accept_unverified &&
-	       proof->stat.bytes > 0 && proof->stat.born_ns && proof->stat.born_ns < dynamic->adopted_ns;
+	return dynamic->layout.naming == KVK_NAMING_LMCACHE && proof->stat.bytes > 0 && proof->stat.born_ns &&
+	       proof->stat.born_ns < dynamic->adopted_ns;
+}
+
+static bool may_be_plain(const struct kvk_proof *proof)
+{
+	return is_adopted(proof) && kvk_dynamic_of(proof->request)->accept_unverified;
 }
 
 static void take_plain(struct kvk_proof *proof)
@@ -290,6 +295,17 @@ static void take_plain(struct kvk_proof *proof)
 		read_wanted(proof);
 }
 
+/* Without a footer where one should be. */
+static void judge_plain(struct kvk_proof *proof)
+{
+	if (!is_adopted(proof))
+		end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+	else if (!kvk_dynamic_of(proof->request)->accept_unverified)
+		end(proof, KVK_VERDICT_UNVERIFIED, -ENOENT);
+	else
+		take_plain(proof);
+}
+
 static void judge_footer(struct kvk_proof *proof)
 {
 	uint8_t digest[KVK_DIGEST_BYTES];
@@ -300,10 +316,7 @@ static void judge_footer(struct kvk_proof *proof)
 
 	err = kvk_trailer_parse(proof->footer_data + proof->footer_bytes - KVK_TRAILER_BYTES, &footer_bytes);
 	if (err || footer_bytes > proof->stat.bytes) {
-		if (may_be_plain(proof))
-			take_plain(proof);
-		else
-			end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+		judge_plain(proof);
 		return;
 	}
 	if (footer_bytes > proof->footer_bytes) {
@@ -439,10 +452,7 @@ static void opened(struct kvk_xfer *xfer)
 		return;
 	}
 	if (bytes < KVK_PAGE_BYTES || bytes % KVK_PAGE_BYTES) {
-		if (may_be_plain(proof))
-			take_plain(proof);
-		else
-			end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+		judge_plain(proof);
 		return;
 	}
 	if (proof->depth == KVK_PROOF_WHOLE && proof->deliver && !request->name && !may_be_plain(proof) &&

@@ -240,6 +240,7 @@ static void judged(struct kvk_proof *proof)
 		return;
 	case KVK_VERDICT_ABSENT:
 	case KVK_VERDICT_DAMAGED:
+	case KVK_VERDICT_UNVERIFIED:   /* what can be proven takes the place of what cannot */
 		if (proof->place)
 			step(put, STEP_CLOSE_JUDGED, KVK_XFER_CLOSE, proof->place, NULL);
 		else
