@@ -474,7 +474,9 @@ static bool rest(struct kvk_lane *lane)
 		wait_us = lane->next_deadline_us - now_us;
 	atomic_store(&lane->sleeping, true);
 	if (has_returned(lane) || atomic_load(&lane->look_at_deadlines) ||
-	    atomic_load(&lane->agent->regions_version) != lane->regions_version || take_up(lane)) {
+	    atomic_load(&lane->agent->regions_version) != lane->regions_version ||
+	    /* Budget that another lane gave back after this one was refused and before it said that it sleeps. */
+	    kvk_streams_issue(lane) || take_up(lane)) {
 		atomic_store(&lane->sleeping, false);
 		return true;
 	}
