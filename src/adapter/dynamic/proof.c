@@ -159,6 +159,16 @@ static void payload_done(struct kvk_stream *stream)
 	end(proof, KVK_VERDICT_PROVEN, 0);
 }
 
+/* What goes straight may leave bytes behind also where the transfer fails in the end, and nobody tells of those. */
+static bool mark_dirty(struct kvk_request *request)
+{
+	if (!kvk_op_touch(&request->op))
+		return false;
+	request->dirty = true;
+	kvk_op_untouch(&request->op);
+	return true;
+}
+
 /* Reads [from_bytes, to_bytes) of the payload, in whole blocks, and up to end_bytes of the file in any case. */
 static void read_payload(struct kvk_proof *proof, uint64_t end_bytes)
 {
@@ -189,6 +199,10 @@ static void read_payload(struct kvk_proof *proof, uint64_t end_bytes)
 		stream->seam_bytes = proof->logical_bytes;
 	if (!direct && caps->nowait)
 		stream->eager_end_bytes = fits ? proof->to_bytes : end_bytes;
+	if (fits && (stream->straight_end_bytes > start || stream->eager_end_bytes > start) && !mark_dirty(request)) {
+		end(proof, KVK_VERDICT_NONE, -ECANCELED);
+		return;
+	}
 	kvk_stream_start(stream);
 }
 
@@ -405,7 +419,6 @@ static void end_unopened(struct kvk_proof *proof, int err)
 {
 	switch (err) {
 	case -ENOENT:
-	case -ESTALE:
 		end(proof, KVK_VERDICT_ABSENT, -ENOENT);
 		return;
 	case -ELOOP:
