@@ -286,11 +286,25 @@ static bool may_be_plain(const struct kvk_proof *proof)
 	return is_adopted(proof) && kvk_dynamic_of(proof->request)->accept_unverified;
 }
 
+static void plain_closed(struct kvk_xfer *xfer)
+{
+	kvk_proof_start(kvk_container_of(xfer, struct kvk_proof, xfer));
+}
+
 static void take_plain(struct kvk_proof *proof)
 {
 	struct kvk_request *request = proof->request;
 	struct kvk_facts *facts = &request->facts;
 
+	if (is_direct(proof) && proof->depth == KVK_PROOF_WHOLE && proof->stat.bytes % KVK_PAGE_BYTES) {
+		/* Nobody padded it, so its last bytes cannot be read past the page cache. */
+		proof->buffered = true;
+		kvk_xfer_init(&proof->xfer, KVK_XFER_CLOSE, proof->place, NULL);
+		proof->xfer.done = plain_closed;
+		proof->place = NULL;
+		kvk_op_submit(&request->op, &proof->xfer);
+		return;
+	}
 	facts->logical_bytes = proof->stat.bytes;
 	facts->stored_bytes = proof->stat.bytes;
 	facts->created_ns = proof->stat.modified_ns;
@@ -298,6 +312,7 @@ static void take_plain(struct kvk_proof *proof)
 	facts->unverified = true;
 	memcpy(facts->digest, request->digest, KVK_DIGEST_BYTES);
 	proof->plain = true;
+	proof->footer_read = true;     /* there is none to come */
 	proof->logical_bytes = proof->stat.bytes;
 	proof->block_bytes = KVK_BLOCK_BYTES_MAX;
 	if (proof->depth == KVK_PROOF_FOOTER)
@@ -389,6 +404,8 @@ static void read_footer(struct kvk_proof *proof, uint32_t footer_bytes)
 {
 	struct kvk_stream *stream = &proof->stream;
 
+	if (proof->footer_data != proof->footer_page)
+		kvk_mem_free(proof->footer_data);
 	proof->footer_data = proof->footer_page;
 	if (footer_bytes > KVK_PAGE_BYTES) {
 		proof->footer_data = kvk_mem_alloc(footer_bytes);
