@@ -150,6 +150,33 @@ static void cancel_active(struct kvk_lane *lane, const void *group)
 	kvk_lane_wake(lane);
 }
 
+/* Answers what is late in a lane whose thread cannot do it. What it is touching right now is left to it. */
+static void answer_for(struct kvk_lane *lane, uint64_t now_us)
+{
+	struct kvk_link *link;
+
+	pthread_mutex_lock(&lane->active_lock);
+	for (link = lane->active.next; link != &lane->active; link = link->next) {
+		struct kvk_op *op = kvk_container_of(link, struct kvk_op, link);
+
+		if (atomic_load(&op->canceled))
+			kvk_op_answer(op, -ECANCELED);
+		else if (now_us >= atomic_load(&op->deadline_us))
+			kvk_op_answer(op, -ETIMEDOUT);
+	}
+	pthread_mutex_unlock(&lane->active_lock);
+}
+
+/*
+ * Lanes that are stuck in a system call will come round some day: what they have is answered now, so that they find that
+ * its memory is no longer theirs, and so that whoever closes learns whether a transfer of held memory is under way.
+ */
+static void give_up(struct kvk_agent *agent)
+{
+	for (uint32_t i = 0; i < agent->lane_count; i++)
+		answer_for(&agent->lanes[i], kvk_now_us());
+}
+
 int kvk_agent_stop(struct kvk_agent *agent, uint64_t wait_us)
 {
 	struct timespec pause = { .tv_nsec = 200000 };
@@ -176,8 +203,10 @@ int kvk_agent_stop(struct kvk_agent *agent, uint64_t wait_us)
 			kvk_workers_stop(&agent->pool);
 		if (all_gone(agent))
 			break;
-		if (kvk_now_us() - start_us > wait_us)
+		if (kvk_now_us() - start_us > wait_us) {
+			give_up(agent);
 			return -ETIMEDOUT;
+		}
 		nanosleep(&pause, NULL);
 	}
 	for (uint32_t i = 0; i < agent->lane_count; i++)
@@ -327,23 +356,6 @@ void kvk_agent_cancel(struct kvk_agent *agent, const void *group)
 	empty_queue(&out, -ECANCELED);
 }
 
-/* Answers what is late in a lane whose thread cannot do it. What it is touching right now is left to it. */
-static void answer_for(struct kvk_lane *lane, uint64_t now_us)
-{
-	struct kvk_link *link;
-
-	pthread_mutex_lock(&lane->active_lock);
-	for (link = lane->active.next; link != &lane->active; link = link->next) {
-		struct kvk_op *op = kvk_container_of(link, struct kvk_op, link);
-
-		if (atomic_load(&op->canceled))
-			kvk_op_answer(op, -ECANCELED);
-		else if (now_us >= atomic_load(&op->deadline_us))
-			kvk_op_answer(op, -ETIMEDOUT);
-	}
-	pthread_mutex_unlock(&lane->active_lock);
-}
-
 void kvk_agent_watch(struct kvk_agent *agent)
 {
 	uint64_t now_us = kvk_now_us();
@@ -361,8 +373,8 @@ void kvk_agent_watch(struct kvk_agent *agent)
 	}
 	if ((stuck == agent->lane_count) != atomic_load(&agent->stuck)) {
 		atomic_store(&agent->stuck, stuck == agent->lane_count);
-		kvk_log(&agent->log, KVK_LOG_ERROR, stuck ? "the medium hangs: no lane comes round, requests "
-			"fail at once" : "the medium answers again");
+		kvk_log(&agent->log, KVK_LOG_ERROR, stuck == agent->lane_count ? "the medium hangs: no lane comes "
+			"round, requests fail at once" : "the medium answers again");
 	}
 	kvk_list_init(&out);
 	queue_extract(agent, NULL, now_us, &out);
