@@ -281,6 +281,30 @@ static bool has_stream(const struct kvk_lane *lane, bool write)
 	return false;
 }
 
+/* Reads that come out of the page cache take nothing from the budget, so a queue that never runs empty of them would keep
+ * writes waiting until their deadlines: after so many reads it is a write's turn. */
+#define READS_IN_A_ROW 8
+
+/* Called with the queue's lock held. NULL: none is there, or this lane can take none now. */
+static struct kvk_link *take_read(struct kvk_agent *agent, struct kvk_lane *lane)
+{
+	if (kvk_list_empty(&agent->queue[KVK_OP_READ]) || has_stream(lane, false) ||
+	    kvk_depth_full(&agent->depth, KVK_DEPTH_READ))
+		return NULL;
+	atomic_fetch_sub(&agent->depth.reads_waiting, 1);
+	agent->reads_in_a_row++;
+	return kvk_list_pop(&agent->queue[KVK_OP_READ]);
+}
+
+static struct kvk_link *take_write(struct kvk_agent *agent, struct kvk_lane *lane)
+{
+	if (kvk_list_empty(&agent->queue[KVK_OP_WRITE]) || has_stream(lane, true) ||
+	    kvk_depth_full(&agent->depth, KVK_DEPTH_WRITE))
+		return NULL;
+	agent->reads_in_a_row = 0;
+	return kvk_list_pop(&agent->queue[KVK_OP_WRITE]);
+}
+
 struct kvk_op *kvk_agent_take(struct kvk_agent *agent, struct kvk_lane *lane)
 {
 	struct kvk_link *link;
@@ -288,14 +312,12 @@ struct kvk_op *kvk_agent_take(struct kvk_agent *agent, struct kvk_lane *lane)
 
 	pthread_mutex_lock(&agent->queue_lock);
 	link = kvk_list_pop(&agent->queue[KVK_OP_LIGHT]);
-	if (!link && !kvk_list_empty(&agent->queue[KVK_OP_READ]) && !has_stream(lane, false) &&
-	    !kvk_depth_full(&agent->depth, KVK_DEPTH_READ)) {
-		link = kvk_list_pop(&agent->queue[KVK_OP_READ]);
-		atomic_fetch_sub(&agent->depth.reads_waiting, 1);
-	}
-	if (!link && !kvk_list_empty(&agent->queue[KVK_OP_WRITE]) && !has_stream(lane, true) &&
-	    !kvk_depth_full(&agent->depth, KVK_DEPTH_WRITE))
-		link = kvk_list_pop(&agent->queue[KVK_OP_WRITE]);
+	if (!link && agent->reads_in_a_row >= READS_IN_A_ROW)
+		link = take_write(agent, lane);
+	if (!link)
+		link = take_read(agent, lane);
+	if (!link)
+		link = take_write(agent, lane);
 	if (link) {
 		op = kvk_container_of(link, struct kvk_op, link);
 		op->sequence = ++agent->sequence;
