@@ -88,13 +88,16 @@ static void note_status(struct kvk_doctor *doctor, const json_t *status)
 
 static int look_inside(struct kvk_doctor *doctor, const json_t *spec)
 {
+	struct kvk_error error = { .text = "" };
 	struct kvk_store *store = NULL;
 	json_t *status = NULL;
 	char *text = NULL;
-	int err, exit_status = kvk_cli_open_spec(&store, spec, false);
+	int err, exit_status = kvk_cli_open_spec(&store, spec, true, &error);
 
 	if (exit_status) {
-		kvk_doctor_note(doctor, KVK_HEALTH_BAD, "store", "see what is said above", "does not open");
+		kvk_doctor_note(doctor, KVK_HEALTH_BAD, "store", "mend what it says, then look again", "%s%s%s",
+				error.option, error.option[0] ? ": " : "",
+				error.text[0] ? error.text : strerror(-error.code));
 		return 0;
 	}
 	err = kvk_store_status(store, &text);

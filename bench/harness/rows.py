@@ -308,14 +308,14 @@ def _fill_small(bench, path, keys):
     run_once([os.path.join(bench.programs, "sparse_objects"), path, 4 * KIB, 64, keys - 64])
 
 
-def lookups(bench, path, keys):
-    """Keys a second and core: known to memory, and unknown to it."""
+def lookups(bench, path, keys, count):
+    """count rounds of each: keys known to memory, and unknown to it."""
     s = bench.settings
-    options = ["--keys", keys, "--batch", 64, "--rounds", s.lookup_rounds]
+    options = ["--keys", keys, "--batch", 64]
     figures = []
     for mode, more in (("lookup", ["--seconds", s.seconds]), ("secondary", [])):
         with Rounds(bench.store(path, True, mode, *options, *more)) as ours:
-            rounds = [ours.go() for _ in range(s.lookup_rounds)]
+            rounds = [ours.go() for _ in range(count)]
         figures.append(rounds)
     return figures
 
@@ -328,7 +328,7 @@ def lookup_row(bench):
     os.mkdir(path, 0o700)
     keys = s.lookup_keys if device else min(s.lookup_keys, 10_000)
     _fill_small(bench, path, keys)
-    memory, medium = lookups(bench, path, keys)
+    memory, medium = lookups(bench, path, keys, s.lookup_rounds)
     for name, what, rounds, target, hits in (
             ("lookup-memory", "keys a second and core, in memory", memory, 2e6, "memory_hits"),
             ("lookup-medium", "keys a second and core, unknown in memory", medium, 60e3, "medium_hits")):

@@ -316,7 +316,7 @@ static void run_seed(enum bed_kind kind, uint64_t seed, uint64_t steps)
 	struct model model;
 
 	model_setup(&model, kind, seed);
-	while (model.steps < steps)
+	while (model.answers < steps)
 		run_step(&model);
 	model_check_list(&model);
 	printf("# %s, KVK_SEED=%" PRIu64 ": %" PRIu64 " requests, cap %" PRIu64 " bytes; %" PRIu64 " answers checked, %" PRIu64

@@ -159,6 +159,16 @@ static void payload_done(struct kvk_stream *stream)
 	end(proof, KVK_VERDICT_PROVEN, 0);
 }
 
+/* What goes straight may leave bytes behind also where the transfer fails in the end, and nobody tells of those. */
+static bool mark_dirty(struct kvk_request *request)
+{
+	if (!kvk_op_touch(&request->op))
+		return false;
+	request->dirty = true;
+	kvk_op_untouch(&request->op);
+	return true;
+}
+
 /* Reads [from_bytes, to_bytes) of the payload, in whole blocks, and up to end_bytes of the file in any case. */
 static void read_payload(struct kvk_proof *proof, uint64_t end_bytes)
 {
@@ -189,6 +199,10 @@ static void read_payload(struct kvk_proof *proof, uint64_t end_bytes)
 		stream->seam_bytes = proof->logical_bytes;
 	if (!direct && caps->nowait)
 		stream->eager_end_bytes = fits ? proof->to_bytes : end_bytes;
+	if (fits && (stream->straight_end_bytes > start || stream->eager_end_bytes > start) && !mark_dirty(request)) {
+		end(proof, KVK_VERDICT_NONE, -ECANCELED);
+		return;
+	}
 	kvk_stream_start(stream);
 }
 
@@ -272,11 +286,25 @@ static bool may_be_plain(const struct kvk_proof *proof)
 	return is_adopted(proof) && kvk_dynamic_of(proof->request)->accept_unverified;
 }
 
+static void plain_closed(struct kvk_xfer *xfer)
+{
+	kvk_proof_start(kvk_container_of(xfer, struct kvk_proof, xfer));
+}
+
 static void take_plain(struct kvk_proof *proof)
 {
 	struct kvk_request *request = proof->request;
 	struct kvk_facts *facts = &request->facts;
 
+	if (is_direct(proof) && proof->depth == KVK_PROOF_WHOLE && proof->stat.bytes % KVK_PAGE_BYTES) {
+		/* Nobody padded it, so its last bytes cannot be read past the page cache. */
+		proof->buffered = true;
+		kvk_xfer_init(&proof->xfer, KVK_XFER_CLOSE, proof->place, NULL);
+		proof->xfer.done = plain_closed;
+		proof->place = NULL;
+		kvk_op_submit(&request->op, &proof->xfer);
+		return;
+	}
 	facts->logical_bytes = proof->stat.bytes;
 	facts->stored_bytes = proof->stat.bytes;
 	facts->created_ns = proof->stat.modified_ns;
@@ -284,6 +312,7 @@ static void take_plain(struct kvk_proof *proof)
 	facts->unverified = true;
 	memcpy(facts->digest, request->digest, KVK_DIGEST_BYTES);
 	proof->plain = true;
+	proof->footer_read = true;     /* there is none to come */
 	proof->logical_bytes = proof->stat.bytes;
 	proof->block_bytes = KVK_BLOCK_BYTES_MAX;
 	if (proof->depth == KVK_PROOF_FOOTER)
@@ -375,6 +404,8 @@ static void read_footer(struct kvk_proof *proof, uint32_t footer_bytes)
 {
 	struct kvk_stream *stream = &proof->stream;
 
+	if (proof->footer_data != proof->footer_page)
+		kvk_mem_free(proof->footer_data);
 	proof->footer_data = proof->footer_page;
 	if (footer_bytes > KVK_PAGE_BYTES) {
 		proof->footer_data = kvk_mem_alloc(footer_bytes);
@@ -405,7 +436,6 @@ static void end_unopened(struct kvk_proof *proof, int err)
 {
 	switch (err) {
 	case -ENOENT:
-	case -ESTALE:
 		end(proof, KVK_VERDICT_ABSENT, -ENOENT);
 		return;
 	case -ELOOP:
