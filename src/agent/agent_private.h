@@ -83,6 +83,7 @@ struct kvk_agent {
 	struct kvk_link queue[KVK_OP_CLASS_COUNT];
 	uint64_t queue_deadline_us;            /* none in the queue is earlier */
 	uint64_t sequence;
+	uint32_t reads_in_a_row;               /* taken up since the last write was */
 	bool stopping;
 	uint32_t lanes_started;
 	pthread_cond_t started;
