@@ -199,12 +199,45 @@ static void item_answer(struct kvk_op *op, int status)
 	kvk_task_drop(task);
 }
 
+static void item_finished(struct kvk_op *op);
+
+static void item_op_init(struct kvk_item *item, enum kvk_op_class class, uint64_t deadline_us, const void *group)
+{
+	kvk_op_init(&item->request.op, class, deadline_us, group);
+	item->request.op.start = item_start;
+	item->request.op.answer = item_answer;
+	item->request.op.finished = item_finished;
+}
+
+/* The agent has forgotten the operation and nobody answered it: it is asked as if it had not been before. */
+static void item_ask_again(struct kvk_item *item)
+{
+	struct kvk_request *request = &item->request;
+	struct kvk_link ops;
+
+	request->status = 0;
+	request->reason = KVK_REASON_NONE;
+	request->outcome = KVK_OUTCOME_NONE;
+	item_op_init(item, request->op.class, atomic_load(&request->op.deadline_us), request->op.group);
+	kvk_list_init(&ops);
+	kvk_list_push(&ops, &request->op.link);
+	kvk_agent_submit(item->core->agent, &ops);
+}
+
 static void item_finished(struct kvk_op *op)
 {
 	struct kvk_item *item = kvk_container_of(op, struct kvk_item, request.op);
 	struct kvk_core *core = item->core;
 	struct kvk_task *task = item->answer->task;
 
+	if (item->again) {
+		item->again = false;
+		if (!kvk_op_answered(op)) {
+			item_ask_again(item);
+			return;
+		}
+		item->request.outcome = KVK_OUTCOME_NONE;
+	}
 	if (!item->settled)
 		item->settle(item);
 	if (item->hangs) {
@@ -224,8 +257,10 @@ static void item_done(struct kvk_request *request)
 
 	if (request->reason == KVK_REASON_MEDIUM || request->reason == KVK_REASON_NOT_DURABLE)
 		kvk_core_trouble(item->core, request->status);
-	item->settled = true;
 	item->settle(item);
+	if (item->again)
+		return;
+	item->settled = true;
 	if (!kvk_op_answer(&request->op, request->status) && item->undo)
 		item->undo(item);
 }
@@ -243,10 +278,7 @@ struct kvk_item *kvk_item_begin(struct kvk_core *core, struct kvk_task *task, ui
 	item->settle = settle;
 	item->request.adapter = core->adapter;
 	item->request.done = item_done;
-	kvk_op_init(&item->request.op, class, deadline_us, task);
-	item->request.op.start = item_start;
-	item->request.op.answer = item_answer;
-	item->request.op.finished = item_finished;
+	item_op_init(item, class, deadline_us, task);
 	kvk_task_hold(task);
 	if (kvk_list_empty(&task->link) && task->unanswered > 0)
 		tasks_link(core, task);

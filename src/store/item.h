@@ -25,6 +25,7 @@ struct kvk_item {
 	bool pinned;                           /* lookup: by the first look already */
 	bool started;                          /* a lane has taken it up */
 	bool settled;                          /* the catalog has been told what came of it */
+	bool again;                            /* lookup: what was found may be out of date, the medium is asked again */
 	bool hangs;                            /* its memory is with the kernel: a release will follow */
 	uint64_t credit_bytes;                 /* remove */
 };

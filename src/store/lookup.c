@@ -43,7 +43,10 @@ static void take_found(struct kvk_item *item)
 		int state = kvk_catalog_look(catalog, request->digest, item->pin && !item->pinned, false,
 					     &item->ticket, NULL);
 
-		if (state != KVK_CATALOG_PRESENT)
+		/* Any put or remove of a key of the same group makes a ticket stale: that is no answer about this one. */
+		if (state == KVK_CATALOG_UNKNOWN && !item->present)
+			item->again = true;
+		else if (state != KVK_CATALOG_PRESENT)
 			miss(item, KVK_REASON_BUSY);
 	} else if (err == -EALREADY || err == -EBUSY) {
 		miss(item, KVK_REASON_BUSY);
@@ -61,6 +64,8 @@ static void settle_lookup(struct kvk_item *item)
 
 	if (request->outcome == KVK_OUTCOME_FOUND)
 		take_found(item);
+	if (item->again)
+		return;
 	if (request->outcome == KVK_OUTCOME_FOUND) {
 		item->answer_bytes = request->facts.logical_bytes;
 		kvk_count(&core->counts.lookup_medium_hits);
