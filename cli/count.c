@@ -95,7 +95,7 @@ static int read_list(struct counts *counts, struct kvk_store *store)
 	char *cursor = NULL;
 	int status = entries ? 0 : kvk_cli_fail("not enough memory");
 
-	kvk_progress_begin(&progress, "stat");
+	kvk_progress_begin(&progress, "count");
 	while (!status) {
 		char *next = NULL;
 		int count = kvk_store_list(store, &query, entries, KVK_ENTRY_PAGE, &next);
@@ -106,7 +106,7 @@ static int read_list(struct counts *counts, struct kvk_store *store)
 			count_entry(counts, &entries[i]);
 		if (count < 0)
 			status = kvk_cli_fail("the list broke off: %s", strerror(-count));
-		kvk_progress_show(&progress, counts->objects, 0, "objects", counts->bytes);
+		kvk_progress_show(&progress, counts->objects, 0, "objects", 0);
 		if (!cursor)
 			break;
 	}

@@ -91,7 +91,7 @@ static int look_inside(struct kvk_doctor *doctor, const json_t *spec)
 	struct kvk_store *store = NULL;
 	json_t *status = NULL;
 	char *text = NULL;
-	int err, exit_status = kvk_cli_open_spec(&store, spec);
+	int err, exit_status = kvk_cli_open_spec(&store, spec, false);
 
 	if (exit_status) {
 		kvk_doctor_note(doctor, KVK_HEALTH_BAD, "store", "see what is said above", "does not open");

@@ -32,6 +32,7 @@ struct kvk_slot {
 	uint32_t key_bytes;        /* all are of one length */
 	uint64_t *names;           /* of the payloads */
 	bool *found;               /* by the lookup; false again when the load failed */
+	uint8_t *reasons;          /* the lookup's, where it did not find */
 	bool *pinned;
 	bool *claimed;             /* no later request with this block begins before this one is done */
 	uint32_t hits;
