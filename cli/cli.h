@@ -67,8 +67,11 @@ int kvk_cli_spec(json_t **ret, const char *argument, const struct kvk_cli_overla
 /* The directory of a specification, or NULL if it has none. */
 const char *kvk_cli_spec_directory(const json_t *spec);
 
-/* Opens the store of a specification, or of an argument. 0, or an enum kvk_exit after saying why. */
-int kvk_cli_open_spec(struct kvk_store **ret, const json_t *spec, bool quiet);
+/*
+ * Opens the store of a specification, or of an argument. 0, or an enum kvk_exit after saying why; with error_ret it
+ * is put there instead of being said.
+ */
+int kvk_cli_open_spec(struct kvk_store **ret, const json_t *spec, bool quiet, struct kvk_error *error_ret);
 int kvk_cli_open(struct kvk_store **ret, const char *argument, const struct kvk_cli_overlay *overlay);
 
 /* What became of one item, in words: the reason, or the error if there is none. */

@@ -102,7 +102,7 @@ static void log_line(void *user, int level, const char *text)
 		fprintf(stderr, "kvkeep: %s: %s\n", level == KVK_LOG_ERROR ? "error" : "warning", text);
 }
 
-int kvk_cli_open_spec(struct kvk_store **ret, const json_t *spec, bool quiet)
+int kvk_cli_open_spec(struct kvk_store **ret, const json_t *spec, bool quiet, struct kvk_error *error_ret)
 {
 	struct kvk_hooks hooks = { .struct_bytes = sizeof(hooks), .log = quiet ? NULL : log_line };
 	struct kvk_error error = { .struct_bytes = sizeof(error) };
@@ -115,8 +115,11 @@ int kvk_cli_open_spec(struct kvk_store **ret, const json_t *spec, bool quiet)
 	free(text);
 	if (!err)
 		return 0;
-	fprintf(stderr, "kvkeep: %s%s%s\n", error.option, error.option[0] ? ": " : "",
-		error.text[0] ? error.text : strerror(-err));
+	if (error_ret)
+		*error_ret = error;
+	else
+		fprintf(stderr, "kvkeep: %s%s%s\n", error.option, error.option[0] ? ": " : "",
+			error.text[0] ? error.text : strerror(-err));
 	return err == -EINVAL ? KVK_EXIT_USAGE : KVK_EXIT_FAILED;
 }
 
@@ -126,7 +129,7 @@ int kvk_cli_open(struct kvk_store **ret, const char *argument, const struct kvk_
 	int status = kvk_cli_spec(&spec, argument, overlay);
 
 	if (!status)
-		status = kvk_cli_open_spec(ret, spec, overlay->quiet);
+		status = kvk_cli_open_spec(ret, spec, overlay->quiet, NULL);
 	json_decref(spec);
 	return status;
 }

@@ -281,7 +281,7 @@ static int open_store(struct kvk_worker *worker)
 	int status;
 
 	worker->open_ns = kvk_cli_now_ns();
-	status = kvk_cli_open_spec(&worker->store, worker->replay->spec, false);
+	status = kvk_cli_open_spec(&worker->store, worker->replay->spec, false, NULL);
 	if (status)
 		return status;
 	took_ns = kvk_cli_now_ns() - worker->open_ns;

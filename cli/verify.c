@@ -159,8 +159,8 @@ static int verify_batch(struct verify *verify, struct kvk_store *store, const st
 	for (uint32_t i = 0; i < count; i++) {
 		items[i] = (struct kvk_get_item){
 			.struct_bytes = sizeof(items[i]),
-			.flags = KVK_GET_VERIFY | KVK_GET_PEEK | KVK_KEY_IS_DIGEST,
-			.key = { entries[i].digest, sizeof(entries[i].digest) },
+			.flags = KVK_GET_VERIFY | KVK_GET_PEEK | KVK_KEY_IS_NAME,
+			.key = { entries[i].name, (uint32_t)strlen(entries[i].name) },
 		};
 		results[i] = (struct kvk_result){ .struct_bytes = sizeof(results[i]) };
 	}

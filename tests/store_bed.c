@@ -430,7 +430,7 @@ const char *bed_disagrees(struct kvk_store *store)
 {
 	static _Thread_local char text[200];
 	uint64_t until_us = kvk_now_us() + 5000000;
-	struct timespec pause = { .tv_nsec = 2000000 };
+	struct timespec pause = { .tv_nsec = 100000 };
 	struct bed_listed listed;
 	struct kvk_usage usage;
 
@@ -443,6 +443,7 @@ const char *bed_disagrees(struct kvk_store *store)
 		if (kvk_now_us() > until_us)
 			break;
 		nanosleep(&pause, NULL);
+		pause.tv_nsec = pause.tv_nsec < 5000000 ? pause.tv_nsec * 2 : pause.tv_nsec;
 	}
 	snprintf(text, sizeof(text), "usage: %llu objects, %llu bytes, %llu being written, %llu aside; listed: %llu, %llu",
 		 (unsigned long long)usage.objects, (unsigned long long)usage.used_bytes,

@@ -139,6 +139,11 @@ struct bed_listed bed_list(struct kvk_store *store);
 
 /* At rest, usage is what a list shows; waits up to five seconds for removals under way. NULL, or what disagrees (static text). */
 const char *bed_disagrees(struct kvk_store *store);
+#define BED_AGREES(store) do { \
+		const char *text_ = bed_disagrees(store); \
+		if (text_) \
+			fail_msg("%s", text_); \
+	} while (0)
 
 /* Files below the bed's root but outside `.kvkeep`: objects, and what is neither object nor folder (temporary files). */
 void bed_files(const struct bed *bed, uint64_t *objects, uint64_t *others);

@@ -78,7 +78,7 @@ def by_number(bench, numbers):
             path = os.path.join(device.mount, "store")
             os.mkdir(path, 0o700)
             first = first_object(bench, path, objects, 9)
-            memory, medium = lookups(bench, path, objects)
+            memory, medium = lookups(bench, path, objects, 7 if objects < 1_000_000 else 2)
             rows.append([objects, _middle(first, "open_us") / 1e3, _middle(first, "wall_s") * 1e3,
                          _middle(memory, "keys_per_cpu_s"), _middle(medium, "keys_per_cpu_s"),
                          _middle(medium, "ops_per_s")])

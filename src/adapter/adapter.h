@@ -71,7 +71,7 @@ struct kvk_request {
 	enum kvk_outcome outcome;
 	uint64_t moved_bytes;          /* logical bytes written or delivered */
 	struct kvk_facts facts;
-	bool dirty;                    /* bytes have reached data; set while it is touched */
+	bool dirty;                    /* bytes may have reached data; set while it is touched */
 	void *state;                   /* the adapter's */
 };
 

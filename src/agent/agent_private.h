@@ -42,7 +42,7 @@ struct kvk_lane {
 	struct kvk_link streams;               /* that have pieces to cut, in that order too */
 	struct kvk_link ended_streams;         /* whose done() is due */
 	struct kvk_link finished;              /* transfers whose result came in this turn */
-	pthread_mutex_t returned_lock;         /* guards returned */
+	pthread_mutex_t returned_lock;         /* guards returned, and the ring's end against those who wake */
 	struct kvk_link returned;              /* transfers that workers are through with */
 	uint32_t ring_in_flight;
 	uint8_t slow_writes;                   /* a bit for each of the last eight writes on this thread */

@@ -407,9 +407,12 @@ void kvk_lane_wake(struct kvk_lane *lane)
 
 	if (!atomic_exchange(&lane->sleeping, false))
 		return;
+	/* The lane may be on its way out: it takes its ring away under this lock before it closes it. */
+	pthread_mutex_lock(&lane->returned_lock);
 	if (lane->ring)
 		lane->agent->backend->ops->ring->wake(lane->ring);
-	else if (write(lane->wake_fd, &one, sizeof(one)) < 0)
+	pthread_mutex_unlock(&lane->returned_lock);
+	if (lane->wake_fd >= 0 && write(lane->wake_fd, &one, sizeof(one)) < 0)
 		return;        /* the counter is full: it is readable already */
 }
 
@@ -474,7 +477,9 @@ static bool rest(struct kvk_lane *lane)
 		wait_us = lane->next_deadline_us - now_us;
 	atomic_store(&lane->sleeping, true);
 	if (has_returned(lane) || atomic_load(&lane->look_at_deadlines) ||
-	    atomic_load(&lane->agent->regions_version) != lane->regions_version || take_up(lane)) {
+	    atomic_load(&lane->agent->regions_version) != lane->regions_version ||
+	    /* Budget that another lane gave back after this one was refused and before it said that it sleeps. */
+	    kvk_streams_issue(lane) || take_up(lane)) {
 		atomic_store(&lane->sleeping, false);
 		return true;
 	}
@@ -520,6 +525,7 @@ void *kvk_lane_main(void *argument)
 	struct kvk_lane *lane = argument;
 	struct kvk_agent *agent = lane->agent;
 	const struct kvk_ring_ops *ring_ops = agent->backend->ops->ring;
+	struct kvk_ring *ring;
 	uint64_t now_us;
 
 	if (!start(lane))
@@ -551,9 +557,12 @@ void *kvk_lane_main(void *argument)
 	}
 	kvk_pieces_free(lane);
 	kvk_memory_release(&lane->memory);
-	if (lane->ring)
-		ring_ops->close(lane->ring);
+	pthread_mutex_lock(&lane->returned_lock);
+	ring = lane->ring;
 	lane->ring = NULL;
+	pthread_mutex_unlock(&lane->returned_lock);
+	if (ring)
+		ring_ops->close(ring);
 	atomic_store(&lane->gone, true);
 	return NULL;
 }

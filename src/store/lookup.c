@@ -74,7 +74,8 @@ static void settle_lookup(struct kvk_item *item)
 		return;
 	}
 	kvk_count(&core->counts.lookup_absent);
-	if (item->present && (request->reason == KVK_REASON_ABSENT || request->reason == KVK_REASON_DAMAGED))
+	if (item->present && (request->reason == KVK_REASON_ABSENT ||
+			      (request->reason == KVK_REASON_DAMAGED && !request->keep)))
 		kvk_catalog_lost(core->catalog, request->digest, &item->ticket);
 	else if (item->pinned)
 		kvk_catalog_unpin(core->catalog, request->digest);

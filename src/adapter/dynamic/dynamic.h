@@ -54,7 +54,7 @@ int kvk_dynamic_sweep(struct kvk_adapter *adapter, uint32_t folder);
 
 /*
  * Moves what failed its own proof aside: name, if it is still the inode that was judged. done is called on the lane
- * when that is over, whatever came of it. One request at a time may use one of these.
+ * when that is over; request->keep is set if it was not moved. One request at a time may use one of these.
  */
 struct kvk_aside {
 	struct kvk_request *request;

@@ -110,6 +110,7 @@ static void get_judged(struct kvk_proof *proof)
 		atomic_fetch_add(&request->adapter->counts.collisions, 1);
 		get_answer(get, -ENOENT, KVK_REASON_COLLISION);
 		return;
+	case KVK_VERDICT_UNVERIFIED:
 	case KVK_VERDICT_FOREIGN:
 		get_answer(get, -ENOENT, KVK_REASON_FOREIGN);
 		return;

@@ -55,8 +55,9 @@ static void stepped(struct kvk_xfer *xfer)
 	switch (aside->step) {
 	case ASIDE_MOVE:
 		if (xfer->result < 0) {
-			/* Gone already, or the medium refuses: either way nothing is held. */
+			/* Gone already, or the medium refuses: then it stays, and stays charged. */
 			give_back(dynamic, aside->bytes);
+			aside->request->keep = xfer->result != -ENOENT;
 			break;
 		}
 		step(aside, ASIDE_STAT, KVK_XFER_STAT_NAME, aside->target, NULL);
@@ -65,6 +66,7 @@ static void stepped(struct kvk_xfer *xfer)
 		if (xfer->result == 0 && xfer->stat.inode != aside->inode) {
 			/* Between judging and moving somebody stored it anew: that one goes back. */
 			give_back(dynamic, aside->bytes);
+			aside->request->keep = true;
 			step(aside, ASIDE_BACK, KVK_XFER_MOVE, aside->target, aside->name);
 			return;
 		}
@@ -90,6 +92,7 @@ void kvk_aside_start(struct kvk_aside *aside)
 	if (!admit(dynamic, aside->bytes)) {
 		kvk_log(&dynamic->log, KVK_LOG_ERROR, "damaged objects are left where they are: quarantine is full, or "
 			"more than %d in this minute", PER_MINUTE);
+		aside->request->keep = true;
 		aside->done(aside);
 		return;
 	}

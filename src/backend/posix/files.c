@@ -184,19 +184,15 @@ int kvk_posix_hold(struct kvk_backend *backend, bool exclusive)
 		.l_start = HOLD_OFFSET,
 		.l_len = 1,
 	};
-	int fd, err = 0;
+	int err = 0;
 
 	pthread_mutex_lock(&posix->lock);
 	if (posix->locks_fd < 0) {
-		fd = posix->sys->openat(posix->own_fd, "locks", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC,
-					posix->file_mode);
-		err = fd < 0 ? fd : 0;
+		err = kvk_posix_locks_open(posix);
 		if (!err && posix->must_chmod)
-			err = posix->sys->fchmod(fd, posix->file_mode);
-		if (!err)
-			posix->locks_fd = fd;
-		else if (fd >= 0)
-			posix->sys->close(fd);
+			err = posix->sys->fchmod(posix->locks_fd, posix->file_mode);
+		if (err)
+			kvk_posix_locks_close(posix);
 	}
 	/* The lock is the open file's: threads share it, a child's copy does not end it. */
 	if (!err)

@@ -15,8 +15,7 @@ static void posix_close(struct kvk_backend *backend)
 	if (!backend)
 		return;
 	posix = kvk_posix_of(backend);
-	if (posix->locks_fd >= 0)
-		posix->sys->close(posix->locks_fd);
+	kvk_posix_locks_close(posix);
 	kvk_posix_folders_release(posix);
 	if (posix->own_fd >= 0)
 		posix->sys->close(posix->own_fd);

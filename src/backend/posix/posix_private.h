@@ -42,6 +42,7 @@ struct kvk_posix {
 	uint64_t writer_id;
 	_Atomic uint64_t sequence;     /* of temporary names */
 	pthread_mutex_t lock;
+	struct kvk_link forks_link;    /* while locks_fd is open */
 	uint64_t synced_folders[KVK_POSIX_SYNCED_FOLDERS];   /* lock guards it */
 	atomic_bool hold_folders;
 	_Atomic int folders[KVK_POSIX_FOLDERS];              /* held open; -1: not yet */
@@ -119,6 +120,12 @@ int kvk_posix_load_file(struct kvk_backend *backend, const char *name, void **da
 int kvk_posix_save_file(struct kvk_backend *backend, const char *name, const void *data, uint64_t bytes, bool keep);
 int kvk_posix_list(struct kvk_backend *backend, const char *folder, struct kvk_names *names);
 int kvk_posix_hold(struct kvk_backend *backend, bool exclusive);
+
+/* ---- forks.c: the lock file, which a forked child does not keep open ------------------------------- */
+
+/* -errno. Sets locks_fd. */
+int kvk_posix_locks_open(struct kvk_posix *posix);
+void kvk_posix_locks_close(struct kvk_posix *posix);
 int kvk_posix_sweep(struct kvk_backend *backend, const char *name);
 
 /* ---- uring.c -------------------------------------------------------------------------------------- */

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A lock on `.kvkeep/locks` belongs to the open file, which a forked child shares: while such a child lives, the lock
+ * of a parent that died would look as if it lived. So a child closes its copies, which unlocks nothing.
+ */
+#include "backend/posix/posix_private.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;       /* guards what follows, across a fork too */
+static struct kvk_link held = { &held, &held };
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+static void in_parent(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+static void in_child(void)
+{
+	struct kvk_link *link;
+
+	while ((link = kvk_list_pop(&held))) {
+		struct kvk_posix *posix = kvk_container_of(link, struct kvk_posix, forks_link);
+
+		posix->sys->close(posix->locks_fd);
+		posix->locks_fd = -1;
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+static void register_handlers(void)
+{
+	pthread_atfork(before_fork, in_parent, in_child);
+}
+
+int kvk_posix_locks_open(struct kvk_posix *posix)
+{
+	int fd;
+
+	pthread_once(&once, register_handlers);
+	pthread_mutex_lock(&lock);
+	fd = posix->sys->openat(posix->own_fd, "locks", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, posix->file_mode);
+	if (fd >= 0) {
+		posix->locks_fd = fd;
+		kvk_list_push(&held, &posix->forks_link);
+	}
+	pthread_mutex_unlock(&lock);
+	return fd < 0 ? fd : 0;
+}
+
+void kvk_posix_locks_close(struct kvk_posix *posix)
+{
+	pthread_mutex_lock(&lock);
+	if (posix->locks_fd >= 0) {
+		kvk_list_remove(&posix->forks_link);
+		posix->sys->close(posix->locks_fd);
+		posix->locks_fd = -1;
+	}
+	pthread_mutex_unlock(&lock);
+}
