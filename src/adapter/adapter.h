@@ -64,6 +64,9 @@ struct kvk_request {
 	uint32_t depth;
 	/* On the lane, exactly once for every request that was started, as soon as the answer is known. */
 	void (*done)(struct kvk_request *request);
+	/* find: on the lane, before done(), when it was found: returns true to have the medium asked once more, because what
+	 * was found may be out of date. NULL: not wanted. */
+	bool (*again)(struct kvk_request *request);
 	/* remove: on the lane, after done(), when the blocks are free. NULL: not wanted. */
 	void (*freed)(struct kvk_request *request);
 	int status;                    /* 0 or -errno */

@@ -68,6 +68,7 @@ int kvk_agent_new(struct kvk_agent **ret, const struct kvk_agent_options *option
 		agent->log = *options->log;
 	agent->engine = options->engine;
 	agent->budget_bytes = options->memory_bytes;
+	agent->lingers = sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	/* A medium without rings says that none of its calls waits for long. */
 	agent->inline_bytes = !options->backend->ops->ring && options->engine == KVK_ENGINE_AUTO;
 	agent->lane_count = options->lanes ? options->lanes : lanes_by_machine();

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <sys/wait.h>
 
+#include "catalog/catalog_private.h"
 #include "unit/store_kit.h"
 
 #define BYTES 20000u
@@ -87,6 +88,11 @@ static struct kvk_result answer(struct asked *asked)
 static void done(struct asked *asked)
 {
 	free(asked->memory);
+}
+
+static void process_key(char text[32], unsigned number)
+{
+	snprintf(text, 32, "key %u", number);
 }
 
 /* ---- store and lookup: charged once --------------------------------------------------------------- */
@@ -180,6 +186,48 @@ static void lookups_of_a_former_run(void **state)
 	assert_int_equal(bed_unpin(bed->store, "key"), 0);
 	KIT_EXPECT(kit_remove(bed->store, "key"), 0, KVK_REASON_NONE);
 	expect_at_rest(bed, 0, 0);
+}
+
+/* A key of the same group as this one: the catalog keeps one version for both. */
+static void neighbour_of(char text[32], const char *key)
+{
+	uint8_t digest[KVK_DIGEST_BYTES], none[KVK_DIGEST_BYTES] = { 0 };
+	struct kvk_prefix prefix, wanted;
+
+	assert_int_equal(kvk_key_digest(digest, none, key, (uint32_t)strlen(key)), 0);
+	wanted = kvk_prefix_of(digest);
+	for (unsigned i = 0;; i++) {
+		process_key(text, i);
+		assert_int_equal(kvk_key_digest(digest, none, text, (uint32_t)strlen(text)), 0);
+		prefix = kvk_prefix_of(digest);
+		if (kvk_prefix_shard(&prefix) == kvk_prefix_shard(&wanted) &&
+		    kvk_prefix_group(&prefix) == kvk_prefix_group(&wanted))
+			return;
+	}
+}
+
+/* What happens to other keys makes no key a miss. */
+static void lookup_while_a_neighbour_changes(void **state)
+{
+	struct bed *bed = *state;
+	struct asked lookup;
+	char neighbour[32];
+
+	neighbour_of(neighbour, "key");
+	bed_open(bed, "");
+	KIT_EXPECT(kit_store(bed->store, "key", BYTES, 1), 0, KVK_REASON_NONE);
+	for (uint32_t flags = 0; flags <= KVK_LOOKUP_PIN; flags += KVK_LOOKUP_PIN) {
+		bed_reopen(bed, "\"fault\": []");
+		hang_next(bed, 1u << KVK_XFER_OPEN);
+		lookup = ask_lookup(bed, "key", flags);
+		kit_wait_struck(bed->store, 1);
+		KIT_EXPECT(kit_store(bed->store, neighbour, BYTES, 1), 0, KVK_REASON_NONE);
+		KIT_EXPECT(kit_remove(bed->store, neighbour), 0, KVK_REASON_NONE);
+		let_go(bed);
+		assert_int_equal(answer(&lookup).status, 0);
+		expect_at_rest(bed, CHARGE, 1);
+		assert_int_equal(bed_usage(bed->store).pinned_objects, flags ? 1 : 0);
+	}
 }
 
 /* ---- delete and lookup, delete and store ------------------------------------------------------------ */
@@ -334,11 +382,6 @@ static void two_stores_put_one_key(void **state)
 
 #define PROCESS_KEYS 300
 #define PROCESSES 2
-
-static void process_key(char text[32], unsigned number)
-{
-	snprintf(text, 32, "key %u", number);
-}
 
 /* Tells for each key whether it was stored (1), was there (2), or something else (0). */
 static void put_all_in_child(struct bed *bed, int start_fd, int tell_fd)
@@ -533,6 +576,7 @@ int main(void)
 		BED_TESTS(lookup_while_a_put_is_published),
 		BED_TESTS(put_while_a_lookup_is_on_the_medium),
 		BED_TESTS_POSIX(lookups_of_a_former_run),
+		BED_TESTS_POSIX(lookup_while_a_neighbour_changes),
 		BED_TESTS(everything_while_bytes_are_freed),
 		BED_TESTS(everything_while_a_name_goes),
 		BED_TESTS_POSIX(remove_while_a_lookup_has_it_open),
