@@ -64,8 +64,10 @@ static void note_medium(struct kvk_doctor *doctor, const json_t *medium)
 	kvk_doctor_note(doctor, local ? KVK_HEALTH_OK : KVK_HEALTH_WARN, "local", local ? NULL :
 			"deadlines and unlinking behave otherwise on a network: see \"shared\" in kvkeep(7)", "%s",
 			local ? "yes" : "no");
-	kvk_doctor_note(doctor, KVK_HEALTH_OK, "discard", NULL, "%s", json_is_true(json_object_get(medium, "discard")) ?
-			"the device is told of what is removed" : "not in use: run fstrim now and then on a flash device");
+	if (doctor->on_disk)
+		kvk_doctor_note(doctor, KVK_HEALTH_OK, "discard", NULL, "%s",
+				json_is_true(json_object_get(medium, "discard")) ? "the device is told of what is removed" :
+				"not in use: run fstrim now and then on a flash device");
 }
 
 static void note_status(struct kvk_doctor *doctor, const json_t *status)
@@ -75,7 +77,8 @@ static void note_status(struct kvk_doctor *doctor, const json_t *status)
 	const char *engine = json_string_value(json_object_get(agent, "engine"));
 	const char *note = json_string_value(json_object_get(agent, "engine_note"));
 
-	note_direct(doctor, medium);
+	if (doctor->on_disk)
+		note_direct(doctor, medium);
 	note_medium(doctor, medium);
 	kvk_doctor_note(doctor, KVK_HEALTH_OK, "engine", NULL, "%s with %lld lanes%s%s", engine ? engine : "(unknown)",
 			(long long)json_integer_value(json_object_get(agent, "lanes")), note ? "; " : "",
@@ -163,6 +166,7 @@ static int examine_store(struct kvk_doctor *doctor, const char *argument)
 		json_decref(spec);
 		return status;
 	}
+	doctor->on_disk = true;
 	kvk_doctor_directory(doctor, directory);
 	kvk_cli_existing_folder(existing, directory);
 	snprintf(superblock, sizeof(superblock), "%s/.kvkeep", existing);

@@ -3,6 +3,8 @@
 #ifndef KVK_CLI_DOCTOR_H
 #define KVK_CLI_DOCTOR_H
 
+#include <stdbool.h>
+
 #include <jansson.h>
 
 enum kvk_health {
@@ -14,6 +16,7 @@ enum kvk_health {
 struct kvk_doctor {
 	json_t *findings;          /* array of {"part", "name", "state", "value", "advice"} */
 	const char *part;          /* "machine" or "directory": what is being looked at */
+	bool on_disk;              /* the store lies in a directory */
 	enum kvk_health worst;
 };
 

@@ -68,6 +68,7 @@ int kvk_agent_new(struct kvk_agent **ret, const struct kvk_agent_options *option
 		agent->log = *options->log;
 	agent->engine = options->engine;
 	agent->budget_bytes = options->memory_bytes;
+	agent->lingers = sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	/* A medium without rings says that none of its calls waits for long. */
 	agent->inline_bytes = !options->backend->ops->ring && options->engine == KVK_ENGINE_AUTO;
 	agent->lane_count = options->lanes ? options->lanes : lanes_by_machine();
@@ -150,6 +151,33 @@ static void cancel_active(struct kvk_lane *lane, const void *group)
 	kvk_lane_wake(lane);
 }
 
+/* Answers what is late in a lane whose thread cannot do it. What it is touching right now is left to it. */
+static void answer_for(struct kvk_lane *lane, uint64_t now_us)
+{
+	struct kvk_link *link;
+
+	pthread_mutex_lock(&lane->active_lock);
+	for (link = lane->active.next; link != &lane->active; link = link->next) {
+		struct kvk_op *op = kvk_container_of(link, struct kvk_op, link);
+
+		if (atomic_load(&op->canceled))
+			kvk_op_answer(op, -ECANCELED);
+		else if (now_us >= atomic_load(&op->deadline_us))
+			kvk_op_answer(op, -ETIMEDOUT);
+	}
+	pthread_mutex_unlock(&lane->active_lock);
+}
+
+/*
+ * Lanes that are stuck in a system call will come round some day: what they have is answered now, so that they find that
+ * its memory is no longer theirs, and so that whoever closes learns whether a transfer of held memory is under way.
+ */
+static void give_up(struct kvk_agent *agent)
+{
+	for (uint32_t i = 0; i < agent->lane_count; i++)
+		answer_for(&agent->lanes[i], kvk_now_us());
+}
+
 int kvk_agent_stop(struct kvk_agent *agent, uint64_t wait_us)
 {
 	struct timespec pause = { .tv_nsec = 200000 };
@@ -176,8 +204,10 @@ int kvk_agent_stop(struct kvk_agent *agent, uint64_t wait_us)
 			kvk_workers_stop(&agent->pool);
 		if (all_gone(agent))
 			break;
-		if (kvk_now_us() - start_us > wait_us)
+		if (kvk_now_us() - start_us > wait_us) {
+			give_up(agent);
 			return -ETIMEDOUT;
+		}
 		nanosleep(&pause, NULL);
 	}
 	for (uint32_t i = 0; i < agent->lane_count; i++)
@@ -252,6 +282,30 @@ static bool has_stream(const struct kvk_lane *lane, bool write)
 	return false;
 }
 
+/* Reads that come out of the page cache take nothing from the budget, so a queue that never runs empty of them would keep
+ * writes waiting until their deadlines: after so many reads it is a write's turn. */
+#define READS_IN_A_ROW 8
+
+/* Called with the queue's lock held. NULL: none is there, or this lane can take none now. */
+static struct kvk_link *take_read(struct kvk_agent *agent, struct kvk_lane *lane)
+{
+	if (kvk_list_empty(&agent->queue[KVK_OP_READ]) || has_stream(lane, false) ||
+	    kvk_depth_full(&agent->depth, KVK_DEPTH_READ))
+		return NULL;
+	atomic_fetch_sub(&agent->depth.reads_waiting, 1);
+	agent->reads_in_a_row++;
+	return kvk_list_pop(&agent->queue[KVK_OP_READ]);
+}
+
+static struct kvk_link *take_write(struct kvk_agent *agent, struct kvk_lane *lane)
+{
+	if (kvk_list_empty(&agent->queue[KVK_OP_WRITE]) || has_stream(lane, true) ||
+	    kvk_depth_full(&agent->depth, KVK_DEPTH_WRITE))
+		return NULL;
+	agent->reads_in_a_row = 0;
+	return kvk_list_pop(&agent->queue[KVK_OP_WRITE]);
+}
+
 struct kvk_op *kvk_agent_take(struct kvk_agent *agent, struct kvk_lane *lane)
 {
 	struct kvk_link *link;
@@ -259,14 +313,12 @@ struct kvk_op *kvk_agent_take(struct kvk_agent *agent, struct kvk_lane *lane)
 
 	pthread_mutex_lock(&agent->queue_lock);
 	link = kvk_list_pop(&agent->queue[KVK_OP_LIGHT]);
-	if (!link && !kvk_list_empty(&agent->queue[KVK_OP_READ]) && !has_stream(lane, false) &&
-	    !kvk_depth_full(&agent->depth, KVK_DEPTH_READ)) {
-		link = kvk_list_pop(&agent->queue[KVK_OP_READ]);
-		atomic_fetch_sub(&agent->depth.reads_waiting, 1);
-	}
-	if (!link && !kvk_list_empty(&agent->queue[KVK_OP_WRITE]) && !has_stream(lane, true) &&
-	    !kvk_depth_full(&agent->depth, KVK_DEPTH_WRITE))
-		link = kvk_list_pop(&agent->queue[KVK_OP_WRITE]);
+	if (!link && agent->reads_in_a_row >= READS_IN_A_ROW)
+		link = take_write(agent, lane);
+	if (!link)
+		link = take_read(agent, lane);
+	if (!link)
+		link = take_write(agent, lane);
 	if (link) {
 		op = kvk_container_of(link, struct kvk_op, link);
 		op->sequence = ++agent->sequence;
@@ -327,23 +379,6 @@ void kvk_agent_cancel(struct kvk_agent *agent, const void *group)
 	empty_queue(&out, -ECANCELED);
 }
 
-/* Answers what is late in a lane whose thread cannot do it. What it is touching right now is left to it. */
-static void answer_for(struct kvk_lane *lane, uint64_t now_us)
-{
-	struct kvk_link *link;
-
-	pthread_mutex_lock(&lane->active_lock);
-	for (link = lane->active.next; link != &lane->active; link = link->next) {
-		struct kvk_op *op = kvk_container_of(link, struct kvk_op, link);
-
-		if (atomic_load(&op->canceled))
-			kvk_op_answer(op, -ECANCELED);
-		else if (now_us >= atomic_load(&op->deadline_us))
-			kvk_op_answer(op, -ETIMEDOUT);
-	}
-	pthread_mutex_unlock(&lane->active_lock);
-}
-
 void kvk_agent_watch(struct kvk_agent *agent)
 {
 	uint64_t now_us = kvk_now_us();
@@ -361,8 +396,8 @@ void kvk_agent_watch(struct kvk_agent *agent)
 	}
 	if ((stuck == agent->lane_count) != atomic_load(&agent->stuck)) {
 		atomic_store(&agent->stuck, stuck == agent->lane_count);
-		kvk_log(&agent->log, KVK_LOG_ERROR, stuck ? "the medium hangs: no lane comes round, requests "
-			"fail at once" : "the medium answers again");
+		kvk_log(&agent->log, KVK_LOG_ERROR, stuck == agent->lane_count ? "the medium hangs: no lane comes "
+			"round, requests fail at once" : "the medium answers again");
 	}
 	kvk_list_init(&out);
 	queue_extract(agent, NULL, now_us, &out);

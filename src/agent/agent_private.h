@@ -45,6 +45,7 @@ struct kvk_lane {
 	pthread_mutex_t returned_lock;         /* guards returned, and the ring's end against those who wake */
 	struct kvk_link returned;              /* transfers that workers are through with */
 	uint32_t ring_in_flight;
+	bool lingers;                          /* something ended since it last lingered */
 	uint8_t slow_writes;                   /* a bit for each of the last eight writes on this thread */
 	uint32_t writes_elsewhere;
 	struct kvk_memory memory;
@@ -77,12 +78,14 @@ struct kvk_agent {
 	struct kvk_log_sink log;
 	enum kvk_engine engine;
 	uint64_t budget_bytes;
+	bool lingers;                          /* there are processors to spare for it */
 	bool inline_bytes;                     /* reads and writes are carried out on the lane itself */
 	struct kvk_depth depth;
 	pthread_mutex_t queue_lock;            /* guards the queue */
 	struct kvk_link queue[KVK_OP_CLASS_COUNT];
 	uint64_t queue_deadline_us;            /* none in the queue is earlier */
 	uint64_t sequence;
+	uint32_t reads_in_a_row;               /* taken up since the last write was */
 	bool stopping;
 	uint32_t lanes_started;
 	pthread_cond_t started;

@@ -274,6 +274,7 @@ void kvk_op_finish(struct kvk_op *op)
 	kvk_list_remove(&op->link);
 	lane->active_count--;
 	pthread_mutex_unlock(&lane->active_lock);
+	lane->lingers = lane->agent->lingers;
 	op->finished(op);
 }
 
@@ -464,6 +465,29 @@ static bool stopping(struct kvk_agent *agent)
 	return stopping;
 }
 
+/*
+ * A caller that waits for each object asks for the next one a few microseconds after the last one was answered. Waking a
+ * lane costs more than the whole load of a small object, so a lane that has nothing at all under way looks at the queue
+ * for a moment before it sleeps.
+ */
+#define LINGER_US 20
+
+static bool linger(struct kvk_lane *lane)
+{
+	uint64_t end_us = kvk_now_us() + LINGER_US;
+
+	if (lane->active_count > 0 || !lane->lingers)
+		return false;
+	lane->lingers = false;
+	do {
+		for (int i = 0; i < 16; i++)
+			kvk_relax();
+		if (atomic_load_explicit(&lane->agent->queued, memory_order_relaxed) > 0)
+			return true;
+	} while (kvk_now_us() < end_us);
+	return false;
+}
+
 /* Sleeps until there is something to do. Whoever brings work sets it up first and then looks whether the lane sleeps;
  * the lane says that it sleeps first and then looks whether there is work: one of them sees the other. */
 static bool rest(struct kvk_lane *lane)
@@ -471,7 +495,7 @@ static bool rest(struct kvk_lane *lane)
 	uint64_t now_us = kvk_now_us(), wait_us = SLEEP_US_MAX;
 	bool stop = false;
 
-	if (lane->next_deadline_us <= now_us)
+	if (lane->next_deadline_us <= now_us || linger(lane))
 		return true;
 	if (lane->next_deadline_us - now_us < wait_us)
 		wait_us = lane->next_deadline_us - now_us;

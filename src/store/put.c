@@ -16,11 +16,13 @@ static void count_put(struct kvk_item *item)
 	struct kvk_core *core = item->core;
 	const struct kvk_request *request = &item->request;
 
-	if (request->outcome == KVK_OUTCOME_WRITTEN) {
+	if (request->outcome == KVK_OUTCOME_WRITTEN)
+		atomic_fetch_add(&core->unsynced_bytes, request->facts.stored_bytes);
+	/* What is there but not as durable as asked was not stored, for the caller. */
+	if (request->outcome == KVK_OUTCOME_WRITTEN && request->status == 0) {
 		kvk_count(&core->counts.put_stored);
 		atomic_fetch_add(&core->counts.put_bytes, request->moved_bytes);
-		atomic_fetch_add(&core->unsynced_bytes, request->facts.stored_bytes);
-	} else if (request->outcome == KVK_OUTCOME_FOUND) {
+	} else if (request->outcome == KVK_OUTCOME_FOUND && request->status == 0) {
 		kvk_count(&core->counts.put_present);
 	} else if (request->reason == KVK_REASON_NO_ROOM) {
 		kvk_count(&core->counts.put_no_room);

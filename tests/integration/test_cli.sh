@@ -384,6 +384,7 @@ refuses_bad_usage()
 	gives 2 "$kvkeep" replay store chat:users=1
 	gives 2 "$kvkeep" replay store chat:users=1,turns=2 --kill-at 2
 	gives 2 "$kvkeep" replay store chat:users=1,turns=4 --kill-at 2 --kill-at 1
+	gives 2 "$kvkeep" replay '{"backend":"RAM"}' chat:users=1,turns=4 --kill-at 2
 	gives 2 "$kvkeep" bench store --bytes 0
 	gives 2 "$kvkeep" help frobnicate
 	gives 1 "$kvkeep" put store k nowhere

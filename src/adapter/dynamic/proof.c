@@ -501,6 +501,10 @@ static void opened(struct kvk_xfer *xfer)
 
 void kvk_proof_start(struct kvk_proof *proof)
 {
+	/* Started again, a long footer of the first time is still there. */
+	if (proof->footer_data != proof->footer_page)
+		kvk_mem_free(proof->footer_data);
+	proof->footer_data = NULL;
 	proof->verdict = KVK_VERDICT_NONE;
 	proof->status = 0;
 	proof->place = NULL;

@@ -62,8 +62,15 @@ static void fault_run(struct kvk_backend *backend, struct kvk_xfer *xfer)
 	struct kvk_fault_held held;
 	bool hangs;
 
-	atomic_fetch_add(&fault->seen, 1);
 	pthread_mutex_lock(&fault->lock);
+	/* What must not wait is not held up either: it says that it would have to, and is judged when it comes back. */
+	if ((xfer->flags & (KVK_XFER_NOWAIT | KVK_XFER_IF_CACHED)) &&
+	    kvk_fault_rules_hold_up(&fault->rules, xfer->op)) {
+		xfer->result = -EAGAIN;
+		pthread_mutex_unlock(&fault->lock);
+		return;
+	}
+	atomic_fetch_add(&fault->seen, 1);
 	kvk_fault_rules_judge(&fault->rules, xfer->op, &verdict);
 	if (verdict.struck)
 		atomic_fetch_add(&fault->struck, 1);

@@ -76,6 +76,18 @@ static bool rule_matches(struct kvk_fault_rules *rules, uint32_t i)
 	return hit && (rule->times == 0 || rules->struck[i] < rule->times);
 }
 
+bool kvk_fault_rules_hold_up(const struct kvk_fault_rules *rules, enum kvk_xfer_op op)
+{
+	for (uint32_t i = 0; i < rules->count; i++) {
+		const struct kvk_fault_rule *rule = &rules->rules[i];
+
+		if ((rule->kind == KVK_FAULT_DELAY || rule->kind == KVK_FAULT_HANG) && (rule_ops(rule) & 1u << op) &&
+		    (rule->times == 0 || rules->struck[i] < rule->times))
+			return true;
+	}
+	return false;
+}
+
 void kvk_fault_rules_judge(struct kvk_fault_rules *rules, enum kvk_xfer_op op, struct kvk_fault_verdict *verdict)
 {
 	*verdict = (struct kvk_fault_verdict){ 0 };

@@ -28,6 +28,8 @@ const char *kvk_fault_rule_check(const struct kvk_fault_rule *rule);
 void kvk_fault_rules_init(struct kvk_fault_rules *rules, uint64_t seed);
 /* rule was checked. -E2BIG: there are KVK_FAULT_RULES_MAX already. */
 int kvk_fault_rules_add(struct kvk_fault_rules *rules, const struct kvk_fault_rule *rule);
+/* Whether a rule may still delay or hang this op. */
+bool kvk_fault_rules_hold_up(const struct kvk_fault_rules *rules, enum kvk_xfer_op op);
 void kvk_fault_rules_judge(struct kvk_fault_rules *rules, enum kvk_xfer_op op, struct kvk_fault_verdict *verdict);
 
 #endif

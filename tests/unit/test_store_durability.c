@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is synced, when, and in which order, seen at the system calls; and what is answered when a sync fails.
+ */
+#include "support/skip.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <regex.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend/fault/fault.h"
+#include "backend/posix/sys.h"
+#include "store_bed.h"
+#include "util/clock.h"
+
+#define BYTES 300000u
+
+/* ---- a record of system calls ------------------------------------------------------------------- */
+
+/*
+ * One letter each: r, w bytes; S fdatasync of a file; F fsync of a folder; Y syncfs; P something got its name; D
+ * something lost its name.
+ */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char record[1000];
+static size_t recorded;
+
+static void note(char letter)
+{
+	pthread_mutex_lock(&lock);
+	/* A run of reads or writes is one. */
+	if (recorded + 1 < sizeof(record) && !(recorded && (letter == 'r' || letter == 'w') && record[recorded - 1] == letter))
+		record[recorded++] = letter;
+	record[recorded] = 0;
+	pthread_mutex_unlock(&lock);
+}
+
+static void start_over(void)
+{
+	pthread_mutex_lock(&lock);
+	recorded = 0;
+	record[0] = 0;
+	pthread_mutex_unlock(&lock);
+}
+
+/* Everything that was noted since start_over(), as one regular expression. */
+#define RECORD_IS(pattern) do { \
+		regex_t regex_; \
+		char copy_[sizeof(record)]; \
+		pthread_mutex_lock(&lock); \
+		memcpy(copy_, record, sizeof(record)); \
+		pthread_mutex_unlock(&lock); \
+		assert_int_equal(regcomp(&regex_, "^" pattern "$", REG_EXTENDED | REG_NOSUB), 0); \
+		int other_ = regexec(&regex_, copy_, 0, NULL, 0); \
+		regfree(&regex_); \
+		if (other_) \
+			fail_msg("system calls were %s, not %s", copy_, pattern); \
+	} while (0)
+
+static int64_t noted_preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+	note('r');
+	return kvk_posix_sys_real.preadv2(fd, iov, count, offset, flags);
+}
+
+static int64_t noted_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+	note('w');
+	return kvk_posix_sys_real.pwritev2(fd, iov, count, offset, flags);
+}
+
+static int noted_fdatasync(int fd)
+{
+	note('S');
+	return kvk_posix_sys_real.fdatasync(fd);
+}
+
+static int noted_fsync(int fd)
+{
+	note('F');
+	return kvk_posix_sys_real.fsync(fd);
+}
+
+static int noted_syncfs(int fd)
+{
+	note('Y');
+	return kvk_posix_sys_real.syncfs(fd);
+}
+
+static int noted_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags)
+{
+	note('P');
+	return kvk_posix_sys_real.linkat(from_fd, from, to_fd, to, flags);
+}
+
+static int noted_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+	note(flags & RENAME_EXCHANGE ? 'X' : 'P');
+	return kvk_posix_sys_real.renameat2(from_fd, from, to_fd, to, flags);
+}
+
+static struct kvk_posix_sys noted_sys;
+
+/* Opens with the calls noted; the bed is one with threads, whose transfers are system calls as well. */
+static void open_noted(struct bed *bed, const char *more)
+{
+	noted_sys = kvk_posix_sys_real;
+	noted_sys.preadv2 = noted_preadv2;
+	noted_sys.pwritev2 = noted_pwritev2;
+	noted_sys.fdatasync = noted_fdatasync;
+	noted_sys.fsync = noted_fsync;
+	noted_sys.syncfs = noted_syncfs;
+	noted_sys.linkat = noted_linkat;
+	noted_sys.renameat2 = noted_renameat2;
+	kvk_posix_sys_use(&noted_sys);
+	bed_open(bed, more);
+	kvk_posix_sys_use(NULL);
+	start_over();
+}
+
+/* ---- what is synced ----------------------------------------------------------------------------- */
+
+/* none: nothing, ever. */
+static void test_none(void **state)
+{
+	struct bed *bed = *state;
+
+	open_noted(bed, "\"durability\": \"none\", \"lanes\": 1");
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	RECORD_IS("wP");
+	assert_int_equal(bed_put(bed->store, "k2", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_close(bed), 0);
+	RECORD_IS("wPwP");
+}
+
+/* object: the data before it has its name, the folders after that, and all of it before the answer. */
+static void test_object(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_result result;
+
+	open_noted(bed, "\"durability\": \"object\", \"lanes\": 1");
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	RECORD_IS("wSPF+");
+	/* The folder above is known to be there: only the object's own is synced. */
+	assert_int_equal(bed_remove(bed->store, "k", NULL), 0);
+	BED_AGREES(bed->store);
+	start_over();
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 2, NULL), 0);
+	RECORD_IS("wSPF");
+	/* What is known to be durable is not touched again. */
+	start_over();
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 2, &result), 0);
+	assert_int_equal(result.reason, KVK_REASON_PRESENT);
+	RECORD_IS("");
+}
+
+/* object: what an earlier run left is read whole and proven, then synced, before it counts as stored. */
+static void test_object_that_exists(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_result result;
+
+	bed_open(bed, "\"durability\": \"none\"");
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	bed_close(bed);
+	open_noted(bed, "\"durability\": \"object\", \"lanes\": 1");
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, &result), 0);
+	assert_int_equal(result.reason, KVK_REASON_PRESENT);
+	RECORD_IS("rSF+");
+	start_over();
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	RECORD_IS("");
+
+	/* Met by a load first, it is known, but not known to be durable. */
+	bed_close(bed);
+	open_noted(bed, "\"durability\": \"object\", \"lanes\": 1");
+	assert_int_equal(bed_get(bed->store, "k", BYTES, 1, NULL), 0);
+	start_over();
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, &result), 0);
+	assert_int_equal(result.reason, KVK_REASON_PRESENT);
+	RECORD_IS("rSF+");
+	BED_AGREES(bed->store);
+}
+
+/* ... and one whose bytes do not verify is replaced by the new one. */
+static void test_object_that_is_damaged(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_result result;
+	char path[512];
+	FILE *file;
+
+	bed_open(bed, "\"durability\": \"none\"");
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_path_of(bed, "k", path, sizeof(path)), 0);
+	bed_close(bed);
+	file = fopen(path, "r+b");
+	assert_non_null(file);
+	assert_int_equal(fseek(file, BYTES / 2, SEEK_SET), 0);
+	assert_int_not_equal(fputc(0, file), EOF);
+	assert_int_not_equal(fputc(0, file), EOF);
+	assert_int_not_equal(fputc(0, file), EOF);
+	assert_int_equal(fclose(file), 0);
+	bed_open(bed, "\"durability\": \"object\"");
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 2, &result), 0);
+	assert_int_equal(result.reason, KVK_REASON_NONE);
+	assert_int_equal(bed_get(bed->store, "k", BYTES, 2, NULL), 0);
+	BED_AGREES(bed->store);
+}
+
+static uint64_t count_of(char letter)
+{
+	uint64_t count = 0;
+
+	pthread_mutex_lock(&lock);
+	for (const char *at = record; *at; at++)
+		count += *at == letter;
+	pthread_mutex_unlock(&lock);
+	return count;
+}
+
+/* batch: one sync of everything, some time after what was stored, and none when nothing was. */
+static void test_batch(void **state)
+{
+	struct bed *bed = *state;
+	uint64_t until_us = kvk_now_us() + 10000000, syncs;
+	const struct timespec pause = { .tv_nsec = 500000000 };
+
+	open_noted(bed, "\"durability\": \"batch\", \"batch_seconds\": 0.1, \"lanes\": 1");
+	nanosleep(&pause, NULL);
+	RECORD_IS("");
+	for (int i = 0; i < 20; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "k%d", i);
+		assert_int_equal(bed_put(bed->store, name, 5000, 1, NULL), 0);
+	}
+	while (count_of('Y') == 0 && kvk_now_us() < until_us)
+		sched_yield();
+	assert_true(count_of('Y') > 0);
+	assert_int_equal(count_of('S') + count_of('F'), 0);
+	/* The last objects may need one more; then there is nothing to sync. */
+	nanosleep(&pause, NULL);
+	syncs = count_of('Y');
+	nanosleep(&pause, NULL);
+	assert_int_equal(count_of('Y'), syncs);
+}
+
+/* ---- when a sync fails -------------------------------------------------------------------------- */
+
+static void fail_once(struct kvk_store *store, enum kvk_fault_kind kind, enum kvk_xfer_op op)
+{
+	struct kvk_fault_rule rule = { .kind = kind, .ops = 1u << op, .nth = 1, .times = 1, .error = EIO };
+
+	assert_int_equal(kvk_fault_add(bed_backend(store), &rule), 0);
+}
+
+/* It is told, nothing is acknowledged, and a later sync that says 0 is not taken for the one that failed. */
+static void test_failed_sync(void **state)
+{
+	static const enum kvk_xfer_op ops[] = { KVK_XFER_SYNC, KVK_XFER_SYNC_FOLDER };
+	struct bed *bed = *state;
+	struct kvk_result result;
+
+	bed_open(bed, "\"durability\": \"object\", \"fault\": []");
+	for (uint32_t i = 0; i < 4; i++) {
+		struct kvk_backend *fault = bed_backend(bed->store);
+		uint64_t seen;
+		char name[8];
+
+		snprintf(name, sizeof(name), "k%u", i);
+		fail_once(bed->store, i / 2 ? KVK_FAULT_FAIL_AFTER : KVK_FAULT_FAIL, ops[i % 2]);
+		assert_int_equal(bed_put(bed->store, name, BYTES, 1, &result), -EIO);
+		assert_int_equal(result.reason, KVK_REASON_NOT_DURABLE);
+		assert_int_equal(result.bytes, 0);
+		assert_int_equal(kvk_fault_struck(fault), 1);
+		kvk_fault_clear(fault);
+		/* The data could not be synced: the file is gone. Its name could not: it is there, and not acknowledged. */
+		assert_int_equal(bed_get(bed->store, name, BYTES, 1, NULL), i % 2 ? 0 : -ENOENT);
+		BED_AGREES(bed->store);
+		/* Asked again, it is made durable by steps of its own. */
+		kvk_fault_clear(fault);
+		seen = kvk_fault_seen(fault);
+		assert_int_equal(bed_put(bed->store, name, BYTES, 1, &result), 0);
+		assert_int_equal(result.reason, i % 2 ? KVK_REASON_PRESENT : KVK_REASON_NONE);
+		assert_true(kvk_fault_seen(fault) > seen + 3);
+		assert_int_equal(bed_get(bed->store, name, BYTES, 1, NULL), 0);
+	}
+	assert_int_equal(bed_stats(bed->store).put_failed, 4);
+	BED_AGREES(bed->store);
+}
+
+/* What exists and cannot be synced is not acknowledged either. */
+static void test_failed_sync_of_what_exists(void **state)
+{
+	static const enum kvk_xfer_op ops[] = { KVK_XFER_SYNC, KVK_XFER_SYNC_FOLDER };
+	struct bed *bed = *state;
+	struct kvk_result result;
+
+	bed_open(bed, "");
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	bed_reopen(bed, "\"durability\": \"object\", \"fault\": []");
+	for (uint32_t i = 0; i < 4; i++) {
+		fail_once(bed->store, KVK_FAULT_FAIL, ops[i % 2]);
+		assert_int_equal(bed_put(bed->store, "k", BYTES, 1, &result), -EIO);
+		assert_int_equal(result.reason, KVK_REASON_NOT_DURABLE);
+		assert_int_equal(bed_get(bed->store, "k", BYTES, 1, NULL), 0);
+		kvk_fault_clear(bed_backend(bed->store));
+	}
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, &result), 0);
+	assert_int_equal(result.reason, KVK_REASON_PRESENT);
+	BED_AGREES(bed->store);
+}
+
+/* A put whose sync takes longer than its deadline never gets a name. */
+static void test_late_sync(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_fault_rule rule = { .kind = KVK_FAULT_HANG, .ops = 1u << KVK_XFER_SYNC, .nth = 1, .times = 1 };
+	const struct bed_how how = { .deadline_us = 150000 };
+	struct kvk_backend *fault;
+	uint64_t objects, others, until_us = kvk_now_us() + 10000000;
+
+	bed_open(bed, "\"durability\": \"object\", \"fault\": [], \"lanes\": 2");
+	fault = bed_backend(bed->store);
+	assert_int_equal(kvk_fault_add(fault, &rule), 0);
+	assert_int_equal(bed_put_how(bed->store, bed_key("k"), BYTES, 1, &how, NULL), -ETIMEDOUT);
+	kvk_fault_release(fault);
+	while (kvk_fault_places(fault) > 0 && kvk_now_us() < until_us)
+		sched_yield();
+	BED_AGREES(bed->store);
+	bed_files(bed, &objects, &others);
+	assert_int_equal(objects, 0);
+	assert_int_equal(bed_get(bed->store, "k", BYTES, 1, NULL), -ENOENT);
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 2, NULL), 0);
+	assert_int_equal(bed_get(bed->store, "k", BYTES, 2, NULL), 0);
+	BED_AGREES(bed->store);
+}
+
+/* A sync of everything that fails makes the store look as sick as it is. */
+static void test_failed_batch(void **state)
+{
+	struct bed *bed = *state;
+	uint64_t until_us = kvk_now_us() + 10000000;
+	char *text = NULL;
+	bool sick = false;
+
+	bed_open(bed, "\"durability\": \"batch\", \"batch_seconds\": 0.1, "
+		      "\"fault\": [{\"do\": \"fail\", \"ops\": [\"sync_all\"], \"nth\": 1}]");
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	while (!sick && kvk_now_us() < until_us) {
+		assert_int_equal(kvk_store_status(bed->store, &text), 0);
+		sick = strstr(text, "\"healthy\": false") != NULL;
+		kvk_free(text);
+		sched_yield();
+	}
+	assert_true(sick);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BED_TEST(test_none, BED_THREADS, "threads, buffered"),
+		BED_TEST(test_none, BED_THREADS_DIRECT, "threads, direct"),
+		BED_TEST(test_object, BED_THREADS, "threads, buffered"),
+		BED_TEST(test_object, BED_THREADS_DIRECT, "threads, direct"),
+		BED_TEST(test_object_that_exists, BED_THREADS, "threads, buffered"),
+		BED_TEST(test_object_that_exists, BED_THREADS_DIRECT, "threads, direct"),
+		BED_TESTS_POSIX(test_object_that_is_damaged),
+		BED_TEST(test_batch, BED_THREADS, "threads, buffered"),
+		BED_TESTS_POSIX(test_failed_sync),
+		BED_TESTS_POSIX(test_failed_sync_of_what_exists),
+		BED_TESTS_POSIX(test_late_sync),
+		BED_TEST(test_failed_batch, BED_URING, "io_uring, buffered"),
+		BED_TEST(test_failed_batch, BED_THREADS, "threads, buffered"),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The medium hangs. Every request is answered by its deadline; no late read or write reaches memory that was given
+ * back; what comes to an end late is not published; and when the medium goes on, so does the store.
+ */
+#include "support/skip.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "backend/fault/fault.h"
+#include "store_bed.h"
+#include "util/clock.h"
+
+#define BYTES 3000000u
+#define DEADLINE_US 150000u
+/* A deadline is kept to the tenth of a second; the test's bound leaves room for a busy machine. */
+#define SOON_US 6000000u
+
+static void hang(struct kvk_store *store, enum kvk_xfer_op op, uint64_t nth, uint64_t times)
+{
+	struct kvk_fault_rule rule = { .kind = KVK_FAULT_HANG, .ops = 1u << op, .nth = nth, .every = 1, .times = times };
+
+	assert_int_equal(kvk_fault_add(bed_backend(store), &rule), 0);
+}
+
+static void go_on(struct kvk_store *store)
+{
+	uint64_t until_us = kvk_now_us() + 10000000;
+
+	kvk_fault_clear(bed_backend(store));
+	kvk_fault_release(bed_backend(store));
+	while (kvk_fault_places(bed_backend(store)) > 0 && kvk_now_us() < until_us)
+		sched_yield();
+	assert_int_equal(kvk_fault_places(bed_backend(store)), 0);
+}
+
+static bool is_late(int status)
+{
+	return status == -ETIMEDOUT || status == -EIO;         /* -EIO: known to hang, nothing was tried */
+}
+
+/* Whichever step hangs, the answer comes in time; afterwards what is charged is what is there. */
+static void test_deadlines(void **state)
+{
+	static const struct { bool get; enum kvk_xfer_op op; } cases[] = {
+		{ false, KVK_XFER_STAT_NAME }, { false, KVK_XFER_CREATE }, { false, KVK_XFER_WRITE },
+		{ false, KVK_XFER_PUBLISH }, { true, KVK_XFER_OPEN }, { true, KVK_XFER_READ },
+	};
+	struct bed *bed = *state;
+	const struct bed_how how = { .deadline_us = DEADLINE_US };
+
+	bed_open(bed, "\"lanes\": 2, \"fault\": []");
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint64_t start_us = kvk_now_us();
+		struct kvk_result result;
+		char name[8];
+		int status;
+
+		snprintf(name, sizeof(name), "n%zu", i);
+		hang(bed->store, cases[i].op, 1, 1);
+		if (cases[i].get)
+			status = bed_get_how(bed->store, bed_key("k"), BYTES, 1, &how, &result);
+		else
+			status = bed_put_how(bed->store, bed_key(name), BYTES, 1, &how, &result);
+		if (status != -ETIMEDOUT || result.reason != KVK_REASON_DEADLINE ||
+		    kvk_now_us() - start_us > SOON_US)
+			fail_msg("%s hangs: status %d (%s) after %llu ms", kvk_xfer_op_name(cases[i].op), status,
+				 kvk_reason_text(result.reason), (unsigned long long)(kvk_now_us() - start_us) / 1000);
+		go_on(bed->store);
+		BED_AGREES(bed->store);
+		/* Only a publish that hung itself may have come about. */
+		status = bed_get(bed->store, name, BYTES, 1, NULL);
+		if (!cases[i].get && cases[i].op != KVK_XFER_PUBLISH)
+			assert_int_equal(status, -ENOENT);
+		assert_int_equal(bed_get(bed->store, "k", BYTES, 1, NULL), 0);
+		assert_int_equal(bed_put(bed->store, name, BYTES, 1, NULL), 0);
+	}
+	assert_int_equal(bed_stats(bed->store).deadlines, sizeof(cases) / sizeof(cases[0]));
+	BED_AGREES(bed->store);
+}
+
+/* A lookup and a remove keep their deadline as well; a hit that comes too late leaves no pin. */
+static void test_deadlines_of_others(void **state)
+{
+	struct bed *bed = *state;
+	char meta[4];
+	struct kvk_key_item item = { .struct_bytes = sizeof(item), .key = bed_key("k"), .flags = KVK_LOOKUP_PIN,
+		.meta = meta, .meta_bytes = sizeof(meta) };
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+
+	bed_open(bed, "\"lanes\": 2, \"fault\": []");
+	assert_int_equal(bed_put(bed->store, "k", 5000, 1, NULL), 0);
+	hang(bed->store, KVK_XFER_OPEN, 1, 1);
+	assert_int_equal(kvk_store_lookup_wait(bed->store, &item, 1, DEADLINE_US, &result), 0);
+	assert_int_equal(result.status, -ETIMEDOUT);
+	go_on(bed->store);
+	while (bed_usage(bed->store).pinned_objects > 0)
+		sched_yield();
+	item = (struct kvk_key_item){ .struct_bytes = sizeof(item), .key = bed_key("k") };
+	hang(bed->store, KVK_XFER_MOVE, 1, 1);
+	assert_int_equal(kvk_store_remove_wait(bed->store, &item, 1, DEADLINE_US, &result), 0);
+	assert_int_equal(result.status, -ETIMEDOUT);
+	go_on(bed->store);
+	BED_AGREES(bed->store);
+}
+
+/* Memory that was not to be held is never touched after the answer. */
+static void test_memory_is_given_back(void **state)
+{
+	struct bed *bed = *state;
+	unsigned char *data = aligned_alloc(4096, 4 << 20);
+	struct iovec iov = { .iov_base = data, .iov_len = BYTES };
+	struct kvk_get_item get = { .struct_bytes = sizeof(get), .key = bed_key("k"), .data = &iov, .data_count = 1 };
+	struct kvk_put_item put = { .struct_bytes = sizeof(put), .key = bed_key("n"), .data = &iov, .data_count = 1 };
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+
+	assert_non_null(data);
+	bed_open(bed, "\"lanes\": 2, \"fault\": []");
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	for (uint64_t nth = 1; nth <= 3; nth += 2) {
+		hang(bed->store, KVK_XFER_READ, nth, 1);
+		assert_int_equal(kvk_store_get_wait(bed->store, &get, 1, DEADLINE_US, &result), 0);
+		assert_int_equal(result.status, -ETIMEDOUT);
+		assert_int_equal(result.flags & KVK_RESULT_HELD, 0);
+		memset(data, 0x77, 4 << 20);
+		go_on(bed->store);
+		for (size_t i = 0; i < 4 << 20; i++)
+			assert_int_equal(data[i], 0x77);
+
+		/* What a late write still reads is not what the caller has there now. */
+		bed_fill(data, BYTES, bed_key("n"), 1, 0);
+		hang(bed->store, KVK_XFER_WRITE, nth, 1);
+		assert_int_equal(kvk_store_put_wait(bed->store, &put, 1, DEADLINE_US, &result), 0);
+		assert_int_equal(result.status, -ETIMEDOUT);
+		assert_int_equal(result.flags & KVK_RESULT_HELD, 0);
+		memset(data, 0, BYTES);
+		go_on(bed->store);
+		assert_int_equal(bed_get(bed->store, "n", BYTES, 1, NULL), -ENOENT);
+	}
+	BED_AGREES(bed->store);
+	free(data);
+}
+
+/* With KVK_MEM_HELD the answer says that the memory is held, and a release follows when it is not any more. */
+static void test_held_memory(void **state)
+{
+	struct bed *bed = *state;
+	unsigned char *data = aligned_alloc(4096, 4 << 20);
+	struct iovec iov = { .iov_base = data, .iov_len = BYTES };
+	struct kvk_get_item get = { .struct_bytes = sizeof(get), .key = bed_key("k"), .data = &iov, .data_count = 1,
+		.flags = KVK_MEM_HELD, .user = 77 };
+	struct kvk_put_item put = { .struct_bytes = sizeof(put), .key = bed_key("n"), .data = &iov, .data_count = 1,
+		.flags = KVK_MEM_HELD, .user = 78 };
+	struct kvk_result result;
+	int64_t task;
+
+	assert_non_null(data);
+	bed_open(bed, "\"lanes\": 2, \"fault\": []");
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	for (int round = 0; round < 2; round++) {
+		enum kvk_queue queue = round ? KVK_QUEUE_PUT : KVK_QUEUE_GET;
+
+		hang(bed->store, round ? KVK_XFER_WRITE : KVK_XFER_READ, 2, 1);
+		task = round ? kvk_store_put(bed->store, &put, 1, DEADLINE_US)
+			     : kvk_store_get(bed->store, &get, 1, DEADLINE_US);
+		assert_true(bed_next(bed->store, queue, &result));
+		assert_int_equal(result.status, -ETIMEDOUT);
+		assert_int_equal(result.flags, KVK_RESULT_HELD | KVK_RESULT_LAST);
+		assert_int_equal(kvk_store_wait(bed->store, queue, 50000), 0);
+		go_on(bed->store);
+		assert_true(bed_next(bed->store, queue, &result));
+		assert_int_equal(result.flags, KVK_RESULT_RELEASE);
+		assert_int_equal(result.task, task);
+		assert_int_equal(result.user, 77 + round);
+		assert_int_equal(kvk_store_wait(bed->store, queue, 0), 0);
+		/* Nothing unproven is left in it. */
+		for (size_t i = 0; i < BYTES && !round; i++)
+			assert_int_equal(data[i], 0xdb);
+	}
+	assert_int_equal(bed_get(bed->store, "n", BYTES, 1, NULL), -ENOENT);
+	BED_AGREES(bed->store);
+	free(data);
+}
+
+/* A sick medium looks sick: what failed is counted, and the status says why. */
+static void test_sickness_shows(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_stats stats;
+	char *text = NULL;
+
+	bed_open(bed, "\"lanes\": 1, \"fault\": [{\"do\": \"fail\", \"ops\": [\"write\"], \"nth\": 1, \"every\": 1}]");
+	assert_int_equal(kvk_store_status(bed->store, &text), 0);
+	assert_non_null(strstr(text, "\"healthy\": true"));
+	kvk_free(text);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(bed_put(bed->store, "k", 5000, 1, NULL), -EIO);
+	stats = bed_stats(bed->store);
+	assert_int_equal(stats.puts, 3);
+	assert_int_equal(stats.put_failed, 3);
+	assert_int_equal(stats.put_stored, 0);
+	assert_true(stats.medium_errors >= 3);
+	assert_int_equal(kvk_store_status(bed->store, &text), 0);
+	assert_non_null(strstr(text, "\"healthy\": false"));
+	assert_non_null(strstr(text, "Input/output error"));
+	kvk_free(text);
+}
+
+/* While every lane hangs, requests fail at once instead of piling up; when it is over, they do not. */
+static void test_all_lanes_hang(void **state)
+{
+	struct bed *bed = *state;
+	const struct bed_how how = { .deadline_us = DEADLINE_US };
+	uint64_t start_us = kvk_now_us();
+	int status;
+
+	bed_open(bed, "\"lanes\": 1, \"fault\": []");
+	assert_int_equal(bed_put(bed->store, "k", 5000, 1, NULL), 0);
+	hang(bed->store, KVK_XFER_CREATE, 1, 1);
+	assert_true(is_late(bed_put_how(bed->store, bed_key("a"), 5000, 1, &how, NULL)));
+	for (int i = 0; i < 5; i++)
+		assert_true(is_late(bed_get_how(bed->store, bed_key("k"), 5000, 1, &how, NULL)));
+	/* What memory knows is known all the same. */
+	assert_int_equal(bed_lookup(bed->store, "k", 0, NULL), 0);
+	assert_true(kvk_now_us() - start_us < 2 * SOON_US);
+	go_on(bed->store);
+	start_us = kvk_now_us();
+	do {
+		status = bed_get_how(bed->store, bed_key("k"), 5000, 1, &how, NULL);
+	} while (status && kvk_now_us() - start_us < SOON_US);
+	assert_int_equal(status, 0);
+	assert_int_equal(bed_get(bed->store, "a", 5000, 1, NULL), -ENOENT);
+	assert_int_equal(bed_put(bed->store, "a", 5000, 1, NULL), 0);
+	BED_AGREES(bed->store);
+}
+
+/* In a process of its own, since what a hung medium holds is given up and never freed. Returns a number for what went wrong. */
+static int close_while_it_hangs(struct bed *bed, bool held)
+{
+	static unsigned char data[65536] __attribute__((aligned(4096)));
+	struct iovec iov = { .iov_base = data, .iov_len = sizeof(data) };
+	struct kvk_put_item put = { .struct_bytes = sizeof(put), .key = { "n", 1 }, .data = &iov, .data_count = 1,
+		.flags = held ? KVK_MEM_HELD : 0 };
+	struct kvk_result result;
+	uint64_t start_us;
+	int closed;
+
+	if (bed_try_open(bed, "\"lanes\": 1, \"fault\": [{\"do\": \"hang\", \"ops\": [\"write\"], \"nth\": 1}]", NULL))
+		return 1;
+	if (kvk_store_put(bed->store, &put, 1, DEADLINE_US) <= 0)
+		return 2;
+	if (!bed_next(bed->store, KVK_QUEUE_PUT, &result) || result.status != -ETIMEDOUT)
+		return 3;
+	start_us = kvk_now_us();
+	closed = kvk_store_close(bed->store);
+	if (kvk_now_us() - start_us > 30000000)
+		return 4;
+	return closed == (held ? -ETIMEDOUT : 0) ? 0 : 5;
+}
+
+static void test_closing_while_it_hangs(void **state)
+{
+	struct bed *bed = *state;
+	pid_t children[2];
+	int status;
+
+	for (int i = 0; i < 2; i++) {
+		children[i] = fork();
+		assert_true(children[i] >= 0);
+		if (children[i] == 0)
+			_exit(close_while_it_hangs(bed, i));
+	}
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+		if (!WIFEXITED(status) || WEXITSTATUS(status))
+			fail_msg("%s: status %x", i ? "held" : "not held", status);
+	}
+	/* The next one finds nothing that was not stored, and room to go on. */
+	bed_open(bed, "");
+	assert_int_equal(bed_get(bed->store, "n", 65536, 1, NULL), -ENOENT);
+	assert_int_equal(bed_put(bed->store, "n", 65536, 1, NULL), 0);
+}
+
+/* Waiting takes its time: one bed for each way in which a hang shows. */
+#define THREE_BEDS(function) \
+	BED_TEST(function, BED_RAM, "ram"), \
+	BED_TEST(function, BED_URING, "io_uring, buffered"), \
+	BED_TEST(function, BED_THREADS_DIRECT, "threads, direct")
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		THREE_BEDS(test_deadlines),
+		THREE_BEDS(test_deadlines_of_others),
+		THREE_BEDS(test_memory_is_given_back),
+		BED_TESTS(test_held_memory),
+		BED_TESTS(test_sickness_shows),
+		BED_TEST(test_all_lanes_hang, BED_RAM, "ram"),
+		BED_TEST(test_all_lanes_hang, BED_URING, "io_uring, buffered"),
+		BED_TEST(test_closing_while_it_hangs, BED_URING, "io_uring, buffered"),
+		BED_TEST(test_closing_while_it_hangs, BED_THREADS_DIRECT, "threads, direct"),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
