@@ -20,6 +20,7 @@ struct kvk_piece {
 	struct kvk_stream *stream;
 	uint64_t offset_bytes;         /* in the place */
 	uint32_t bytes;
+	uint32_t budget_bytes;         /* what it took of the budget in flight */
 	uint32_t straight_bytes;       /* so many first bytes lie in the caller's memory ... */
 	uint8_t *slot;                 /* ... and the rest here */
 	struct iovec memory[KVK_XFER_IOVS];    /* both, in order */

@@ -116,6 +116,9 @@ uint64_t kvk_block_sum_iov(const struct iovec *iov, uint32_t count, uint64_t off
 	}
 	if (count > 0 && iov->iov_len - offset_bytes >= bytes)
 		return kvk_block_sum((const uint8_t *)iov->iov_base + offset_bytes, bytes, seed);
+	/* Reset keeps the secret of a state that has this seed already, and a state on the stack may look like one: what the
+	 * block before left there, with part of its secret overwritten since. */
+	XXH3_INITSTATE(&state);
 	XXH3_64bits_reset_withSeed(&state, seed);
 	for (; count > 0 && bytes > 0; iov++, count--) {
 		uint64_t part = iov->iov_len - offset_bytes < bytes ? iov->iov_len - offset_bytes : bytes;

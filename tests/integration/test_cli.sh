@@ -458,6 +458,15 @@ replay_survives_kills()
 	gives 0 "$kvkeep" verify killed
 }
 
+# Many small objects are stored while what was there before the kill is looked up: neither gets into the other's way.
+replay_finds_all_while_others_are_stored()
+{
+	gives 0 "$kvkeep" replay busy chat:users=150,turns=3,systems=1,system=2048,prompt=16384,reply=0 --bytes-per-token 1 \
+		--concurrency 16 --kill-at 50 --kill-at 100 --kill-at 150 --kill-at 200 --kill-at 250 --kill-at 300 --kill-at 350 \
+		--kill-at 400 --json
+	json 'v["ok"] and v["restarts"] == 8 and v["hits"] == v["model_hits"]'
+}
+
 replay_keeps_to_a_cap()
 {
 	gives 0 "$kvkeep" replay capped chat:users=10,turns=5 --capacity 20MiB --json
@@ -545,6 +554,7 @@ tap 'output that cannot be written is an error' full_disk_of_output_is_an_error
 tap 'completions know every verb and option' completions_name_every_verb
 tap 'replay: hits are those of the model, every byte is right' replay_agrees_with_the_model
 tap 'replay: what was acknowledged before SIGKILL is a hit after' replay_survives_kills
+tap 'replay: all is found while others are stored' replay_finds_all_while_others_are_stored
 tap 'replay: a cap holds, and the model knows of it' replay_keeps_to_a_cap
 tap 'replay: a block that is gone is no hit' replay_finds_a_lost_block
 tap 'replay: a damaged block is a failed load, not a wrong byte' replay_finds_a_damaged_block
