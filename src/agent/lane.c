@@ -60,7 +60,7 @@ static bool settled(struct kvk_lane *lane, struct kvk_xfer *xfer)
 	}
 	if (xfer->flags & KVK_XFER_NOWAIT)
 		return true;
-	if (xfer->flags & KVK_XFER_CANCELED) {
+	if (xfer->canceled) {
 		xfer->result = -ECANCELED;
 		return true;
 	}
@@ -287,9 +287,9 @@ static void end_transfers(struct kvk_lane *lane, struct kvk_op *op)
 		struct kvk_xfer *xfer = kvk_container_of(link, struct kvk_xfer, owner_link);
 
 		next = link->next;
-		if (xfer->flags & KVK_XFER_CANCELED)
+		if (xfer->canceled)
 			continue;
-		xfer->flags |= KVK_XFER_CANCELED;
+		xfer->canceled = true;
 		if (!runs_here(lane, xfer) && kvk_workers_take_back(&lane->agent->pool, xfer)) {
 			xfer->result = -ECANCELED;
 			kvk_list_push(&lane->finished, &xfer->link);

@@ -59,7 +59,6 @@ enum kvk_xfer_flags {
 	KVK_XFER_NOWAIT = 1u << 1,     /* READ through run() only */
 	KVK_XFER_BUFFERED = 1u << 2,   /* OPEN: through the page cache, also where direct I/O is in use */
 	KVK_XFER_IF_ABSENT = 1u << 4,  /* CREATE */
-	KVK_XFER_CANCELED = 1u << 3,   /* set by the agent: nobody waits for the result */
 };
 
 struct kvk_stat {
@@ -100,6 +99,7 @@ struct kvk_xfer {
 	uint64_t moved_bytes;
 	bool waiting;                  /* in the workers' queue, not taken up yet */
 	bool settled;                  /* result is final: short transfers are joined */
+	bool canceled;                 /* nobody waits for the result. Apart from flags, which a worker may be reading */
 	uint64_t ring_data;            /* the ring's own */
 };
 
