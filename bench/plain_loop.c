@@ -4,7 +4,10 @@
  * pread, close; one file an object, no sums, no checks, no account.
  *
  * Method: each thread takes the next object until the time or the count is over. The data, the memory and
- * the JSON line are those of store_bench; after a round of gets each thread's last object is compared.
+ * the JSON line are those of store_bench: with --buffers each object goes to another buffer than the one
+ * before it, as an engine's does. One buffer used over and over stays in the CPU's cache: two threads then
+ * read hot objects of 4 MiB at 14.6 to 21.6 GB/s, with eight buffers each at 11.1 to 12.3.
+ * After a round of gets each thread's last object is compared.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +34,7 @@ struct loop {
 	uint64_t count;            /* objects a round; UINT64_MAX: until the time is over */
 	double seconds;
 	uint32_t threads;
+	uint32_t buffers;          /* of all threads together */
 	uint32_t rounds;
 	uint64_t next_key;         /* put: the first one of the next round */
 	int folder_fd;
@@ -39,7 +43,10 @@ struct loop {
 struct worker {
 	struct loop *loop;
 	pthread_t thread;
-	uint8_t *data;
+	uint8_t *memory;
+	uint64_t buffer_bytes;
+	uint32_t buffers;
+	uint8_t *data;             /* the buffer of the last object */
 	uint64_t stop_ns;
 	atomic_uint_fast64_t *next;
 	uint64_t last_key;
@@ -112,6 +119,7 @@ static void *work(void *argument)
 
 		if (number >= loop->count)
 			break;
+		worker->data = worker->memory + worker->done % worker->buffers * worker->buffer_bytes;
 		if (loop->put) {
 			key = loop->next_key + number;
 			bench_data_stamp(worker->data, loop->object_bytes, key, 0);
@@ -127,6 +135,20 @@ static void *work(void *argument)
 		began_ns = ended_ns;
 	}
 	return NULL;
+}
+
+static void worker_init(struct worker *worker, struct loop *loop)
+{
+	uint32_t buffers = loop->buffers / loop->threads;
+
+	worker->loop = loop;
+	worker->buffers = buffers ? buffers : 1;
+	worker->buffer_bytes = (loop->object_bytes + BENCH_PAGE_BYTES - 1) & ~(uint64_t)(BENCH_PAGE_BYTES - 1);
+	worker->memory = bench_memory_new(worker->buffers * worker->buffer_bytes);
+	worker->data = worker->memory;
+	for (uint32_t i = 0; i < worker->buffers; i++)
+		bench_data_fill(worker->memory + i * worker->buffer_bytes, loop->object_bytes);
+	bench_samples_reserve(&worker->samples, 65536);
 }
 
 static void check_last(struct worker *worker)
@@ -163,7 +185,7 @@ static void run_round(struct loop *loop, struct worker *workers, uint32_t number
 
 	for (uint32_t i = 0; i < loop->threads; i++) {
 		if (!loop->put)
-			memset(workers[i].data, 0xa5, loop->object_bytes);
+			memset(workers[i].memory, 0xa5, workers[i].buffers * workers[i].buffer_bytes);
 		workers[i].next = &next;
 		workers[i].done = 0;
 		workers[i].samples.count = 0;
@@ -206,7 +228,8 @@ static void run_round(struct loop *loop, struct worker *workers, uint32_t number
 
 static const char usage[] =
 	"usage: plain_loop --dir DIR --mode put|get --object-bytes N [--direct] [--threads N]\n"
-	"                  [--seconds S | --count N] [--keys N] [--first N] [--keep] [--rounds N | --go]\n"
+	"                  [--buffers N] [--seconds S | --count N] [--keys N] [--first N] [--keep] [--rounds N | --go]\n"
+	"  --buffers  memory for so many objects, used in turn (one a thread)\n"
 	"  --keys   get: keys 0 to N - 1 are there, made by a put with --count N --keep\n"
 	"  --keep   put: leave what was put; otherwise it is removed after the round, untimed\n"
 	"  --go     a round for each line on stdin, until it ends\n";
@@ -219,6 +242,7 @@ static void parse(struct loop *loop, int argc, char **argv)
 		{ "object-bytes", required_argument, NULL, 'b' },
 		{ "direct", no_argument, NULL, 'D' },
 		{ "threads", required_argument, NULL, 't' },
+		{ "buffers", required_argument, NULL, 'u' },
 		{ "seconds", required_argument, NULL, 's' },
 		{ "count", required_argument, NULL, 'c' },
 		{ "keys", required_argument, NULL, 'k' },
@@ -238,6 +262,7 @@ static void parse(struct loop *loop, int argc, char **argv)
 		case 'b': loop->object_bytes = bench_parse_count("object-bytes", optarg); break;
 		case 'D': loop->direct = true; break;
 		case 't': loop->threads = (uint32_t)bench_parse_count("threads", optarg); break;
+		case 'u': loop->buffers = (uint32_t)bench_parse_count("buffers", optarg); break;
 		case 's': loop->seconds = bench_parse_seconds("seconds", optarg); break;
 		case 'c': loop->count = bench_parse_count("count", optarg); break;
 		case 'k': loop->keys = bench_parse_count("keys", optarg); break;
@@ -269,10 +294,7 @@ int main(int argc, char **argv)
 	if (loop.folder_fd < 0)
 		bench_fail(-errno, "%s", loop.folder);
 	for (uint32_t i = 0; i < loop.threads; i++) {
-		workers[i].loop = &loop;
-		workers[i].data = bench_memory_new(loop.object_bytes);
-		bench_data_fill(workers[i].data, loop.object_bytes);
-		bench_samples_reserve(&workers[i].samples, 65536);
+		worker_init(&workers[i], &loop);
 	}
 	printf("{\"program\":\"plain_loop\",\"ready\":true,\"threads\":%u}\n", loop.threads);
 	fflush(stdout);
@@ -280,7 +302,7 @@ int main(int argc, char **argv)
 		run_round(&loop, workers, round);
 	for (uint32_t i = 0; i < loop.threads; i++) {
 		bench_samples_release(&workers[i].samples);
-		bench_memory_free(workers[i].data, loop.object_bytes);
+		bench_memory_free(workers[i].memory, workers[i].buffers * workers[i].buffer_bytes);
 	}
 	close(loop.folder_fd);
 	return 0;

@@ -73,6 +73,9 @@ static void print_ready(struct store_bench *bench)
 
 	if (err)
 		bench_fail(err, "status");
+	/* One line; within JSON's strings a line's end is never bare. */
+	for (char *end = status; (end = strchr(end, '\n'));)
+		*end = ' ';
 	printf("{\"program\":\"store_bench\",\"ready\":true,\"version\":\"%s\",\"status\":%s}\n",
 	       kvk_version(), status);
 	fflush(stdout);

@@ -53,6 +53,7 @@ int kvk_cli_option_count(const struct kvk_cli_verb *verb, const char *option, co
 struct kvk_cli_overlay {
 	bool create;               /* make the store when it is not there */
 	bool direct;
+	bool quiet;                /* keep the store's log to itself: the verb's one line says it all */
 	uint64_t cap_bytes;
 	const char *durability;
 };
@@ -66,8 +67,11 @@ int kvk_cli_spec(json_t **ret, const char *argument, const struct kvk_cli_overla
 /* The directory of a specification, or NULL if it has none. */
 const char *kvk_cli_spec_directory(const json_t *spec);
 
-/* Opens the store of a specification, or of an argument. 0, or an enum kvk_exit after saying why. */
-int kvk_cli_open_spec(struct kvk_store **ret, const json_t *spec);
+/*
+ * Opens the store of a specification, or of an argument. 0, or an enum kvk_exit after saying why; with error_ret it
+ * is put there instead of being said.
+ */
+int kvk_cli_open_spec(struct kvk_store **ret, const json_t *spec, bool quiet, struct kvk_error *error_ret);
 int kvk_cli_open(struct kvk_store **ret, const char *argument, const struct kvk_cli_overlay *overlay);
 
 /* What became of one item, in words: the reason, or the error if there is none. */
@@ -106,6 +110,8 @@ void kvk_progress_end(struct kvk_progress *progress);
 
 uint64_t kvk_cli_now_ns(void);
 uint64_t kvk_cli_wall_ns(void);
+/* CPU time of the calling thread: what the command itself spends between calls into the library. */
+uint64_t kvk_thread_cpu_ns(void);
 
 /* ---- files (file.c) -------------------------------------------------------------------------------- */
 

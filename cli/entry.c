@@ -65,7 +65,7 @@ json_t *kvk_entry_json(const struct kvk_list_entry *entry, uint64_t now_ns)
 			 "bytes", (json_int_t)entry->object_bytes, "stored_bytes", (json_int_t)entry->stored_bytes,
 			 "created_ns", (json_int_t)entry->created_ns, "age_s", (double)(age_ns / 1000000) / 1000,
 			 "depth", (json_int_t)entry->depth, "pins", (json_int_t)entry->pins,
-			 "digest", kvk_cli_json_hex(entry->digest, 32), "parent", digest_json(entry->parent_digest),
+			 "digest", digest_json(entry->digest), "parent", digest_json(entry->parent_digest),
 			 "namespace", digest_json(entry->namespace_digest),
 			 "meta", kvk_cli_json_text(entry->meta, entry->meta_bytes), "name", entry->name);
 }

@@ -69,19 +69,16 @@ int kvk_cli_spec(json_t **ret, const char *argument, const struct kvk_cli_overla
 		return status;
 	if (!overlay->create && !json_object_get(spec, "create"))
 		err |= json_object_set_new(spec, "create", json_false());
-	if (overlay->cap_bytes)
-		err |= json_object_set_new(spec, "max_capacity_gb",
-					   json_real((double)overlay->cap_bytes / (double)(1u << 30)));
 	if (overlay->durability)
 		err |= json_object_set_new(spec, "durability", json_string(overlay->durability));
-	if (overlay->direct) {
-		params = json_object_get(spec, "backend_params");
-		if (!json_is_object(params)) {
-			params = json_object();
-			err |= json_object_set_new(spec, "backend_params", params);
-		}
+	if ((overlay->direct || overlay->cap_bytes) && !json_is_object(json_object_get(spec, "backend_params")))
+		err |= json_object_set_new(spec, "backend_params", json_object());
+	params = json_object_get(spec, "backend_params");
+	if (overlay->direct)
 		err |= json_object_set_new(params, "use_direct_io", json_true());
-	}
+	if (overlay->cap_bytes)
+		err |= json_object_set_new(params, "max_capacity_gb",
+					   json_real((double)overlay->cap_bytes / (double)(1u << 30)));
 	if (err) {
 		json_decref(spec);
 		return kvk_cli_fail("not enough memory");
@@ -105,9 +102,9 @@ static void log_line(void *user, int level, const char *text)
 		fprintf(stderr, "kvkeep: %s: %s\n", level == KVK_LOG_ERROR ? "error" : "warning", text);
 }
 
-int kvk_cli_open_spec(struct kvk_store **ret, const json_t *spec)
+int kvk_cli_open_spec(struct kvk_store **ret, const json_t *spec, bool quiet, struct kvk_error *error_ret)
 {
-	struct kvk_hooks hooks = { .struct_bytes = sizeof(hooks), .log = log_line };
+	struct kvk_hooks hooks = { .struct_bytes = sizeof(hooks), .log = quiet ? NULL : log_line };
 	struct kvk_error error = { .struct_bytes = sizeof(error) };
 	char *text = json_dumps(spec, JSON_COMPACT);
 	int err;
@@ -118,8 +115,11 @@ int kvk_cli_open_spec(struct kvk_store **ret, const json_t *spec)
 	free(text);
 	if (!err)
 		return 0;
-	fprintf(stderr, "kvkeep: %s%s%s\n", error.option, error.option[0] ? ": " : "",
-		error.text[0] ? error.text : strerror(-err));
+	if (error_ret)
+		*error_ret = error;
+	else
+		fprintf(stderr, "kvkeep: %s%s%s\n", error.option, error.option[0] ? ": " : "",
+			error.text[0] ? error.text : strerror(-err));
 	return err == -EINVAL ? KVK_EXIT_USAGE : KVK_EXIT_FAILED;
 }
 
@@ -129,7 +129,7 @@ int kvk_cli_open(struct kvk_store **ret, const char *argument, const struct kvk_
 	int status = kvk_cli_spec(&spec, argument, overlay);
 
 	if (!status)
-		status = kvk_cli_open_spec(ret, spec);
+		status = kvk_cli_open_spec(ret, spec, overlay->quiet, NULL);
 	json_decref(spec);
 	return status;
 }

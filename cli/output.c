@@ -67,6 +67,14 @@ uint64_t kvk_cli_wall_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+uint64_t kvk_thread_cpu_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 void kvk_progress_begin(struct kvk_progress *progress, const char *verb)
 {
 	*progress = (struct kvk_progress){
@@ -91,9 +99,12 @@ void kvk_progress_show(struct kvk_progress *progress, uint64_t done, uint64_t to
 	fprintf(stderr, "\r\033[K%s: %llu", progress->verb, (unsigned long long)done);
 	if (total)
 		fprintf(stderr, " of %llu", (unsigned long long)total);
-	fprintf(stderr, " %s, %s, %.2f GB/s", unit, kvk_cli_format_bytes(moved, bytes),
-		(double)bytes / 1e9 / seconds);
-	if (total && done && done <= total)
+	fprintf(stderr, " %s", unit);
+	if (bytes)
+		fprintf(stderr, ", %s, %.2f GB/s", kvk_cli_format_bytes(moved, bytes), (double)bytes / 1e9 / seconds);
+	else
+		fprintf(stderr, ", %.0f/s", (double)done / seconds);
+	if (total && done && done < total)
 		fprintf(stderr, ", %s left",
 			kvk_cli_format_ns(left, (uint64_t)(seconds * 1e9 * (double)(total - done) / (double)done)));
 	fflush(stderr);

@@ -24,7 +24,7 @@ uint64_t kvk_payload_mix(uint64_t value)
  */
 static lanes block_start(uint64_t name, uint64_t block)
 {
-	uint64_t start = kvk_payload_mix(name + block * GOLDEN);
+	uint64_t start = kvk_payload_mix(name + (block + 1) * GOLDEN);
 
 	return (lanes){ start, start + GOLDEN };
 }

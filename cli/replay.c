@@ -131,6 +131,8 @@ static int check_sizes(struct kvk_replay *replay, const struct kvk_cli_verb *ver
 		return kvk_cli_usage(verb, "--bytes-per-token: a block of %u tokens must have from 1 byte to 4 GiB",
 				     trace->block_tokens);
 	replay->object_bytes = replay->bytes_per_token * trace->block_tokens;
+	if (replay->kill_count && !kvk_cli_spec_directory(replay->spec))
+		return kvk_cli_usage(verb, "--kill-at: this store lies in memory and would go with the process");
 	if (replay->kill_count && replay->kills[replay->kill_count - 1] >= trace->request_count)
 		return kvk_cli_usage(verb, "--kill-at: %llu is not less than the %llu requests there are",
 				     (unsigned long long)replay->kills[replay->kill_count - 1],

@@ -94,13 +94,6 @@ struct kvk_replay {
 };
 
 /*
- * A block's key in text form: model "replay", rank 0, group 0, and 16 bytes that follow from id and seed. Its payload's
- * name is their first 8.
- */
-#define KVK_REPLAY_KEY_BYTES 50
-uint64_t kvk_replay_key(char key[KVK_REPLAY_KEY_BYTES], uint64_t id, uint64_t seed);
-
-/*
  * The worker process, from open to close: plays what is not done yet, and writes a byte to notify_fd for each request that
  * is. Returns an enum kvk_exit for the process. stay: when all is done, wait to be killed.
  */

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli.h"
 #include "payload.h"
@@ -90,7 +89,7 @@ static void key_item(struct kvk_key_item *item, const struct kvk_slot *slot, uin
 	*item = (struct kvk_key_item){
 		.struct_bytes = sizeof(*item),
 		.flags = flags,
-		.key = { slot->keys[position], KVK_REPLAY_KEY_BYTES },
+		.key = { slot->keys[position], slot->key_bytes },
 		.user = user,
 	};
 }
@@ -109,10 +108,14 @@ static bool step_ask(struct kvk_worker *worker, struct kvk_slot *slot)
 }
 
 /* A buffer may hold the very block that is to be loaded, from a request before: a load that does nothing must show. */
-static void spoil(struct kvk_buffer *buffer, uint64_t bytes)
+static void spoil(struct kvk_worker *worker, struct kvk_buffer *buffer)
 {
-	for (uint64_t at = 0; at + sizeof(uint64_t) <= bytes; at += KVK_PAYLOAD_BLOCK_BYTES)
+	uint64_t begin_ns = kvk_thread_cpu_ns();
+
+	/* Payloads have no word of zeros. */
+	for (uint64_t at = 0; at + sizeof(uint64_t) <= worker->replay->object_bytes; at += KVK_PAYLOAD_BLOCK_BYTES)
 		memset((char *)buffer->memory + at, 0, sizeof(uint64_t));
+	worker->shared->check_cpu_ns += kvk_thread_cpu_ns() - begin_ns;
 }
 
 static bool step_load(struct kvk_worker *worker, struct kvk_slot *slot)
@@ -122,12 +125,12 @@ static bool step_load(struct kvk_worker *worker, struct kvk_slot *slot)
 	uint64_t now_ns;
 
 	while (slot->next + count < slot->hits && (buffer = take_buffer(worker, slot, slot->next + count))) {
-		spoil(buffer, worker->replay->object_bytes);
+		spoil(worker, buffer);
 		worker->pieces[count] = (struct iovec){ buffer->memory, worker->replay->object_bytes };
 		worker->get_items[count] = (struct kvk_get_item){
 			.struct_bytes = sizeof(worker->get_items[0]),
 			.flags = flags,
-			.key = { slot->keys[buffer->position], KVK_REPLAY_KEY_BYTES },
+			.key = { slot->keys[buffer->position], slot->key_bytes },
 			.data = &worker->pieces[count],
 			.data_count = 1,
 			.user = (uint64_t)(buffer - worker->buffers),
@@ -169,7 +172,7 @@ static bool submit_put(struct kvk_worker *worker, struct kvk_slot *slot)
 		worker->put_items[count] = (struct kvk_put_item){
 			.struct_bytes = sizeof(worker->put_items[0]),
 			.flags = flags,
-			.key = { slot->keys[position], KVK_REPLAY_KEY_BYTES },
+			.key = { slot->keys[position], slot->key_bytes },
 			.data = &worker->pieces[count],
 			.data_count = 1,
 			.depth = position,
@@ -177,7 +180,7 @@ static bool submit_put(struct kvk_worker *worker, struct kvk_slot *slot)
 		};
 		if (position > 0)
 			worker->put_items[count].parent =
-				(struct kvk_key){ slot->keys[position - 1], KVK_REPLAY_KEY_BYTES };
+				(struct kvk_key){ slot->keys[position - 1], slot->key_bytes };
 	}
 	now_ns = kvk_cli_now_ns();
 	if (!submitted(worker, kvk_store_put(worker->store, worker->put_items, count, 0)))
@@ -279,7 +282,8 @@ static void asked(struct kvk_worker *worker, struct kvk_slot *slot)
 			continue;
 		worker->shared->disagreements++;
 		kvk_replay_fault(worker->replay, "request %llu, block %u: the store says %s, the model says %s",
-				 (unsigned long long)slot->request, i, slot->found[i] ? "present" : "absent",
+				 (unsigned long long)slot->request, i,
+				 slot->found[i] ? "present" : kvk_reason_text(slot->reasons[i]),
 				 slot->found[i] ? "absent" : "stored");
 	}
 	while (slot->hits < slot->count && slot->found[slot->hits])
@@ -296,6 +300,7 @@ static void answer_lookup(struct kvk_worker *worker, const struct kvk_result *re
 			kvk_worker_finish(worker, slot);
 		return;
 	}
+	slot->reasons[result->item] = (uint8_t)result->reason;
 	if (!result->status)
 		slot->found[result->item] = slot->pinned[result->item] = true;
 	else if (result->status != -ENOENT)
@@ -400,18 +405,10 @@ static void work_done(struct kvk_worker *worker, struct kvk_buffer *buffer)
 	slot->filled_end = &buffer->next;
 }
 
-static uint64_t thread_cpu_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 void kvk_worker_do_work(struct kvk_worker *worker)
 {
 	struct kvk_buffer *buffer = worker->work;
-	uint64_t begin_ns = thread_cpu_ns(), left = worker->replay->object_bytes - buffer->offset;
+	uint64_t begin_ns = kvk_thread_cpu_ns(), left = worker->replay->object_bytes - buffer->offset;
 	uint64_t bytes = left < WORK_BYTES ? left : WORK_BYTES, name = buffer->slot->names[buffer->position];
 	char *at = (char *)buffer->memory + buffer->offset;
 
@@ -427,7 +424,7 @@ void kvk_worker_do_work(struct kvk_worker *worker)
 	} else {
 		kvk_payload_fill(at, bytes, name, buffer->offset);
 	}
-	worker->shared->check_cpu_ns += thread_cpu_ns() - begin_ns;
+	worker->shared->check_cpu_ns += kvk_thread_cpu_ns() - begin_ns;
 	buffer->offset += bytes;
 	if (buffer->offset == worker->replay->object_bytes)
 		work_done(worker, buffer);

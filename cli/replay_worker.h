@@ -3,6 +3,7 @@
 #ifndef KVK_CLI_REPLAY_WORKER_H
 #define KVK_CLI_REPLAY_WORKER_H
 
+#include "blockkey.h"
 #include "replay.h"
 
 /*
@@ -27,9 +28,11 @@ struct kvk_slot {
 	uint64_t request;
 	const uint32_t *blocks;
 	uint32_t count;
-	char (*keys)[KVK_REPLAY_KEY_BYTES];
+	char (*keys)[KVK_BLOCK_KEY_BYTES];
+	uint32_t key_bytes;        /* all are of one length */
 	uint64_t *names;           /* of the payloads */
 	bool *found;               /* by the lookup; false again when the load failed */
+	uint8_t *reasons;          /* the lookup's, where it did not find */
 	bool *pinned;
 	bool *claimed;             /* no later request with this block begins before this one is done */
 	uint32_t hits;

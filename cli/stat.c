@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "count.h"
 #include "entry.h"
 #include "text.h"
 
@@ -55,29 +56,6 @@ static json_t *status_json(struct kvk_store *store)
 	return value ? value : json_null();
 }
 
-/* The number of shares may grow between asking how many there are and fetching them; what fits is shown. */
-static json_t *shares_json(struct kvk_store *store, enum kvk_share_by by)
-{
-	json_t *list = json_array();
-	int count = kvk_store_shares(store, by, NULL, 0), written;
-	struct kvk_share *shares;
-
-	if (count <= 0)
-		return list;
-	shares = calloc((size_t)count, sizeof(*shares));
-	if (!shares)
-		return list;
-	for (int i = 0; i < count; i++)
-		shares[i].struct_bytes = sizeof(shares[i]);
-	written = kvk_store_shares(store, by, shares, (uint32_t)count);
-	for (int i = 0; i < written && i < count; i++)
-		json_array_append_new(list, json_pack(
-			"{s:o, s:I, s:I}", "name", kvk_cli_json_text(shares[i].name, shares[i].name_bytes), "used_bytes",
-			(json_int_t)shares[i].used_bytes, "objects", (json_int_t)shares[i].objects));
-	free(shares);
-	return list;
-}
-
 static uint64_t member(const json_t *object, const char *name)
 {
 	return (uint64_t)json_integer_value(json_object_get(object, name));
@@ -95,7 +73,7 @@ static void print_shares(const char *title, const json_t *list)
 	json_array_foreach(list, i, share) {
 		const char *name = json_string_value(json_object_get(share, "name"));
 
-		printf("  %10s  %8llu objects  %s\n", kvk_cli_format_bytes(size, member(share, "used_bytes")),
+		printf("  %10s  %8llu objects  %s\n", kvk_cli_format_bytes(size, member(share, "stored_bytes")),
 		       (unsigned long long)member(share, "objects"), name && *name ? name : "(none)");
 	}
 }
@@ -120,35 +98,49 @@ static void print_members(const char *path, const json_t *value)
 	}
 }
 
-static int stat_store(struct kvk_store *store, bool json)
+static void print_holdings(const json_t *medium, const json_t *usage)
 {
-	json_t *usage = usage_json(store), *tenants = shares_json(store, KVK_BY_TENANT);
-	json_t *models = shares_json(store, KVK_BY_MODEL), *stats = stats_json(store), *status = status_json(store);
-	char used[KVK_CLI_TEXT_BYTES], cap[KVK_CLI_TEXT_BYTES];
-	const char *name;
-	json_t *value;
-	json_t *all = json_pack("{s:o, s:o, s:o, s:o, s:o}", "usage", usage, "tenants", tenants, "models", models,
-				"status", status, "stats", stats);
+	uint64_t cap_bytes = member(usage, "cap_bytes"), stored_bytes = member(medium, "stored_bytes");
+	char size[KVK_CLI_TEXT_BYTES];
 
-	if (json || !all)
-		return kvk_cli_print_json(all);
-	printf("%s in %llu objects", kvk_cli_format_bytes(used, member(usage, "used_bytes")),
-	       (unsigned long long)member(usage, "objects"));
-	if (member(usage, "cap_bytes"))
-		printf(", %.1f %% of the cap of %s",
-		       100 * json_real_value(json_object_get(usage, "used_fraction")),
-		       kvk_cli_format_bytes(cap, member(usage, "cap_bytes")));
+	printf("%llu objects, %s", (unsigned long long)member(medium, "objects"),
+	       kvk_cli_format_bytes(size, member(medium, "bytes")));
+	printf(" (%s with footers and padding)", kvk_cli_format_bytes(size, stored_bytes));
+	if (cap_bytes)
+		printf(", %.1f %% of the cap of %s", 100 * (double)stored_bytes / (double)cap_bytes,
+		       kvk_cli_format_bytes(size, cap_bytes));
 	else
 		printf(", no cap");
-	if (member(usage, "quarantined_bytes"))
-		printf(", %s in quarantine", kvk_cli_format_bytes(used, member(usage, "quarantined_bytes")));
 	putchar('\n');
-	print_shares("tenants", tenants);
-	print_shares("models", models);
+	if (member(medium, "damaged"))
+		printf("%llu of them damaged: `kvkeep verify` tells which\n",
+		       (unsigned long long)member(medium, "damaged"));
+	if (member(usage, "quarantined_bytes"))
+		printf("%s in quarantine\n", kvk_cli_format_bytes(size, member(usage, "quarantined_bytes")));
+}
+
+static int stat_store(struct kvk_store *store, bool json)
+{
+	json_t *all = json_pack("{s:o, s:o, s:o}", "usage", usage_json(store), "status", status_json(store), "stats",
+				stats_json(store));
+	const json_t *stats = json_object_get(all, "stats");
+	int status = all ? kvk_count_medium(all, store) : kvk_cli_fail("not enough memory");
+	const char *name;
+	json_t *value;
+
+	if (status) {
+		json_decref(all);
+		return status;
+	}
+	if (json)
+		return kvk_cli_print_json(all);
+	print_holdings(json_object_get(all, "medium"), json_object_get(all, "usage"));
+	print_shares("tenants", json_object_get(all, "tenants"));
+	print_shares("models", json_object_get(all, "models"));
 	puts("status");
-	print_members("", status);
+	print_members("", json_object_get(all, "status"));
 	puts("counters since open that are not 0");
-	json_object_foreach(stats, name, value) {
+	json_object_foreach((json_t *)stats, name, value) {
 		if (json_integer_value(value))
 			printf("  %s: %lld\n", name, (long long)json_integer_value(value));
 	}
@@ -278,7 +270,9 @@ const struct kvk_cli_verb kvk_cli_stat = {
 	.name = "stat",
 	.arguments = "STORE [KEY] [--json]",
 	.summary = "show what a store holds and how it is, or all about one object",
-	.help = "  --json                an object: usage, tenants, models, status, stats; or the one of `kvkeep ls`\n\n"
-		"Usage and shares are what is known to the process that asks. Counters begin at its open.\n",
+	.help = "  --json                an object: medium, tenants, models, usage, status, stats; or the one of\n"
+		"                        `kvkeep ls`\n\n"
+		"Objects are counted on the medium, from their footers. usage and stats are what this process knows:\n"
+		"it has just opened the store.\n",
 	.run = run,
 };

@@ -34,7 +34,7 @@ static void store_word(char word[64], struct kvk_store *store, const char *argum
 
 	if (!kvk_store_status(store, &text))
 		status = json_loads(text, 0, NULL);
-	id = json_string_value(json_object_get(status, "store_id"));
+	id = json_string_value(json_object_get(json_object_get(status, "settings"), "store_id"));
 	if (id) {
 		snprintf(word, 64, "%s", id);
 	} else {

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "count.h"
 #include "entry.h"
 #include "statefile.h"
 #include "text.h"
@@ -28,7 +29,8 @@ struct verify {
 	bool json;
 	char state_path[KVK_STATE_PATH_BYTES];
 	struct kvk_progress progress;
-	uint64_t total;            /* objects, for the progress line; 0: not known */
+	uint64_t total;            /* objects there are, for the progress line; 0: not known */
+	uint64_t checked_before, bytes_before;         /* by the run that this one goes on from */
 	uint64_t begin_ns;
 	/* The token bucket: what may be read now, below 0 after a batch that was larger. */
 	double tokens;
@@ -109,11 +111,9 @@ static void wait_for_rate(struct verify *verify)
 static int add_bad(struct verify *verify, const struct kvk_list_entry *entry, const char *reason)
 {
 	char key[KVK_CLI_KEY_TEXT_BYTES];
-	json_t *bad = json_pack("{s:o, s:s, s:s, s:o, s:I}", "key",
+	json_t *bad = json_pack("{s:o, s:s, s:s, s:I}", "key",
 				entry->key_bytes ? kvk_cli_json_key(entry->key, entry->key_bytes) : json_null(),
-				"name", entry->name, "reason", reason, "digest",
-				kvk_cli_json_hex(entry->digest, sizeof(entry->digest)), "bytes",
-				(json_int_t)entry->object_bytes);
+				"name", entry->name, "reason", reason, "bytes", (json_int_t)entry->object_bytes);
 
 	if (!bad || json_array_append_new(verify->state.bad, bad))
 		return kvk_cli_fail("not enough memory");
@@ -159,8 +159,8 @@ static int verify_batch(struct verify *verify, struct kvk_store *store, const st
 	for (uint32_t i = 0; i < count; i++) {
 		items[i] = (struct kvk_get_item){
 			.struct_bytes = sizeof(items[i]),
-			.flags = KVK_GET_VERIFY | KVK_GET_PEEK | KVK_KEY_IS_DIGEST,
-			.key = { entries[i].digest, sizeof(entries[i].digest) },
+			.flags = KVK_GET_VERIFY | KVK_GET_PEEK | KVK_KEY_IS_NAME,
+			.key = { entries[i].name, (uint32_t)strlen(entries[i].name) },
 		};
 		results[i] = (struct kvk_result){ .struct_bytes = sizeof(results[i]) };
 	}
@@ -171,7 +171,9 @@ static int verify_batch(struct verify *verify, struct kvk_store *store, const st
 		verify->tokens -= (double)entries[i].object_bytes;
 		status = judge(verify, &entries[i], &results[i]);
 	}
-	kvk_progress_show(&verify->progress, verify->state.checked, verify->total, "objects", verify->state.bytes);
+	kvk_progress_show(&verify->progress, verify->state.checked - verify->checked_before,
+			  verify->total - verify->checked_before, "objects",
+			  verify->state.bytes - verify->bytes_before);
 	return status;
 }
 
@@ -246,6 +248,21 @@ static int verify_all(struct verify *verify, struct kvk_store *store)
 	return status;
 }
 
+/* How much there is to do: only for the progress line, so only where there is one. */
+static int count_objects(struct verify *verify, struct kvk_store *store)
+{
+	json_t *counts = json_object();
+	int status = counts ? kvk_count_medium(counts, store) : kvk_cli_fail("not enough memory");
+
+	if (!status)
+		verify->total = (uint64_t)json_integer_value(
+			json_object_get(json_object_get(counts, "medium"), "objects"));
+	if (verify->total < verify->checked_before)
+		verify->total = verify->checked_before;
+	json_decref(counts);
+	return status;
+}
+
 static int report(struct verify *verify)
 {
 	const struct kvk_verify_state *state = &verify->state;
@@ -279,7 +296,6 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 {
 	struct verify verify = { .store_argument = NULL };
 	struct sigaction action = { .sa_handler = on_signal };
-	struct kvk_usage usage = { .struct_bytes = sizeof(usage) };
 	struct kvk_store *store = NULL;
 	int status = parse(&verify, verb, argc, argv);
 
@@ -295,9 +311,13 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 		goto out;
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
-	if (!kvk_store_usage(store, &usage))
-		verify.total = usage.objects;
+	verify.checked_before = verify.state.checked;
+	verify.bytes_before = verify.state.bytes;
 	kvk_progress_begin(&verify.progress, "verify");
+	if (verify.progress.terminal)
+		status = count_objects(&verify, store);
+	if (status)
+		goto out;
 	verify.begin_ns = verify.filled_ns = kvk_cli_now_ns();
 	status = verify_all(&verify, store);
 	kvk_progress_end(&verify.progress);

@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 
 
 class Failed(Exception):
@@ -45,6 +46,9 @@ class Rounds:
         self.process = subprocess.Popen(self.argv + ["--go"], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         self.ready = self._line()
+        medium = self.ready.get("status", {}).get("medium", {})
+        if medium.get("direct_io_asked") and not medium["direct_io"]:
+            print(f"note: no direct I/O: {medium['direct_io_note']}", file=sys.stderr)
 
     def _line(self):
         line = self.process.stdout.readline()
@@ -89,8 +93,7 @@ def run_once(argv):
 
 def lanes_of(ready):
     """How many lanes a store has, from the status that store_bench prints when it is ready."""
-    lanes = ready["status"]["lanes"]
-    return lanes if isinstance(lanes, int) else len(lanes)
+    return ready["status"]["agent"]["lanes"]
 
 
 class Fio:

@@ -18,7 +18,7 @@ class Settings:
     """How much of everything. The numbers of a full run; smoke() makes them tiny."""
 
     pairs = 9
-    own_pairs = 5              # figures that are reported only
+    own_pairs = 3              # figures that are reported only
     seconds = 1.0
     choose_seconds = 0.4
     set_bytes = 1 << 30        # objects that are read
@@ -201,7 +201,8 @@ def small_put(bench):
                             "--in-flight", s.in_flight, "--held")) as ours:
         threads = lanes_of(ours.ready)
         with Rounds(bench.plain(plain_path, True, "put", "--object-bytes", size,
-                                "--count", s.small_puts, "--threads", threads)) as theirs:
+                                "--count", s.small_puts, "--threads", threads,
+                                "--buffers", s.in_flight)) as theirs:
             measured = p.alternate(s.pairs, ours.go, theirs.go)
     bench.report.figure("ram-put-64K", "objects a core-second, beside the plain loop",
                         p.ratio(measured, p.objects_per_cpu), at_least=0.8,
@@ -224,7 +225,8 @@ def hot_get(bench, size):
                             "--seconds", s.seconds, "--in-flight", s.in_flight)) as ours:
         threads = lanes_of(ours.ready)
         with Rounds(bench.plain(plain_path, False, "get", "--object-bytes", size, "--keys", keys,
-                                "--seconds", s.seconds, "--threads", threads)) as theirs:
+                                "--seconds", s.seconds, "--threads", threads,
+                                "--buffers", s.in_flight)) as theirs:
             measured = p.alternate(s.pairs, ours.go, theirs.go)
     bench.report.figure(f"hot-get-{size_text(size)}", "verified get, buffered, beside the plain loop",
                         p.ratio(measured, p.rate), at_least=0.75,
@@ -306,14 +308,14 @@ def _fill_small(bench, path, keys):
     run_once([os.path.join(bench.programs, "sparse_objects"), path, 4 * KIB, 64, keys - 64])
 
 
-def lookups(bench, path, keys):
-    """Keys a second and core: known to memory, and unknown to it."""
+def lookups(bench, path, keys, count):
+    """count rounds of each: keys known to memory, and unknown to it."""
     s = bench.settings
-    options = ["--keys", keys, "--batch", 64, "--rounds", s.lookup_rounds]
+    options = ["--keys", keys, "--batch", 64]
     figures = []
     for mode, more in (("lookup", ["--seconds", s.seconds]), ("secondary", [])):
         with Rounds(bench.store(path, True, mode, *options, *more)) as ours:
-            rounds = [ours.go() for _ in range(s.lookup_rounds)]
+            rounds = [ours.go() for _ in range(count)]
         figures.append(rounds)
     return figures
 
@@ -326,7 +328,7 @@ def lookup_row(bench):
     os.mkdir(path, 0o700)
     keys = s.lookup_keys if device else min(s.lookup_keys, 10_000)
     _fill_small(bench, path, keys)
-    memory, medium = lookups(bench, path, keys)
+    memory, medium = lookups(bench, path, keys, s.lookup_rounds)
     for name, what, rounds, target, hits in (
             ("lookup-memory", "keys a second and core, in memory", memory, 2e6, "memory_hits"),
             ("lookup-medium", "keys a second and core, unknown in memory", medium, 60e3, "medium_hits")):

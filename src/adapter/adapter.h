@@ -55,7 +55,7 @@ struct kvk_request {
 	bool deliver;                  /* get: bytes go to data; false: only check */
 	bool keep;                     /* get, find: move nothing aside */
 	bool renew;                    /* get, find: mark as recently used */
-	bool look_first;               /* put: it may be there already, look before writing */
+	bool judge_first;              /* put: it is there already, as far as is known */
 	uint64_t offset_bytes;         /* get: the range */
 	uint64_t range_bytes;          /* 0: to the end */
 	const uint8_t *parent_digest;  /* put: NULL for none */
@@ -64,6 +64,9 @@ struct kvk_request {
 	uint32_t depth;
 	/* On the lane, exactly once for every request that was started, as soon as the answer is known. */
 	void (*done)(struct kvk_request *request);
+	/* find: on the lane, before done(), when it was found: returns true to have the medium asked once more, because what
+	 * was found may be out of date. NULL: not wanted. */
+	bool (*again)(struct kvk_request *request);
 	/* remove: on the lane, after done(), when the blocks are free. NULL: not wanted. */
 	void (*freed)(struct kvk_request *request);
 	int status;                    /* 0 or -errno */

@@ -68,6 +68,7 @@ int kvk_agent_new(struct kvk_agent **ret, const struct kvk_agent_options *option
 		agent->log = *options->log;
 	agent->engine = options->engine;
 	agent->budget_bytes = options->memory_bytes;
+	agent->lingers = sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	/* A medium without rings says that none of its calls waits for long. */
 	agent->inline_bytes = !options->backend->ops->ring && options->engine == KVK_ENGINE_AUTO;
 	agent->lane_count = options->lanes ? options->lanes : lanes_by_machine();
@@ -150,6 +151,33 @@ static void cancel_active(struct kvk_lane *lane, const void *group)
 	kvk_lane_wake(lane);
 }
 
+/* Answers what is late in a lane whose thread cannot do it. What it is touching right now is left to it. */
+static void answer_for(struct kvk_lane *lane, uint64_t now_us)
+{
+	struct kvk_link *link;
+
+	pthread_mutex_lock(&lane->active_lock);
+	for (link = lane->active.next; link != &lane->active; link = link->next) {
+		struct kvk_op *op = kvk_container_of(link, struct kvk_op, link);
+
+		if (atomic_load(&op->canceled))
+			kvk_op_answer(op, -ECANCELED);
+		else if (now_us >= atomic_load(&op->deadline_us))
+			kvk_op_answer(op, -ETIMEDOUT);
+	}
+	pthread_mutex_unlock(&lane->active_lock);
+}
+
+/*
+ * Lanes that are stuck in a system call will come round some day: what they have is answered now, so that they find that
+ * its memory is no longer theirs, and so that whoever closes learns whether a transfer of held memory is under way.
+ */
+static void give_up(struct kvk_agent *agent)
+{
+	for (uint32_t i = 0; i < agent->lane_count; i++)
+		answer_for(&agent->lanes[i], kvk_now_us());
+}
+
 int kvk_agent_stop(struct kvk_agent *agent, uint64_t wait_us)
 {
 	struct timespec pause = { .tv_nsec = 200000 };
@@ -176,8 +204,10 @@ int kvk_agent_stop(struct kvk_agent *agent, uint64_t wait_us)
 			kvk_workers_stop(&agent->pool);
 		if (all_gone(agent))
 			break;
-		if (kvk_now_us() - start_us > wait_us)
+		if (kvk_now_us() - start_us > wait_us) {
+			give_up(agent);
 			return -ETIMEDOUT;
+		}
 		nanosleep(&pause, NULL);
 	}
 	for (uint32_t i = 0; i < agent->lane_count; i++)
@@ -252,6 +282,30 @@ static bool has_stream(const struct kvk_lane *lane, bool write)
 	return false;
 }
 
+/* Reads that come out of the page cache take nothing from the budget, so a queue that never runs empty of them would keep
+ * writes waiting until their deadlines: after so many reads it is a write's turn. */
+#define READS_IN_A_ROW 8
+
+/* Called with the queue's lock held. NULL: none is there, or this lane can take none now. */
+static struct kvk_link *take_read(struct kvk_agent *agent, struct kvk_lane *lane)
+{
+	if (kvk_list_empty(&agent->queue[KVK_OP_READ]) || has_stream(lane, false) ||
+	    kvk_depth_full(&agent->depth, KVK_DEPTH_READ))
+		return NULL;
+	atomic_fetch_sub(&agent->depth.reads_waiting, 1);
+	agent->reads_in_a_row++;
+	return kvk_list_pop(&agent->queue[KVK_OP_READ]);
+}
+
+static struct kvk_link *take_write(struct kvk_agent *agent, struct kvk_lane *lane)
+{
+	if (kvk_list_empty(&agent->queue[KVK_OP_WRITE]) || has_stream(lane, true) ||
+	    kvk_depth_full(&agent->depth, KVK_DEPTH_WRITE))
+		return NULL;
+	agent->reads_in_a_row = 0;
+	return kvk_list_pop(&agent->queue[KVK_OP_WRITE]);
+}
+
 struct kvk_op *kvk_agent_take(struct kvk_agent *agent, struct kvk_lane *lane)
 {
 	struct kvk_link *link;
@@ -259,14 +313,12 @@ struct kvk_op *kvk_agent_take(struct kvk_agent *agent, struct kvk_lane *lane)
 
 	pthread_mutex_lock(&agent->queue_lock);
 	link = kvk_list_pop(&agent->queue[KVK_OP_LIGHT]);
-	if (!link && !kvk_list_empty(&agent->queue[KVK_OP_READ]) && !has_stream(lane, false) &&
-	    !kvk_depth_full(&agent->depth, KVK_DEPTH_READ)) {
-		link = kvk_list_pop(&agent->queue[KVK_OP_READ]);
-		atomic_fetch_sub(&agent->depth.reads_waiting, 1);
-	}
-	if (!link && !kvk_list_empty(&agent->queue[KVK_OP_WRITE]) && !has_stream(lane, true) &&
-	    !kvk_depth_full(&agent->depth, KVK_DEPTH_WRITE))
-		link = kvk_list_pop(&agent->queue[KVK_OP_WRITE]);
+	if (!link && agent->reads_in_a_row >= READS_IN_A_ROW)
+		link = take_write(agent, lane);
+	if (!link)
+		link = take_read(agent, lane);
+	if (!link)
+		link = take_write(agent, lane);
 	if (link) {
 		op = kvk_container_of(link, struct kvk_op, link);
 		op->sequence = ++agent->sequence;
@@ -327,23 +379,6 @@ void kvk_agent_cancel(struct kvk_agent *agent, const void *group)
 	empty_queue(&out, -ECANCELED);
 }
 
-/* Answers what is late in a lane whose thread cannot do it. What it is touching right now is left to it. */
-static void answer_for(struct kvk_lane *lane, uint64_t now_us)
-{
-	struct kvk_link *link;
-
-	pthread_mutex_lock(&lane->active_lock);
-	for (link = lane->active.next; link != &lane->active; link = link->next) {
-		struct kvk_op *op = kvk_container_of(link, struct kvk_op, link);
-
-		if (atomic_load(&op->canceled))
-			kvk_op_answer(op, -ECANCELED);
-		else if (now_us >= atomic_load(&op->deadline_us))
-			kvk_op_answer(op, -ETIMEDOUT);
-	}
-	pthread_mutex_unlock(&lane->active_lock);
-}
-
 void kvk_agent_watch(struct kvk_agent *agent)
 {
 	uint64_t now_us = kvk_now_us();
@@ -361,8 +396,8 @@ void kvk_agent_watch(struct kvk_agent *agent)
 	}
 	if ((stuck == agent->lane_count) != atomic_load(&agent->stuck)) {
 		atomic_store(&agent->stuck, stuck == agent->lane_count);
-		kvk_log(&agent->log, KVK_LOG_ERROR, stuck ? "the medium hangs: no lane comes round, requests "
-			"fail at once" : "the medium answers again");
+		kvk_log(&agent->log, KVK_LOG_ERROR, stuck == agent->lane_count ? "the medium hangs: no lane comes "
+			"round, requests fail at once" : "the medium answers again");
 	}
 	kvk_list_init(&out);
 	queue_extract(agent, NULL, now_us, &out);
@@ -392,30 +427,45 @@ static int regions_settle(struct kvk_agent *agent, uint64_t version)
 	return 0;
 }
 
-int kvk_agent_add_region(struct kvk_agent *agent, void *base, uint64_t bytes)
+/* Called with the table's lock held. -EINVAL: bytes from base overlap what is there. -ENOSPC: not enough free parts. */
+static int regions_check(const struct kvk_agent *agent, const uint8_t *base, uint64_t bytes)
 {
-	uint8_t *first = base;
-	uint32_t free_index = KVK_REGIONS_MAX;
-	uint64_t version;
+	uint64_t parts_free = 0;
 
-	pthread_mutex_lock(&agent->regions_lock);
 	for (uint32_t i = 0; i < KVK_REGIONS_MAX; i++) {
 		const struct kvk_region *region = &agent->regions[i];
 
-		if (!region->base) {
-			free_index = free_index < i ? free_index : i;
-		} else if (first < region->base + region->bytes && region->base < first + bytes) {
-			pthread_mutex_unlock(&agent->regions_lock);
+		if (!region->base)
+			parts_free++;
+		else if (base < region->base + region->bytes && region->base < base + bytes)
 			return -EINVAL;
-		}
 	}
-	if (free_index == KVK_REGIONS_MAX) {
+	return parts_free * KVK_REGION_BYTES < bytes ? -ENOSPC : 0;
+}
+
+int kvk_agent_add_region(struct kvk_agent *agent, void *base, uint64_t bytes)
+{
+	uint8_t *next = base, *end = next + bytes;
+	uint64_t version;
+	int err;
+
+	pthread_mutex_lock(&agent->regions_lock);
+	err = regions_check(agent, base, bytes);
+	if (err) {
 		pthread_mutex_unlock(&agent->regions_lock);
-		return -ENOSPC;
+		return err;
 	}
-	agent->regions[free_index] = (struct kvk_region){ .base = base, .bytes = bytes };
+	for (uint32_t i = 0; i < KVK_REGIONS_MAX && next < end; i++) {
+		uint64_t part = (uint64_t)(end - next) < KVK_REGION_BYTES ? (uint64_t)(end - next) : KVK_REGION_BYTES;
+
+		if (agent->regions[i].base)
+			continue;
+		agent->regions[i] = (struct kvk_region){ .base = next, .bytes = part, .whole = base };
+		next += part;
+	}
 	version = atomic_fetch_add(&agent->regions_version, 1) + 1;
 	pthread_mutex_unlock(&agent->regions_lock);
+	/* A lane that is stuck learns of it later; until then it goes the plain way. */
 	regions_settle(agent, version);
 	return 0;
 }
@@ -423,18 +473,18 @@ int kvk_agent_add_region(struct kvk_agent *agent, void *base, uint64_t bytes)
 int kvk_agent_remove_region(struct kvk_agent *agent, void *base)
 {
 	uint64_t version;
+	bool any = false;
 
 	pthread_mutex_lock(&agent->regions_lock);
 	for (uint32_t i = 0; i < KVK_REGIONS_MAX; i++) {
-		if (!agent->regions[i].base || agent->regions[i].base != base)
+		if (!agent->regions[i].base || agent->regions[i].whole != base)
 			continue;
 		agent->regions[i] = (struct kvk_region){ 0 };
-		version = atomic_fetch_add(&agent->regions_version, 1) + 1;
-		pthread_mutex_unlock(&agent->regions_lock);
-		return regions_settle(agent, version);
+		any = true;
 	}
+	version = atomic_fetch_add(&agent->regions_version, any) + any;
 	pthread_mutex_unlock(&agent->regions_lock);
-	return -ENOENT;
+	return any ? regions_settle(agent, version) : -ENOENT;
 }
 
 /* ---- figures ------------------------------------------------------------------------------------ */

@@ -125,7 +125,7 @@ void kvk_agent_cancel(struct kvk_agent *agent, const void *group);
  */
 void kvk_agent_watch(struct kvk_agent *agent);
 
-/* Registered memory, see kvk_store_register(). -EINVAL, -ENOENT, -ENOSPC (more than 16), -EBUSY. */
+/* Registered memory, see kvk_store_register(). -EINVAL, -ENOENT, -ENOSPC (more than 64 GiB, or more than 64), -EBUSY. */
 int kvk_agent_add_region(struct kvk_agent *agent, void *base, uint64_t bytes);
 int kvk_agent_remove_region(struct kvk_agent *agent, void *base);
 

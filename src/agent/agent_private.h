@@ -12,7 +12,9 @@
 
 #define KVK_LANES_MAX 32
 #define KVK_WORKERS_MAX 16
-#define KVK_REGIONS_MAX 16
+/* The kernel takes at most 1 GiB of memory under one index (2 GiB: EFAULT), so a registration is kept in parts. */
+#define KVK_REGION_BYTES (UINT64_C(1) << 30)
+#define KVK_REGIONS_MAX 64
 /* Operations that a lane runs at a time; more wait in the queue. Bounds descriptors: one or two each. */
 #define KVK_LANE_ACTIVE_MAX 64
 
@@ -25,6 +27,7 @@ enum claim {
 struct kvk_region {
 	uint8_t *base;         /* NULL: free */
 	uint64_t bytes;
+	void *whole;           /* where the registration begins that this is a part of */
 };
 
 struct kvk_lane {
@@ -39,9 +42,12 @@ struct kvk_lane {
 	struct kvk_link streams;               /* that have pieces to cut, in that order too */
 	struct kvk_link ended_streams;         /* whose done() is due */
 	struct kvk_link finished;              /* transfers whose result came in this turn */
-	pthread_mutex_t returned_lock;         /* guards returned */
+	pthread_mutex_t returned_lock;         /* guards returned, and the ring's end against those who wake */
 	struct kvk_link returned;              /* transfers that workers are through with */
 	uint32_t ring_in_flight;
+	bool lingers;                          /* something ended since it last lingered */
+	uint8_t slow_writes;                   /* a bit for each of the last eight writes on this thread */
+	uint32_t writes_elsewhere;
 	struct kvk_memory memory;
 	struct kvk_piece *free_pieces;
 	uint64_t next_deadline_us;
@@ -72,12 +78,14 @@ struct kvk_agent {
 	struct kvk_log_sink log;
 	enum kvk_engine engine;
 	uint64_t budget_bytes;
+	bool lingers;                          /* there are processors to spare for it */
 	bool inline_bytes;                     /* reads and writes are carried out on the lane itself */
 	struct kvk_depth depth;
 	pthread_mutex_t queue_lock;            /* guards the queue */
 	struct kvk_link queue[KVK_OP_CLASS_COUNT];
 	uint64_t queue_deadline_us;            /* none in the queue is earlier */
 	uint64_t sequence;
+	uint32_t reads_in_a_row;               /* taken up since the last write was */
 	bool stopping;
 	uint32_t lanes_started;
 	pthread_cond_t started;

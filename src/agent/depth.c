@@ -119,18 +119,35 @@ bool kvk_depth_full(struct kvk_depth *depth, enum kvk_depth_direction direction)
 	return atomic_load(&depth->direction[direction].in_flight_bytes) >= in_flight;
 }
 
+/*
+ * Whether lanes that were refused should be woken. Not for each piece that ends: the lane it ended on uses its room at
+ * once, and waking another one costs as much as a small load. A quarter of the budget being free says that this lane
+ * does not keep up.
+ */
+static bool room_for_others(struct kvk_depth *depth, enum kvk_depth_direction direction)
+{
+	uint64_t in_flight;
+
+	if (!atomic_load(&depth->direction[direction].wanted))
+		return false;
+	in_flight = atomic_load(&depth->direction[direction].in_flight_bytes);
+	if (in_flight > 0 && in_flight > limit_now(depth, direction) / 4 * 3)
+		return false;
+	return atomic_exchange(&depth->direction[direction].wanted, false);
+}
+
 bool kvk_depth_give(struct kvk_depth *depth, enum kvk_depth_direction which, uint64_t bytes,
 		    uint64_t now_us, uint64_t latency_us)
 {
 	__typeof__(&depth->direction[0]) direction = &depth->direction[which];
-	bool wanted, other_wanted;
+	bool wanted = atomic_load_explicit(&direction->wanted, memory_order_relaxed), wake;
 
 	atomic_fetch_sub(&direction->in_flight_bytes, bytes);
-	wanted = atomic_exchange(&direction->wanted, false);
 	/* Writes get more when no read is in flight, so a read that ends may concern them as well. */
-	other_wanted = atomic_exchange(&depth->direction[!which].wanted, false);
+	wake = room_for_others(depth, which);
+	wake |= room_for_others(depth, !which);
 	if (latency_us == 0)
-		return wanted || other_wanted;
+		return wake;
 
 	pthread_mutex_lock(&direction->lock);
 	if (direction->window_start_us == 0 || (!wanted && direction->window_pieces == 0)) {
@@ -161,5 +178,5 @@ bool kvk_depth_give(struct kvk_depth *depth, enum kvk_depth_direction which, uin
 		direction->window_latency_us = 0;
 	}
 	pthread_mutex_unlock(&direction->lock);
-	return wanted || other_wanted;
+	return wake;
 }

@@ -60,7 +60,7 @@ static bool settled(struct kvk_lane *lane, struct kvk_xfer *xfer)
 	}
 	if (xfer->flags & KVK_XFER_NOWAIT)
 		return true;
-	if (xfer->flags & KVK_XFER_CANCELED) {
+	if (xfer->canceled) {
 		xfer->result = -ECANCELED;
 		return true;
 	}
@@ -96,9 +96,55 @@ static bool runs_here(const struct kvk_lane *lane, const struct kvk_xfer *xfer)
 	}
 }
 
+/*
+ * A write into a new file is handed by the ring to a thread of the kernel's, since it has to allocate (ext4 and XFS refuse
+ * it without waiting): two switches of context for what a plain call does at once. So small ones are plain calls, and all
+ * that only go as far as the page cache, as long as they are quick; where they are not, the ring keeps the lane free.
+ */
+#define WRITE_HERE_BYTES (UINT64_C(256) << 10)
+/* Quick is this, and so much more for each MiB. */
+#define WRITE_HERE_US 1000
+#define WRITE_HERE_US_PER_MIB 2000
+/* So many of the last eight were slower: the ring takes over, and each so-many-th is tried here again. */
+#define WRITE_HERE_SLOW 4
+#define WRITE_HERE_RETRY 16
+
+static uint64_t length_of(const struct kvk_xfer *xfer)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < xfer->iov_count; i++)
+		bytes += xfer->iov[i].iov_len;
+	return bytes;
+}
+
+static bool writes_here(struct kvk_lane *lane, const struct kvk_xfer *xfer)
+{
+	if (xfer->op != KVK_XFER_WRITE || !lane->ring ||
+	    (lane->agent->backend->caps.direct && length_of(xfer) > WRITE_HERE_BYTES))
+		return false;
+	return __builtin_popcount(lane->slow_writes) < WRITE_HERE_SLOW ||
+	       ++lane->writes_elsewhere % WRITE_HERE_RETRY == 0;
+}
+
+static void write_here(struct kvk_lane *lane, struct kvk_xfer *xfer)
+{
+	uint64_t quick_us = WRITE_HERE_US + (length_of(xfer) * WRITE_HERE_US_PER_MIB >> 20);
+	uint64_t start_us = kvk_now_us();
+
+	kvk_lane_run_here(lane, xfer);
+	lane->slow_writes = (uint8_t)(lane->slow_writes << 1 | (kvk_now_us() - start_us > quick_us));
+	kvk_list_push(&lane->finished, &xfer->link);
+}
+
 void kvk_lane_route(struct kvk_lane *lane, struct kvk_xfer *xfer)
 {
 	const struct kvk_backend_ops *ops = lane->agent->backend->ops;
+
+	if (writes_here(lane, xfer)) {
+		write_here(lane, xfer);
+		return;
+	}
 
 	if (runs_here(lane, xfer)) {
 		kvk_lane_run_here(lane, xfer);
@@ -228,6 +274,7 @@ void kvk_op_finish(struct kvk_op *op)
 	kvk_list_remove(&op->link);
 	lane->active_count--;
 	pthread_mutex_unlock(&lane->active_lock);
+	lane->lingers = lane->agent->lingers;
 	op->finished(op);
 }
 
@@ -240,9 +287,9 @@ static void end_transfers(struct kvk_lane *lane, struct kvk_op *op)
 		struct kvk_xfer *xfer = kvk_container_of(link, struct kvk_xfer, owner_link);
 
 		next = link->next;
-		if (xfer->flags & KVK_XFER_CANCELED)
+		if (xfer->canceled)
 			continue;
-		xfer->flags |= KVK_XFER_CANCELED;
+		xfer->canceled = true;
 		if (!runs_here(lane, xfer) && kvk_workers_take_back(&lane->agent->pool, xfer)) {
 			xfer->result = -ECANCELED;
 			kvk_list_push(&lane->finished, &xfer->link);
@@ -361,9 +408,12 @@ void kvk_lane_wake(struct kvk_lane *lane)
 
 	if (!atomic_exchange(&lane->sleeping, false))
 		return;
+	/* The lane may be on its way out: it takes its ring away under this lock before it closes it. */
+	pthread_mutex_lock(&lane->returned_lock);
 	if (lane->ring)
 		lane->agent->backend->ops->ring->wake(lane->ring);
-	else if (write(lane->wake_fd, &one, sizeof(one)) < 0)
+	pthread_mutex_unlock(&lane->returned_lock);
+	if (lane->wake_fd >= 0 && write(lane->wake_fd, &one, sizeof(one)) < 0)
 		return;        /* the counter is full: it is readable already */
 }
 
@@ -415,6 +465,29 @@ static bool stopping(struct kvk_agent *agent)
 	return stopping;
 }
 
+/*
+ * A caller that waits for each object asks for the next one a few microseconds after the last one was answered. Waking a
+ * lane costs more than the whole load of a small object, so a lane that has nothing at all under way looks at the queue
+ * for a moment before it sleeps.
+ */
+#define LINGER_US 20
+
+static bool linger(struct kvk_lane *lane)
+{
+	uint64_t end_us = kvk_now_us() + LINGER_US;
+
+	if (lane->active_count > 0 || !lane->lingers)
+		return false;
+	lane->lingers = false;
+	do {
+		for (int i = 0; i < 16; i++)
+			kvk_relax();
+		if (atomic_load_explicit(&lane->agent->queued, memory_order_relaxed) > 0)
+			return true;
+	} while (kvk_now_us() < end_us);
+	return false;
+}
+
 /* Sleeps until there is something to do. Whoever brings work sets it up first and then looks whether the lane sleeps;
  * the lane says that it sleeps first and then looks whether there is work: one of them sees the other. */
 static bool rest(struct kvk_lane *lane)
@@ -422,13 +495,15 @@ static bool rest(struct kvk_lane *lane)
 	uint64_t now_us = kvk_now_us(), wait_us = SLEEP_US_MAX;
 	bool stop = false;
 
-	if (lane->next_deadline_us <= now_us)
+	if (lane->next_deadline_us <= now_us || linger(lane))
 		return true;
 	if (lane->next_deadline_us - now_us < wait_us)
 		wait_us = lane->next_deadline_us - now_us;
 	atomic_store(&lane->sleeping, true);
 	if (has_returned(lane) || atomic_load(&lane->look_at_deadlines) ||
-	    atomic_load(&lane->agent->regions_version) != lane->regions_version || take_up(lane)) {
+	    atomic_load(&lane->agent->regions_version) != lane->regions_version ||
+	    /* Budget that another lane gave back after this one was refused and before it said that it sleeps. */
+	    kvk_streams_issue(lane) || take_up(lane)) {
 		atomic_store(&lane->sleeping, false);
 		return true;
 	}
@@ -474,6 +549,7 @@ void *kvk_lane_main(void *argument)
 	struct kvk_lane *lane = argument;
 	struct kvk_agent *agent = lane->agent;
 	const struct kvk_ring_ops *ring_ops = agent->backend->ops->ring;
+	struct kvk_ring *ring;
 	uint64_t now_us;
 
 	if (!start(lane))
@@ -505,9 +581,12 @@ void *kvk_lane_main(void *argument)
 	}
 	kvk_pieces_free(lane);
 	kvk_memory_release(&lane->memory);
-	if (lane->ring)
-		ring_ops->close(lane->ring);
+	pthread_mutex_lock(&lane->returned_lock);
+	ring = lane->ring;
 	lane->ring = NULL;
+	pthread_mutex_unlock(&lane->returned_lock);
+	if (ring)
+		ring_ops->close(ring);
 	atomic_store(&lane->gone, true);
 	return NULL;
 }

@@ -20,6 +20,7 @@ struct kvk_piece {
 	struct kvk_stream *stream;
 	uint64_t offset_bytes;         /* in the place */
 	uint32_t bytes;
+	uint32_t budget_bytes;         /* what it took of the budget in flight */
 	uint32_t straight_bytes;       /* so many first bytes lie in the caller's memory ... */
 	uint8_t *slot;                 /* ... and the rest here */
 	struct iovec memory[KVK_XFER_IOVS];    /* both, in order */
@@ -45,6 +46,9 @@ struct kvk_stream {
 	/* Up to here the caller's memory may receive bytes that are in the page cache already, since taking them
 	 * over never waits (KVK_XFER_NOWAIT). start_bytes: nowhere. Reads of places that are not direct only. */
 	uint64_t eager_end_bytes;
+	/* Where the payload ends and the footer begins, if a piece may end there; 0: it may not. Then payload that is
+	 * registered travels as one fixed transfer and the footer as another. */
+	uint64_t seam_bytes;
 	uint32_t grain_bytes;          /* pieces begin at multiples of this from start_bytes; up to KVK_PIECE_BYTES */
 	/*
 	 * Write: fills (slot) and looks over (straight) the piece before it goes out; called in order. Read: looks

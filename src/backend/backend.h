@@ -27,7 +27,8 @@ enum kvk_xfer_op {
 	/* name -> place, stat. A regular file below the root, through no symbolic link. -ENOENT; -ELOOP, -EXDEV,
 	 * -EISDIR, -EINVAL: something that is no object of ours lies there. KVK_XFER_IF_CACHED: -EAGAIN if it would wait. */
 	KVK_XFER_OPEN = 0,
-	/* name -> place: a new file that nobody sees yet and that can be published under name. Makes missing folders. */
+	/* name -> place: a new file that nobody sees yet and that can be published under name. Makes missing folders.
+	 * KVK_XFER_IF_ABSENT: -EEXIST if something has that name already. */
 	KVK_XFER_CREATE,
 	/* place, offset, iov -> bytes moved; may be fewer than asked. KVK_XFER_NOWAIT: -EAGAIN, or fewer, if it would wait. */
 	KVK_XFER_READ,
@@ -57,7 +58,7 @@ enum kvk_xfer_flags {
 	KVK_XFER_IF_CACHED = 1u << 0,  /* OPEN */
 	KVK_XFER_NOWAIT = 1u << 1,     /* READ through run() only */
 	KVK_XFER_BUFFERED = 1u << 2,   /* OPEN: through the page cache, also where direct I/O is in use */
-	KVK_XFER_CANCELED = 1u << 3,   /* set by the agent: nobody waits for the result */
+	KVK_XFER_IF_ABSENT = 1u << 4,  /* CREATE */
 };
 
 struct kvk_stat {
@@ -98,6 +99,7 @@ struct kvk_xfer {
 	uint64_t moved_bytes;
 	bool waiting;                  /* in the workers' queue, not taken up yet */
 	bool settled;                  /* result is final: short transfers are joined */
+	bool canceled;                 /* nobody waits for the result. Apart from flags, which a worker may be reading */
 	uint64_t ring_data;            /* the ring's own */
 };
 

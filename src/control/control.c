@@ -20,11 +20,15 @@ struct kvk_control {
 	bool stopping;
 	bool has_watch, has_notify, has_sweep;
 	pthread_t watch, notify, sweep;
-	struct kvk_op sync;            /* the sync of a batch; one at a time */
-	struct kvk_xfer sync_xfer;
-	atomic_bool syncing;
-	uint64_t sync_bytes;           /* what it covers */
 	uint64_t next_sync_us;
+};
+
+/* The sync of a batch, one at a time. It may outlive control: the agent is stopped after it. */
+struct sync {
+	struct kvk_op op;
+	struct kvk_xfer xfer;
+	struct kvk_core *core;
+	uint64_t bytes;                /* what it covers */
 };
 
 /* Returns false when it is time to end. */
@@ -49,26 +53,26 @@ static bool pause_ms(struct kvk_control *control, long ms)
 
 static void synced(struct kvk_xfer *xfer)
 {
-	struct kvk_control *control = kvk_container_of(xfer, struct kvk_control, sync_xfer);
-	struct kvk_core *core = control->core;
+	struct sync *sync = kvk_container_of(xfer, struct sync, xfer);
+	struct kvk_core *core = sync->core;
 
 	if (xfer->result < 0) {
 		/* What it covered is not on the medium and the kernel may have dropped it: the loads will tell. */
 		kvk_core_trouble(core, (int)xfer->result);
 		kvk_log(&core->log, KVK_LOG_ERROR, "the sync of a batch failed: %s", strerror((int)-xfer->result));
 	}
-	atomic_fetch_sub(&core->unsynced_bytes, control->sync_bytes);
-	kvk_op_answer(&control->sync, (int)xfer->result);
-	kvk_op_finish(&control->sync);
+	atomic_fetch_sub(&core->unsynced_bytes, sync->bytes);
+	kvk_op_answer(&sync->op, (int)xfer->result);
+	kvk_op_finish(&sync->op);
 }
 
 static void sync_start(struct kvk_op *op)
 {
-	struct kvk_control *control = kvk_container_of(op, struct kvk_control, sync);
+	struct sync *sync = kvk_container_of(op, struct sync, op);
 
-	kvk_xfer_init(&control->sync_xfer, KVK_XFER_SYNC_ALL, NULL, NULL);
-	control->sync_xfer.done = synced;
-	kvk_op_submit(op, &control->sync_xfer);
+	kvk_xfer_init(&sync->xfer, KVK_XFER_SYNC_ALL, NULL, NULL);
+	sync->xfer.done = synced;
+	kvk_op_submit(op, &sync->xfer);
 }
 
 static void sync_answer(struct kvk_op *op, int status)
@@ -77,7 +81,11 @@ static void sync_answer(struct kvk_op *op, int status)
 
 static void sync_finished(struct kvk_op *op)
 {
-	atomic_store(&kvk_container_of(op, struct kvk_control, sync)->syncing, false);
+	struct sync *sync = kvk_container_of(op, struct sync, op);
+	struct kvk_core *core = sync->core;
+
+	kvk_mem_free(sync);
+	atomic_store(&core->syncing, false);
 }
 
 static void mind_batch(struct kvk_control *control)
@@ -85,19 +93,24 @@ static void mind_batch(struct kvk_control *control)
 	struct kvk_core *core = control->core;
 	uint64_t now_us = kvk_now_us(), bytes = atomic_load(&core->unsynced_bytes);
 	struct kvk_link ops;
+	struct sync *sync;
 
-	if (core->superblock.durability != KVK_DURABILITY_BATCH || bytes == 0 || atomic_load(&control->syncing) ||
+	if (core->superblock.durability != KVK_DURABILITY_BATCH || bytes == 0 || atomic_load(&core->syncing) ||
 	    (now_us < control->next_sync_us && bytes < core->spec.batch_bytes))
 		return;
+	sync = kvk_mem_zalloc(1, sizeof(*sync));
+	if (!sync)
+		return;                /* the next tick tries again */
 	control->next_sync_us = now_us + core->spec.batch_us;
-	control->sync_bytes = bytes;
-	atomic_store(&control->syncing, true);
-	kvk_op_init(&control->sync, KVK_OP_LIGHT, UINT64_MAX, control);
-	control->sync.start = sync_start;
-	control->sync.answer = sync_answer;
-	control->sync.finished = sync_finished;
+	sync->core = core;
+	sync->bytes = bytes;
+	atomic_store(&core->syncing, true);
+	kvk_op_init(&sync->op, KVK_OP_LIGHT, UINT64_MAX, sync);
+	sync->op.start = sync_start;
+	sync->op.answer = sync_answer;
+	sync->op.finished = sync_finished;
 	kvk_list_init(&ops);
-	kvk_list_push(&ops, &control->sync.link);
+	kvk_list_push(&ops, &sync->op.link);
 	kvk_agent_submit(core->agent, &ops);
 }
 

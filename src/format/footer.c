@@ -116,7 +116,8 @@ uint64_t kvk_block_sum_iov(const struct iovec *iov, uint32_t count, uint64_t off
 	}
 	if (count > 0 && iov->iov_len - offset_bytes >= bytes)
 		return kvk_block_sum((const uint8_t *)iov->iov_base + offset_bytes, bytes, seed);
-	/* Without this a seed that an earlier state left on the stack is taken for this one's, and its secret with it. */
+	/* Reset keeps the secret of a state that has this seed already, and a state on the stack may look like one: what the
+	 * block before left there, with part of its secret overwritten since. */
 	XXH3_INITSTATE(&state);
 	XXH3_64bits_reset_withSeed(&state, seed);
 	for (; count > 0 && bytes > 0; iov++, count--) {

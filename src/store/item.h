@@ -23,6 +23,8 @@ struct kvk_item {
 	bool present;                          /* the catalog knew it when it was asked */
 	bool pin;                              /* lookup */
 	bool pinned;                           /* lookup: by the first look already */
+	uint8_t tries;                         /* lookup: how often the finding was out of date */
+	int found;                             /* lookup: what the catalog said of the finding */
 	bool started;                          /* a lane has taken it up */
 	bool settled;                          /* the catalog has been told what came of it */
 	bool hangs;                            /* its memory is with the kernel: a release will follow */

@@ -156,7 +156,7 @@ int kvk_core_status(struct kvk_core *core, char **ret)
 			 "medium_free_bytes", (json_int_t)free_bytes, "medium_total_bytes", (json_int_t)total_bytes);
 	if (!root)
 		return -ENOMEM;
-	text = json_dumps(root, JSON_INDENT(2));
+	text = json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	if (!text)
 		return -ENOMEM;

@@ -10,6 +10,8 @@
 
 /* Looks this far ahead in a batch, so that the catalog's memory is on its way when it is needed. */
 #define AHEAD 64
+/* A lookup asks the medium so often again before it calls a key that others keep changing a miss. */
+#define AGAIN_MAX 16
 
 struct lookups {
 	struct kvk_core *core;
@@ -29,29 +31,44 @@ static void miss(struct kvk_item *item, enum kvk_reason reason)
 	item->request.reason = reason;
 }
 
-/* Takes over what was found; if the catalog learnt something newer meanwhile, that counts. */
-static void take_found(struct kvk_item *item)
+/*
+ * Takes over what was found; if the catalog learnt something newer meanwhile, that counts. If it learnt nothing of this
+ * key, it was another of its group (one in 16,384 keys) that was stored or removed, or this one was: the medium is
+ * asked again. Without that, a replay of 2,000 requests, 8 at a time and killed twice, had 4 to 11 false misses.
+ */
+static bool take_found(struct kvk_request *request)
 {
-	struct kvk_request *request = &item->request;
+	struct kvk_item *item = kvk_item_of(request);
 	struct kvk_catalog *catalog = item->core->catalog;
+	bool pin = item->pin && !item->pinned;
 	struct kvk_object_info info;
-	int err;
+	int state;
 
 	kvk_item_info(item, &info);
-	err = kvk_catalog_found(catalog, request->digest, &item->ticket, &info, item->pin && !item->pinned);
-	if (err == -ESTALE) {
-		int state = kvk_catalog_look(catalog, request->digest, item->pin && !item->pinned, false,
-					     &item->ticket, NULL);
-
-		if (state != KVK_CATALOG_PRESENT)
-			miss(item, KVK_REASON_BUSY);
-	} else if (err == -EALREADY || err == -EBUSY) {
-		miss(item, KVK_REASON_BUSY);
-	} else if (err) {
-		request->outcome = KVK_OUTCOME_NONE;
-		request->status = err;
-		request->reason = KVK_REASON_NO_MEMORY;
+	item->found = kvk_catalog_found(catalog, request->digest, &item->ticket, &info, pin);
+	if (item->found != -ESTALE)
+		return false;
+	state = kvk_catalog_look(catalog, request->digest, pin, false, &item->ticket, NULL);
+	if (state == KVK_CATALOG_UNKNOWN && item->tries++ < AGAIN_MAX) {
+		item->pinned = false;  /* whoever it was that was pinned is gone */
+		return true;
 	}
+	item->found = state == KVK_CATALOG_PRESENT ? 0 : state < 0 ? state : -EBUSY;
+	return false;
+}
+
+/* The catalog did not take what was found. */
+static void not_taken(struct kvk_item *item)
+{
+	struct kvk_request *request = &item->request;
+
+	if (item->found == -EALREADY || item->found == -EBUSY) {
+		miss(item, KVK_REASON_BUSY);
+		return;
+	}
+	request->outcome = KVK_OUTCOME_NONE;
+	request->status = item->found;
+	request->reason = KVK_REASON_NO_MEMORY;
 }
 
 static void settle_lookup(struct kvk_item *item)
@@ -59,8 +76,8 @@ static void settle_lookup(struct kvk_item *item)
 	struct kvk_request *request = &item->request;
 	struct kvk_core *core = item->core;
 
-	if (request->outcome == KVK_OUTCOME_FOUND)
-		take_found(item);
+	if (request->outcome == KVK_OUTCOME_FOUND && item->found)
+		not_taken(item);
 	if (request->outcome == KVK_OUTCOME_FOUND) {
 		item->answer_bytes = request->facts.logical_bytes;
 		kvk_count(&core->counts.lookup_medium_hits);
@@ -116,6 +133,7 @@ static void ask_medium(struct lookups *lookups, uint32_t index, const struct kvk
 	item->undo = undo_pin;
 	item->meta_to = from->meta;
 	item->meta_room = from->meta_bytes;
+	request->again = take_found;
 	memcpy(request->digest, digest, KVK_DIGEST_BYTES);
 	if (!(from->flags & KVK_KEY_IS_DIGEST)) {
 		request->key = kvk_arena_copy(&lookups->arena, from->key.data, from->key.bytes);

@@ -160,7 +160,7 @@ static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, 
 	request->meta_bytes = from->meta_bytes;
 	request->depth = from->depth;
 	request->held = from->flags & KVK_MEM_HELD;
-	request->look_first = true;
+	request->judge_first = settle == settle_durable;
 	request->keep = roomless;
 	/* Out of memory in the hash: the object is stored without its parent, which is only a hint. */
 	set_parent(item, &from->parent);

@@ -114,7 +114,7 @@ bool kvk_answers_give(struct kvk_task *task, uint32_t first, uint32_t last)
 	pthread_mutex_unlock(&queue->lock);
 	if (waiter && end) {
 		pthread_mutex_lock(&waiter->lock);
-		waiter->finished = true;
+		atomic_store(&waiter->finished, true);
 		pthread_cond_signal(&waiter->done);
 		pthread_mutex_unlock(&waiter->lock);
 	}
@@ -206,11 +206,18 @@ void kvk_waiter_init(struct kvk_waiter *waiter)
 {
 	pthread_mutex_init(&waiter->lock, NULL);
 	pthread_cond_init(&waiter->done, NULL);
-	waiter->finished = false;
+	atomic_init(&waiter->finished, false);
 }
+
+/* What the page cache has is there before a sleeping thread would be awake again. */
+#define WAIT_AWAKE_US 50
 
 void kvk_waiter_wait(struct kvk_waiter *waiter)
 {
+	uint64_t end_us = kvk_now_us() + WAIT_AWAKE_US;
+
+	while (!atomic_load_explicit(&waiter->finished, memory_order_relaxed) && kvk_now_us() < end_us)
+		kvk_relax();
 	pthread_mutex_lock(&waiter->lock);
 	while (!waiter->finished)
 		pthread_cond_wait(&waiter->done, &waiter->lock);

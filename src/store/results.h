@@ -44,7 +44,7 @@ struct kvk_result_queue {
 struct kvk_waiter {
 	pthread_mutex_t lock;
 	pthread_cond_t done;
-	bool finished;
+	atomic_bool finished;
 };
 
 struct kvk_task {

@@ -23,4 +23,14 @@ static inline uint64_t kvk_wall_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* In a loop that waits for another thread: lets the other hardware thread of the core work. */
+static inline void kvk_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
 #endif

@@ -14,7 +14,7 @@
 /* Ends the test under way. The format is printf's. scripts/check joins the line with the result that follows it. */
 #define SKIP(...) \
 	do { \
-		printf("# skip-reason: "); \
+		printf("SKIP: "); \
 		printf(__VA_ARGS__); \
 		printf("\n"); \
 		fflush(stdout); \

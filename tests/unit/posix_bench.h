@@ -161,4 +161,15 @@ static inline uint32_t count_names(struct bench *bench, const char *folder)
 #define BOTH(test) \
 	cmocka_unit_test_setup_teardown(test, setup, teardown), { #test "_walking", test, setup_walk, teardown, NULL }
 
+/* Those that are open besides the folders that the backend holds on purpose. */
+static inline uint32_t descriptors_besides_folders(struct bench *bench)
+{
+	struct kvk_posix *posix = kvk_posix_of(bench->backend);
+	uint32_t held = posix->stale_count;
+
+	for (int i = 0; i < KVK_POSIX_FOLDERS; i++)
+		held += posix->folders[i] >= 0;
+	return open_descriptors() - held;
+}
+
 #endif

@@ -3,6 +3,8 @@
  * A get, and a find, which is a get of the footer alone:
  *
  *   PROOF --> [ once more ] --> [ MOVE ASIDE ] --> done() --> CLOSE --> finished
+ *
+ * Once more: it seemed damaged, or it was found and may have been removed since.
  */
 #include <errno.h>
 #include <string.h>
@@ -90,6 +92,11 @@ static void get_judged(struct kvk_proof *proof)
 	case KVK_VERDICT_PROVEN:
 		request->outcome = KVK_OUTCOME_FOUND;
 		request->moved_bytes = proof->delivered_bytes;
+		if (request->again && request->again(request)) {
+			request->outcome = KVK_OUTCOME_NONE;
+			get_close(get, get_restart);
+			return;
+		}
 		if (request->facts.unverified && proof->depth == KVK_PROOF_WHOLE)
 			atomic_fetch_add(&request->adapter->counts.unverified, 1);
 		get_answer(get, 0, KVK_REASON_NONE);
@@ -110,6 +117,7 @@ static void get_judged(struct kvk_proof *proof)
 		atomic_fetch_add(&request->adapter->counts.collisions, 1);
 		get_answer(get, -ENOENT, KVK_REASON_COLLISION);
 		return;
+	case KVK_VERDICT_UNVERIFIED:
 	case KVK_VERDICT_FOREIGN:
 		get_answer(get, -ENOENT, KVK_REASON_FOREIGN);
 		return;

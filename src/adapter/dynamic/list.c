@@ -101,7 +101,7 @@ static int inspect(struct kvk_dynamic *dynamic, const char *name, struct kvk_lis
 	facts->stored_bytes = xfer.stat.bytes;
 	facts->created_ns = xfer.stat.modified_ns;
 	facts->inode = xfer.stat.inode;
-	if (dynamic->layout.naming == KVK_NAMING_LMCACHE && dynamic->accept_unverified && xfer.stat.born_ns &&
+	if (dynamic->layout.naming == KVK_NAMING_LMCACHE && xfer.stat.born_ns &&
 	    xfer.stat.born_ns < dynamic->adopted_ns) {
 		listed->state = KVK_OBJECT_UNVERIFIED;
 		facts->logical_bytes = xfer.stat.bytes;

@@ -195,6 +195,8 @@ static void read_payload(struct kvk_proof *proof, uint64_t end_bytes)
 	if (fits && request->held &&
 	    (!direct || kvk_memory_aligned(request->data, request->data_count, caps)))
 		stream->straight_end_bytes = direct ? kvk_page_floor(proof->to_bytes) : proof->to_bytes;
+	if (proof->logical_bytes % KVK_PAGE_BYTES == 0 && end_bytes > proof->logical_bytes)
+		stream->seam_bytes = proof->logical_bytes;
 	if (!direct && caps->nowait)
 		stream->eager_end_bytes = fits ? proof->to_bytes : end_bytes;
 	if (fits && (stream->straight_end_bytes > start || stream->eager_end_bytes > start) && !mark_dirty(request)) {
@@ -271,12 +273,22 @@ static bool is_wanted(const struct kvk_proof *proof, const uint8_t digest[KVK_DI
 }
 
 /* A file that LMCache wrote before this store adopted the directory: nothing in it can prove it. */
-static bool may_be_plain(const struct kvk_proof *proof)
+static bool is_adopted(const struct kvk_proof *proof)
 {
 	const struct kvk_dynamic *dynamic = kvk_dynamic_of(proof->request);
 
-	return dynamic->layout.naming == KVK_NAMING_LMCACHE && dynamic->accept_unverified &&
-	       proof->stat.bytes > 0 && proof->stat.born_ns && proof->stat.born_ns < dynamic->adopted_ns;
+	return dynamic->layout.naming == KVK_NAMING_LMCACHE && proof->stat.bytes > 0 && proof->stat.born_ns &&
+	       proof->stat.born_ns < dynamic->adopted_ns;
+}
+
+static bool may_be_plain(const struct kvk_proof *proof)
+{
+	return is_adopted(proof) && kvk_dynamic_of(proof->request)->accept_unverified;
+}
+
+static void plain_closed(struct kvk_xfer *xfer)
+{
+	kvk_proof_start(kvk_container_of(xfer, struct kvk_proof, xfer));
 }
 
 static void take_plain(struct kvk_proof *proof)
@@ -284,6 +296,15 @@ static void take_plain(struct kvk_proof *proof)
 	struct kvk_request *request = proof->request;
 	struct kvk_facts *facts = &request->facts;
 
+	if (is_direct(proof) && proof->depth == KVK_PROOF_WHOLE && proof->stat.bytes % KVK_PAGE_BYTES) {
+		/* Nobody padded it, so its last bytes cannot be read past the page cache. */
+		proof->buffered = true;
+		kvk_xfer_init(&proof->xfer, KVK_XFER_CLOSE, proof->place, NULL);
+		proof->xfer.done = plain_closed;
+		proof->place = NULL;
+		kvk_op_submit(&request->op, &proof->xfer);
+		return;
+	}
 	facts->logical_bytes = proof->stat.bytes;
 	facts->stored_bytes = proof->stat.bytes;
 	facts->created_ns = proof->stat.modified_ns;
@@ -291,6 +312,7 @@ static void take_plain(struct kvk_proof *proof)
 	facts->unverified = true;
 	memcpy(facts->digest, request->digest, KVK_DIGEST_BYTES);
 	proof->plain = true;
+	proof->footer_read = true;     /* there is none to come */
 	proof->logical_bytes = proof->stat.bytes;
 	proof->block_bytes = KVK_BLOCK_BYTES_MAX;
 	if (proof->depth == KVK_PROOF_FOOTER)
@@ -300,6 +322,17 @@ static void take_plain(struct kvk_proof *proof)
 		end(proof, KVK_VERDICT_COLLISION, -ENOENT);
 	else
 		read_wanted(proof);
+}
+
+/* Without a footer where one should be. */
+static void judge_plain(struct kvk_proof *proof)
+{
+	if (!is_adopted(proof))
+		end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+	else if (!kvk_dynamic_of(proof->request)->accept_unverified)
+		end(proof, KVK_VERDICT_UNVERIFIED, -ENOENT);
+	else
+		take_plain(proof);
 }
 
 static void judge_footer(struct kvk_proof *proof)
@@ -312,10 +345,7 @@ static void judge_footer(struct kvk_proof *proof)
 
 	err = kvk_trailer_parse(proof->footer_data + proof->footer_bytes - KVK_TRAILER_BYTES, &footer_bytes);
 	if (err || footer_bytes > proof->stat.bytes) {
-		if (may_be_plain(proof))
-			take_plain(proof);
-		else
-			end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+		judge_plain(proof);
 		return;
 	}
 	if (footer_bytes > proof->footer_bytes) {
@@ -374,6 +404,8 @@ static void read_footer(struct kvk_proof *proof, uint32_t footer_bytes)
 {
 	struct kvk_stream *stream = &proof->stream;
 
+	if (proof->footer_data != proof->footer_page)
+		kvk_mem_free(proof->footer_data);
 	proof->footer_data = proof->footer_page;
 	if (footer_bytes > KVK_PAGE_BYTES) {
 		proof->footer_data = kvk_mem_alloc(footer_bytes);
@@ -450,10 +482,7 @@ static void opened(struct kvk_xfer *xfer)
 		return;
 	}
 	if (bytes < KVK_PAGE_BYTES || bytes % KVK_PAGE_BYTES) {
-		if (may_be_plain(proof))
-			take_plain(proof);
-		else
-			end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+		judge_plain(proof);
 		return;
 	}
 	if (proof->depth == KVK_PROOF_WHOLE && proof->deliver && !request->name && !may_be_plain(proof) &&
@@ -472,6 +501,10 @@ static void opened(struct kvk_xfer *xfer)
 
 void kvk_proof_start(struct kvk_proof *proof)
 {
+	/* Started again, a long footer of the first time is still there. */
+	if (proof->footer_data != proof->footer_page)
+		kvk_mem_free(proof->footer_data);
+	proof->footer_data = NULL;
 	proof->verdict = KVK_VERDICT_NONE;
 	proof->status = 0;
 	proof->place = NULL;

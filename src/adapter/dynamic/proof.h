@@ -15,6 +15,7 @@ enum kvk_verdict {
 	KVK_VERDICT_ABSENT,
 	KVK_VERDICT_DAMAGED,           /* fails its own proof: may be moved aside */
 	KVK_VERDICT_COLLISION,         /* whole, but of another key or namespace */
+	KVK_VERDICT_UNVERIFIED,        /* adopted, without a footer, and such are not accepted: nothing is known of it */
 	KVK_VERDICT_FOREIGN,           /* not ours: another owner, no regular file, a newer version */
 	KVK_VERDICT_ARGUMENT,          /* the buffer is shorter than the object, or the range lies outside */
 };

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A remove:  MOVE to ....gone --> done() --> UNLINK on a worker --> freed() --> finished
+ * A remove:  LOOK --> MOVE to ....gone --> done() --> UNLINK on a worker --> freed() --> finished
+ *
+ * It looks first, because a rename takes whatever lies there: a folder or a link that somebody planted, and where names do
+ * not follow from digests (`a/b` and `a--b`) another key's object. What is not this key's own stays.
  *
  * A rename inside the folder takes no lock of the whole file system, and two removals of one key cannot meet. The
  * unlink may be slow (26 ms for 32 MiB on a file system mounted with discard), so nobody waits for it.
@@ -16,14 +19,22 @@ struct removal {
 	struct kvk_xfer xfer;
 	char name[KVK_NAME_BYTES_MAX];
 	char gone[KVK_NAME_BYTES_MAX];
+	struct kvk_proof proof;        /* naming lmcache: whose object it is */
 };
 
 static void removal_finish(struct removal *removal)
 {
 	struct kvk_request *request = removal->request;
 
+	kvk_proof_release(&removal->proof);
 	kvk_mem_free(removal);
 	kvk_op_finish(&request->op);
+}
+
+static void removal_answer(struct removal *removal, int status, uint32_t reason)
+{
+	kvk_dynamic_done(removal->request, status, reason);
+	removal_finish(removal);
 }
 
 static void unlinked(struct kvk_xfer *xfer)
@@ -38,30 +49,38 @@ static void unlinked(struct kvk_xfer *xfer)
 }
 
 static void move(struct removal *removal);
+static void look(struct removal *removal);
+
+/* The older generation of LMCache's names, if that was not it already. */
+static void absent(struct removal *removal)
+{
+	struct kvk_request *request = removal->request;
+	struct kvk_dynamic *dynamic = kvk_dynamic_of(request);
+
+	if (!removal->old_name && dynamic->layout.naming == KVK_NAMING_LMCACHE && request->key &&
+	    !kvk_name_make_old(removal->name, &dynamic->layout, request->key, request->key_bytes)) {
+		removal->old_name = true;
+		look(removal);
+		return;
+	}
+	removal_answer(removal, -ENOENT, KVK_REASON_ABSENT);
+}
 
 static void moved(struct kvk_xfer *xfer)
 {
 	struct removal *removal = kvk_container_of(xfer, struct removal, xfer);
 	struct kvk_request *request = removal->request;
-	struct kvk_dynamic *dynamic = kvk_dynamic_of(request);
 
 	if (xfer->result == -EEXIST) {
 		move(removal);         /* a former run left that name; the next sequence is free */
 		return;
 	}
-	if (xfer->result == -ENOENT && !removal->old_name && dynamic->layout.naming == KVK_NAMING_LMCACHE &&
-	    request->key &&
-	    !kvk_name_make_old(removal->name, &dynamic->layout, request->key, request->key_bytes)) {
-		removal->old_name = true;
-		move(removal);
+	if (xfer->result == -ENOENT || xfer->result == -ENOTDIR) {
+		absent(removal);
 		return;
 	}
 	if (xfer->result < 0) {
-		bool absent = xfer->result == -ENOENT || xfer->result == -ENOTDIR;
-
-		kvk_dynamic_done(request, absent ? -ENOENT : (int)xfer->result,
-				 absent ? KVK_REASON_ABSENT : kvk_dynamic_reason((int)xfer->result));
-		removal_finish(removal);
+		removal_answer(removal, (int)xfer->result, kvk_dynamic_reason((int)xfer->result));
 		return;
 	}
 	request->outcome = KVK_OUTCOME_REMOVED;
@@ -85,6 +104,92 @@ static void move(struct removal *removal)
 	kvk_op_submit(&request->op, &removal->xfer);
 }
 
+/* ---- looking ------------------------------------------------------------------------------------ */
+
+static void looked(struct kvk_xfer *xfer)
+{
+	struct removal *removal = kvk_container_of(xfer, struct removal, xfer);
+
+	switch (xfer->result) {
+	case 0:
+		if (xfer->stat.regular && xfer->stat.owned)
+			move(removal);
+		else
+			removal_answer(removal, -ENOENT, KVK_REASON_FOREIGN);
+		return;
+	case -ENOENT:
+		absent(removal);
+		return;
+	case -ELOOP:
+	case -EXDEV:
+	case -EINVAL:
+	case -ENOTDIR:
+	case -EISDIR:
+		removal_answer(removal, -ENOENT, KVK_REASON_FOREIGN);
+		return;
+	default:
+		removal_answer(removal, (int)xfer->result, kvk_dynamic_reason((int)xfer->result));
+	}
+}
+
+static void judged_closed(struct kvk_xfer *xfer)
+{
+	struct removal *removal = kvk_container_of(xfer, struct removal, xfer);
+	const struct kvk_proof *proof = &removal->proof;
+
+	switch (proof->verdict) {
+	case KVK_VERDICT_PROVEN:
+	case KVK_VERDICT_DAMAGED:
+	case KVK_VERDICT_UNVERIFIED:
+		move(removal);
+		return;
+	case KVK_VERDICT_ABSENT:
+		absent(removal);
+		return;
+	case KVK_VERDICT_COLLISION:
+		atomic_fetch_add(&removal->request->adapter->counts.collisions, 1);
+		removal_answer(removal, -ENOENT, KVK_REASON_COLLISION);
+		return;
+	case KVK_VERDICT_FOREIGN:
+		removal_answer(removal, -ENOENT, KVK_REASON_FOREIGN);
+		return;
+	case KVK_VERDICT_ARGUMENT:
+	case KVK_VERDICT_NONE:
+		removal_answer(removal, proof->status, kvk_dynamic_reason(proof->status));
+		return;
+	}
+}
+
+static void judged(struct kvk_proof *proof)
+{
+	struct removal *removal = kvk_container_of(proof, struct removal, proof);
+
+	if (!proof->place) {
+		judged_closed(&removal->xfer);
+		return;
+	}
+	kvk_xfer_init(&removal->xfer, KVK_XFER_CLOSE, proof->place, NULL);
+	removal->xfer.done = judged_closed;
+	proof->place = NULL;
+	kvk_op_submit(&removal->request->op, &removal->xfer);
+}
+
+static void look(struct removal *removal)
+{
+	struct kvk_request *request = removal->request;
+
+	if (kvk_dynamic_of(request)->layout.naming == KVK_NAMING_LMCACHE) {
+		kvk_proof_release(&removal->proof);
+		kvk_proof_init(&removal->proof, request, removal->name, KVK_PROOF_FOOTER, judged);
+		removal->proof.buffered = true;
+		kvk_proof_start(&removal->proof);
+		return;
+	}
+	kvk_xfer_init(&removal->xfer, KVK_XFER_STAT_NAME, NULL, removal->name);
+	removal->xfer.done = looked;
+	kvk_op_submit(&request->op, &removal->xfer);
+}
+
 void kvk_dynamic_remove(struct kvk_request *request)
 {
 	struct removal *removal = kvk_mem_alloc(sizeof(*removal));
@@ -96,10 +201,9 @@ void kvk_dynamic_remove(struct kvk_request *request)
 	}
 	removal->request = request;
 	removal->old_name = false;
-	if (!kvk_dynamic_name(request, removal->name)) {
-		kvk_dynamic_done(request, request->status, request->reason);
-		removal_finish(removal);
-		return;
-	}
-	move(removal);
+	kvk_proof_init(&removal->proof, request, removal->name, KVK_PROOF_FOOTER, judged);
+	if (kvk_dynamic_name(request, removal->name))
+		look(removal);
+	else
+		removal_answer(removal, request->status, request->reason);
 }

@@ -93,8 +93,14 @@ static bool corrupt_write(struct kvk_fault_held *held)
 bool kvk_fault_held_begin(struct kvk_fault *fault, struct kvk_fault_held *held, struct kvk_xfer *outer,
 			  const struct kvk_fault_verdict *verdict)
 {
-	held->xfer = *outer;
-	kvk_list_init(&held->xfer.link);
+	/* Only what a backend is told: the rest belongs to the lane, which may be changing it. */
+	kvk_xfer_init(&held->xfer, outer->op, outer->place, outer->name);
+	held->xfer.flags = outer->flags;
+	held->xfer.name2 = outer->name2;
+	held->xfer.iov = outer->iov;
+	held->xfer.iov_count = outer->iov_count;
+	held->xfer.memory_index = outer->memory_index;
+	held->xfer.offset_bytes = outer->offset_bytes;
 	held->outer = outer;
 	held->verdict = *verdict;
 	held->copy = NULL;

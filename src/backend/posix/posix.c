@@ -16,6 +16,7 @@ static void posix_close(struct kvk_backend *backend)
 		return;
 	posix = kvk_posix_of(backend);
 	kvk_posix_locks_close(posix);
+	kvk_posix_folders_release(posix);
 	if (posix->own_fd >= 0)
 		posix->sys->close(posix->own_fd);
 	if (posix->root_fd >= 0)
@@ -35,6 +36,7 @@ static int posix_open(struct kvk_backend **ret, const struct kvk_backend_options
 		return kvk_error_set(error, -ENOMEM, NULL, "out of memory");
 	posix->base.ops = &kvk_backend_posix;
 	posix->sys = kvk_posix_sys();
+	kvk_posix_folders_init(posix);
 	posix->root_fd = -1;
 	posix->own_fd = -1;
 	posix->locks_fd = -1;

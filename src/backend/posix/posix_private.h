@@ -20,6 +20,9 @@ enum kvk_posix_publish {
 /* Folders known to be on the medium with every folder above them: hashes of their names, 0 for none. */
 #define KVK_POSIX_SYNCED_FOLDERS 1024
 
+/* Folders of the first level. */
+#define KVK_POSIX_FOLDERS 256
+
 struct kvk_posix {
 	struct kvk_backend base;
 	const struct kvk_posix_sys *sys;
@@ -41,6 +44,10 @@ struct kvk_posix {
 	pthread_mutex_t lock;
 	struct kvk_link forks_link;    /* while locks_fd is open */
 	uint64_t synced_folders[KVK_POSIX_SYNCED_FOLDERS];   /* lock guards it */
+	atomic_bool hold_folders;
+	_Atomic int folders[KVK_POSIX_FOLDERS];              /* held open; -1: not yet */
+	uint32_t stale_count;                                /* lock guards these two */
+	int stale_folders[KVK_POSIX_FOLDERS];
 };
 
 /* A place is its descriptor and, until it is published, where it is going to. */
@@ -75,6 +82,13 @@ struct kvk_posix_folder {
 /* 0, and *ret must be released; or -errno, and it need not. make: missing folders are made. */
 int kvk_posix_folder_open(struct kvk_posix *posix, struct kvk_posix_folder *ret, const char *name, bool make);
 void kvk_posix_folder_release(struct kvk_posix *posix, struct kvk_posix_folder *folder);
+
+/* folders.c: the same with make, but the folder is held open for the next time. Release it as well. */
+int kvk_posix_folder_hold(struct kvk_posix *posix, struct kvk_posix_folder *ret, const char *name);
+/* The held folder fd of name turned out to be removed. Returns whether a new one is worth a try. */
+bool kvk_posix_folder_forget(struct kvk_posix *posix, const char *name, int fd);
+void kvk_posix_folders_init(struct kvk_posix *posix);
+void kvk_posix_folders_release(struct kvk_posix *posix);
 
 /* Opens the root and `.kvkeep`, made if missing and create is set, and checks that they are safe to use. */
 int kvk_posix_root_open(struct kvk_posix *posix, const struct kvk_backend_options *options, struct kvk_error *error);

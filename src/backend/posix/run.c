@@ -158,6 +158,27 @@ static int create_named(struct kvk_posix *posix, struct kvk_place *place, const 
 	return posix->sys->flock(place->fd, LOCK_EX | LOCK_NB);
 }
 
+/* Whether CREATE failed because somebody removed the folder that is held: ext4 says -EPERM then, others -ENOENT. */
+static bool folder_removed(struct kvk_posix *posix, const struct kvk_posix_folder *folder, int *err)
+{
+	struct statx found;
+	int stat_err;
+
+	if ((*err != -ENOENT && *err != -EPERM) || folder->own)
+		return false;
+	stat_err = posix->sys->statx(folder->fd, "", AT_EMPTY_PATH, STATX_NLINK, &found);
+	if (stat_err)
+		*err = stat_err;
+	return !stat_err && found.stx_nlink == 0;
+}
+
+static bool exists(struct kvk_posix *posix, const struct kvk_posix_folder *folder)
+{
+	struct statx found;
+
+	return !posix->sys->statx(folder->fd, folder->base, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &found);
+}
+
 static int64_t run_create(struct kvk_posix *posix, struct kvk_xfer *xfer)
 {
 	bool direct = posix->base.caps.direct && !(xfer->flags & KVK_XFER_BUFFERED);
@@ -168,17 +189,24 @@ static int64_t run_create(struct kvk_posix *posix, struct kvk_xfer *xfer)
 
 	if (!place)
 		return -ENOMEM;
-	err = kvk_posix_folder_open(posix, &folder, xfer->name, true);
+again:
+	err = kvk_posix_folder_hold(posix, &folder, xfer->name);
 	if (err)
 		goto fail;
 	place->folder_fd = folder.fd;
 	place->own_folder = folder.own;
+	if ((xfer->flags & KVK_XFER_IF_ABSENT) && exists(posix, &folder)) {
+		err = -EEXIST;
+		goto fail;
+	}
 	if (posix->publish <= KVK_PUBLISH_EMPTY_PATH) {
 		place->fd = posix->sys->openat(folder.fd, ".", flags | O_TMPFILE, posix->file_mode);
 		err = place->fd < 0 ? place->fd : 0;
 	} else {
 		err = create_named(posix, place, xfer->name, flags);
 	}
+	if (folder_removed(posix, &folder, &err) && kvk_posix_folder_forget(posix, xfer->name, folder.fd))
+		goto again;
 	/* The host's umask takes bits of a group's mode; from 0600 only an odd one does, which the trial met. */
 	if (!err && posix->must_chmod)
 		err = posix->sys->fchmod(place->fd, posix->file_mode);

@@ -200,10 +200,15 @@ static int run_open(struct kvk_ram_tree *tree, struct kvk_xfer *xfer)
 {
 	bool create = xfer->op == KVK_XFER_CREATE;
 	struct ram_place *place = kvk_mem_zalloc(1, sizeof(*place));
+	struct kvk_stat found;
 	int err;
 
 	if (!place)
 		return -ENOMEM;
+	if (create && (xfer->flags & KVK_XFER_IF_ABSENT) && !kvk_ram_tree_stat_name(tree, xfer->name, &found)) {
+		kvk_mem_free(place);
+		return -EEXIST;
+	}
 	place->writable = create;
 	err = create ? kvk_ram_tree_create(tree, xfer->name, &place->node)
 		     : kvk_ram_tree_open(tree, xfer->name, &place->node);

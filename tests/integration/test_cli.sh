@@ -1,0 +1,570 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# The command from outside: every verb on a store of its own, what it prints, what it leaves, and its exit status. TAP.
+#
+# Usage: test_cli.sh KVKEEP SOURCE
+
+# shellcheck disable=SC2317  # tap() calls the functions
+
+set -euo pipefail
+
+kvkeep=$(realpath "$1")
+source=$(realpath "$2")
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+export XDG_STATE_HOME=$folder/state
+
+number=0
+failed=0
+
+# tap NAME COMMAND...: not as a condition, where the shell would go on after a command that failed.
+tap()
+{
+	local name=$1 status=0
+
+	shift
+	number=$((number + 1))
+	"$@" >log 2>&1 &
+	wait $! || status=$?
+	if [ $status -eq 0 ]; then
+		echo "ok $number - $name"
+	else
+		echo "not ok $number - $name"
+		sed 's/^/# /' log
+		failed=1
+	fi
+}
+
+skip()
+{
+	number=$((number + 1))
+	echo "# skip-reason: $2"
+	echo "ok $number - $1 # SKIP $2"
+}
+
+# gives STATUS COMMAND...: the command ends with exactly this status; its output is in `out` and `err`.
+gives()
+{
+	local wanted=$1 status=0
+
+	shift
+	"$@" >out 2>err || status=$?
+	if [ "$status" -ne "$wanted" ]; then
+		echo "$* ended with $status, wanted $wanted"
+		cat out err
+		return 1
+	fi
+}
+
+# says FILE TEXT: a line of it contains the text.
+says()
+{
+	if ! grep -qF -- "$2" "$1"; then
+		echo "'$2' is not in $1:"
+		cat "$1"
+		return 1
+	fi
+}
+
+# json EXPRESSION: holds for `out` as Python's value v.
+json()
+{
+	python3 - "$1" <<'END'
+import json, sys
+v = json.load(open('out'))
+if not eval(sys.argv[1]):
+    sys.exit(f'{sys.argv[1]} does not hold for {v}')
+END
+}
+
+# The file of the only object with this key.
+object_file()
+{
+	"$kvkeep" stat --json "$1" "$2" | python3 -c 'import json, sys; print(sys.argv[1] + "/" + json.load(sys.stdin)["name"])' "$1"
+}
+
+flip_byte()
+{
+	python3 - "$1" "$2" <<'END'
+import sys
+with open(sys.argv[1], 'r+b') as file:
+    file.seek(int(sys.argv[2]))
+    byte = file.read(1)[0]
+    file.seek(int(sys.argv[2]))
+    file.write(bytes([byte ^ 1]))
+END
+}
+
+key=llama@00000000@0@0123456789abcdef@acme
+
+stores_and_loads()
+{
+	head -c 3000000 /dev/urandom >in
+	gives 0 "$kvkeep" put store "$key" in --meta 'hello there' --depth 3 --parent llama@00000000@0@01
+	says out stored
+	gives 0 "$kvkeep" get store "$key" back
+	cmp in back
+	[ "$(stat -c %a back)" = 600 ]
+	gives 0 "$kvkeep" get store "$key"
+	cmp in out
+	gives 0 "$kvkeep" get store "$key" -
+	cmp in out
+	gives 0 "$kvkeep" put store "$key" in
+	says out 'present already'
+}
+
+takes_standard_input()
+{
+	"$kvkeep" put store second <in
+	"$kvkeep" put store third - <in
+	gives 0 "$kvkeep" get store second
+	cmp in out
+	gives 0 "$kvkeep" get store third
+	cmp in out
+	: | "$kvkeep" put store nothing
+	gives 0 "$kvkeep" get store nothing
+	[ ! -s out ]
+}
+
+loads_ranges()
+{
+	gives 0 "$kvkeep" get store "$key" --offset 1000001 --length 777
+	cmp out <(tail -c +1000002 in | head -c 777)
+	gives 0 "$kvkeep" get store "$key" --offset 2999999
+	cmp out <(tail -c 1 in)
+}
+
+takes_keys_of_any_bytes()
+{
+	gives 0 "$kvkeep" put store hex:00ff0a41 in
+	gives 0 "$kvkeep" has store hex:00ff0a41
+	gives 0 "$kvkeep" put store hex:61 in
+	gives 0 "$kvkeep" has store a
+	gives 0 "$kvkeep" ls store --prefix hex:00ff
+	says out hex:00ff0a41
+	gives 0 "$kvkeep" rm store hex:00ff0a41 a
+}
+
+tells_what_is_there()
+{
+	gives 0 "$kvkeep" has store "$key" second
+	gives 1 "$kvkeep" has store "$key" nobody
+	says out 'absent'
+	gives 1 "$kvkeep" has --json store "$key" nobody
+	json 'v[0]["present"] and not v[1]["present"] and v[0]["object_bytes"] == 3000000'
+}
+
+removes()
+{
+	gives 0 "$kvkeep" rm store third nothing
+	gives 1 "$kvkeep" rm store third
+	gives 1 "$kvkeep" get store third
+	says err 'not found'
+}
+
+keeps_files_when_there_is_nothing()
+{
+	echo precious >kept
+	gives 1 "$kvkeep" get store nobody kept
+	says err 'nobody: not found'
+	[ "$(cat kept)" = precious ]
+	gives 1 "$kvkeep" get store nobody fresh
+	[ ! -e fresh ]
+	gives 0 "$kvkeep" get store "$key" kept
+	cmp in kept
+	[ -z "$(find . -maxdepth 1 -name 'kept?*')" ]
+}
+
+writes_what_is_no_file_in_place()
+{
+	mkfifo pipe
+	cat pipe >through &
+	gives 0 "$kvkeep" get store "$key" pipe
+	wait
+	cmp in through
+	[ -p pipe ]
+	ln -s target link
+	echo old >target
+	chmod 640 target
+	gives 0 "$kvkeep" get store "$key" link
+	[ -L link ]
+	cmp in target
+	[ "$(stat -c %a target)" = 640 ]
+}
+
+damage_is_told_and_nothing_written()
+{
+	gives 0 "$kvkeep" put bad "$key" in
+	flip_byte "$(object_file bad "$key")" 1234567
+	gives 1 "$kvkeep" get bad "$key" spoilt
+	says err damaged
+	[ "$(wc -l <err)" = 1 ]
+	[ ! -e spoilt ]
+}
+
+lists()
+{
+	for i in 1 2 3 4 5; do
+		echo "$i" | "$kvkeep" put list "m@00000000@0@0$i@t$((i % 2))" >/dev/null
+	done
+	echo x | "$kvkeep" put list 'other@00000000@0@01' >/dev/null
+	gives 0 "$kvkeep" ls list
+	says out 'm@00000000@0@03@t1'
+	says out '6 objects'
+	gives 0 "$kvkeep" ls --json list --model m --tenant t1
+	json 'sorted(o["key"][15:17] for o in v["objects"]) == ["1@", "3@", "5@"] or [o["key"] for o in v["objects"]]'
+	json 'len(v["objects"]) == 3 and all(o["tenant"] == "t1" and o["model"] == "m" for o in v["objects"])'
+	gives 0 "$kvkeep" ls --json list --prefix other
+	json 'len(v["objects"]) == 1 and v["objects"][0]["bytes"] == 2 and v["cursor"] is None'
+	gives 0 "$kvkeep" ls --json list --older 1h
+	json 'v["objects"] == []'
+	gives 0 "$kvkeep" ls --json list --older 0s
+	json 'len(v["objects"]) == 6'
+	gives 0 "$kvkeep" ls --long list
+	says out NAMESPACE
+}
+
+pages_are_whole()
+{
+	local cursor='' seen=0 count
+
+	while :; do
+		gives 0 "$kvkeep" ls --json list --limit 2 ${cursor:+--cursor "$cursor"}
+		count=$(python3 -c 'import json; print(len(json.load(open("out"))["objects"]))')
+		seen=$((seen + count))
+		[ "$count" -le 2 ]
+		cursor=$(python3 -c 'import json; print(json.load(open("out"))["cursor"] or "")')
+		[ -n "$cursor" ] || break
+	done
+	[ "$seen" = 6 ]
+}
+
+shows_all_about_one()
+{
+	gives 0 "$kvkeep" stat --json store "$key"
+	json 'v["bytes"] == 3000000 and v["meta"] == "hello there" and v["depth"] == 3 and v["tenant"] == "acme"'
+	json 'v["model"] == "llama" and v["parent"] and v["namespace"] is None and v["state"] == "present"'
+	gives 0 "$kvkeep" stat store "$key"
+	says out 'hello there'
+	gives 1 "$kvkeep" stat store nobody
+}
+
+shows_what_a_store_holds()
+{
+	gives 0 "$kvkeep" stat --json list
+	json 'v["medium"]["objects"] == 6 and v["status"]["healthy"] and v["medium"]["damaged"] == 0'
+	json '{t["name"]: t["objects"] for t in v["tenants"]} == {"t0": 2, "t1": 3, "": 1}'
+	json '{m["name"]: m["objects"] for m in v["models"]} == {"m": 5, "other": 1}'
+	gives 0 "$kvkeep" stat list
+	says out '6 objects'
+}
+
+verifies()
+{
+	gives 0 "$kvkeep" verify list
+	says out '6 objects read'
+	flip_byte "$(object_file list 'm@00000000@0@02@t0')" 1
+	truncate -s -1 "$(object_file list 'other@00000000@0@01')"
+	gives 1 "$kvkeep" verify list
+	says out 'm@00000000@0@02@t0'
+	says out '2 bad'
+	gives 1 "$kvkeep" verify --json list
+	json 'v["complete"] and v["checked"] == 6 and len(v["bad"]) == 2 and all("damaged" in b["reason"] for b in v["bad"])'
+	[ -z "$(ls "$XDG_STATE_HOME/kvkeep" 2>/dev/null)" ]
+}
+
+# 200 objects at a rate that would take a minute; what was checked before the signal is not checked again.
+verify_goes_on_after_a_signal()
+{
+	local first
+
+	gives 0 "$kvkeep" replay many 'chat:users=20,turns=10,system=512,prompt=512,reply=512' --bytes-per-token 64
+	"$kvkeep" verify many --rate 3MB --json >out 2>err &
+	sleep 2.5
+	kill -INT $!
+	if wait $!; then
+		return 1
+	fi
+	says err '--resume'
+	json 'not v["complete"] and v["checked"] > 0 and not v["bad"]'
+	first=$(python3 -c 'import json; print(json.load(open("out"))["checked"])')
+	[ -n "$(ls "$XDG_STATE_HOME/kvkeep")" ]
+	gives 0 "$kvkeep" verify many --resume --json
+	json "v['complete'] and v['checked'] > $first"
+	gives 0 "$kvkeep" stat many --json
+	mv out stat
+	gives 0 "$kvkeep" verify many --json
+	json 'v["checked"] == json.load(open("stat"))["medium"]["objects"]'
+}
+
+doctors()
+{
+	gives 0 "$kvkeep" doctor --json
+	json 'all(f["part"] == "machine" for f in v["findings"])'
+	json '{"kernel", "io_uring", "open files", "locked memory", "clock"} <= {f["name"] for f in v["findings"]}'
+	gives 0 "$kvkeep" doctor --json store
+	json '{"file system", "free space", "free inodes", "direct I/O", "publishing", "engine"} <= {f["name"] for f in v["findings"]}'
+	mkdir -m 700 empty
+	gives 0 "$kvkeep" doctor empty
+	[ -z "$(ls -A empty)" ]
+	gives 0 "$kvkeep" doctor not/there
+	[ ! -e not ]
+	mkdir -m 777 open
+	chmod 777 open
+	gives 1 "$kvkeep" doctor open
+	says out 'chmod 0700'
+}
+
+compares_namespaces()
+{
+	local one two
+
+	echo x | "$kvkeep" put '{"backend_params":{"file_path":"spaces"},"namespace":{"model":"a","layers":[1,2]}}' k
+	echo x | "$kvkeep" put '{"backend_params":{"file_path":"spaces"},"namespace":{"model":"b","layers":[1,3]}}' k
+	gives 0 "$kvkeep" namespace spaces --json
+	json 'len(v) == 2'
+	one=$(python3 -c 'import json; print([n["digest"] for n in json.load(open("out")) if n["manifest"]["model"] == "a"][0])')
+	two=$(python3 -c 'import json; print([n["digest"] for n in json.load(open("out")) if n["manifest"]["model"] == "b"][0])')
+	gives 0 "$kvkeep" namespace spaces show "${one:0:12}"
+	json 'v == {"model": "a", "layers": [1, 2]}'
+	gives 0 "$kvkeep" namespace spaces diff "$one" "$two"
+	says out 'model: "a" -> "b"'
+	says out 'layers[1]: 2 -> 3'
+	echo '{"model":"a","layers":[1,2]}' >manifest
+	gives 0 "$kvkeep" namespace spaces diff @manifest "$one"
+	says out 'the same'
+	gives 1 "$kvkeep" namespace spaces show abcd
+	gives 2 "$kvkeep" namespace spaces show x
+}
+
+takes_stores_as_json_and_from_files()
+{
+	echo '{"backend_params": {"file_path": "store"}}' >spec
+	gives 0 "$kvkeep" has @spec "$key"
+	gives 0 "$kvkeep" has '{"backend_params": {"file_path": "store", "use_direct_io": true}}' "$key"
+	gives 2 "$kvkeep" has '{"backend_params": {"file_path": "store", "frob": 1}}' "$key"
+	says err 'kvkeep: backend_params.frob: '
+	gives 2 "$kvkeep" has '{"backend_params": ' "$key"
+	says err 'line 1'
+	gives 1 "$kvkeep" has @nowhere "$key"
+}
+
+readers_make_nothing()
+{
+	local verb
+
+	for verb in get has rm stat; do
+		gives 1 "$kvkeep" "$verb" absent k
+	done
+	for verb in ls verify namespace; do
+		gives 1 "$kvkeep" "$verb" absent
+		says err absent
+	done
+	[ ! -e absent ]
+}
+
+refuses_bad_usage()
+{
+	gives 2 "$kvkeep"
+	gives 2 "$kvkeep" frobnicate
+	gives 2 "$kvkeep" put store
+	gives 2 "$kvkeep" put store k in more
+	gives 2 "$kvkeep" put store hex:0 in
+	gives 2 "$kvkeep" put store k in --frob
+	gives 2 "$kvkeep" put store "$(head -c 1025 /dev/zero | tr '\0' a)" in
+	gives 2 "$kvkeep" get store
+	gives 2 "$kvkeep" get store k --length 0
+	gives 2 "$kvkeep" has store
+	gives 2 "$kvkeep" ls store more
+	gives 2 "$kvkeep" ls store --older yesterday
+	gives 2 "$kvkeep" verify store --rate fast
+	gives 2 "$kvkeep" replay store
+	gives 2 "$kvkeep" replay store chat:users=1
+	gives 2 "$kvkeep" replay store chat:users=1,turns=2 --kill-at 2
+	gives 2 "$kvkeep" replay store chat:users=1,turns=4 --kill-at 2 --kill-at 1
+	gives 2 "$kvkeep" replay '{"backend":"RAM"}' chat:users=1,turns=4 --kill-at 2
+	gives 2 "$kvkeep" bench store --bytes 0
+	gives 2 "$kvkeep" help frobnicate
+	gives 1 "$kvkeep" put store k nowhere
+}
+
+helps()
+{
+	local verb
+
+	gives 0 "$kvkeep" --version
+	says out 'kvkeep 0.'
+	gives 0 "$kvkeep" help
+	for verb in put get has rm ls stat verify doctor namespace replay bench; do
+		says out "  $verb "
+		gives 0 "$kvkeep" help "$verb"
+		says out "usage: kvkeep $verb"
+		says out --json
+		gives 0 "$kvkeep" "$verb" --help
+		gives 0 "$kvkeep" help
+	done
+}
+
+full_disk_of_output_is_an_error()
+{
+	[ -e /dev/full ]
+	local status=0
+	"$kvkeep" ls store >/dev/full 2>err || status=$?
+	[ "$status" = 1 ]
+	status=0
+	"$kvkeep" get store "$key" >/dev/full 2>err || status=$?
+	[ "$status" = 1 ]
+}
+
+completions_name_every_verb()
+{
+	local verb option
+
+	for verb in put get has rm ls stat verify doctor namespace replay bench help; do
+		says "$source/completions/kvkeep.bash" "$verb"
+		says "$source/completions/_kvkeep" "$verb"
+		[ "$verb" = help ] && continue
+		"$kvkeep" help "$verb" | { grep -oE '^  --[a-z-]+' || true; } | while read -r option; do
+			says "$source/completions/kvkeep.bash" "$option"
+			says "$source/completions/_kvkeep" "$option"
+		done
+	done
+	bash -n "$source/completions/kvkeep.bash"
+	bash -c "source '$source/completions/kvkeep.bash'; COMP_WORDS=(kvkeep re); COMP_CWORD=1; _kvkeep; [ \"\${COMPREPLY[*]}\" = replay ]"
+	bash -c "source '$source/completions/kvkeep.bash'; COMP_WORDS=(kvkeep ls --te); COMP_CWORD=2; _kvkeep; [ \"\${COMPREPLY[*]}\" = --tenant ]"
+}
+
+# ---- replay ----
+
+replay_agrees_with_the_model()
+{
+	gives 0 "$kvkeep" replay chats chat:users=10,turns=5,seed=3 --json
+	json 'v["ok"] and v["requests"] == 50 and v["hits"] == v["model_hits"] == v["unlimited_hits"] > 100'
+	json 'v["wrong_bytes"] == 0 and v["restarts"] == 0 and v["bytes_read"] == v["hits"] * v["block_bytes"]'
+	json 'v["bytes_written"] == v["distinct_blocks"] * v["block_bytes"]'
+	json 'all(v[o][p] > 0 for o in ("lookup", "load", "store") for p in ("p50_us", "p99_us", "p999_us"))'
+	json 'v["load"]["gb_per_s"] > 0 and v["store"]["gb_per_s"] > 0'
+	gives 0 "$kvkeep" replay chats chat:users=10,turns=5,seed=3 --json --concurrency 1 --direct
+	json 'v["ok"] and v["hit_ratio"] == 1 and v["found_before"] == v["distinct_blocks"] and v["bytes_written"] == 0'
+}
+
+replay_survives_kills()
+{
+	gives 0 "$kvkeep" replay killed chat:users=12,turns=8 --kill-at 20 --kill-at 50 --kill-at 70 --json
+	json 'v["ok"] and v["restarts"] == 3 and v["hits"] == v["model_hits"] >= v["unlimited_hits"]'
+	json 'v["unacknowledged_found"] <= v["unacknowledged"]'
+	gives 0 "$kvkeep" verify killed
+}
+
+# Many small objects are stored while what was there before the kill is looked up: neither gets into the other's way.
+replay_finds_all_while_others_are_stored()
+{
+	gives 0 "$kvkeep" replay busy chat:users=150,turns=3,systems=1,system=2048,prompt=16384,reply=0 --bytes-per-token 1 \
+		--concurrency 16 --kill-at 50 --kill-at 100 --kill-at 150 --kill-at 200 --kill-at 250 --kill-at 300 --kill-at 350 \
+		--kill-at 400 --json
+	json 'v["ok"] and v["restarts"] == 8 and v["hits"] == v["model_hits"]'
+}
+
+replay_keeps_to_a_cap()
+{
+	gives 0 "$kvkeep" replay capped chat:users=10,turns=5 --capacity 20MiB --json
+	json 'v["ok"] and v["no_room"] > 0 and v["bytes_written"] <= 20 << 20 and v["hits"] == v["model_hits"] < v["unlimited_hits"]'
+}
+
+replay_finds_a_lost_block()
+{
+	gives 0 "$kvkeep" replay lost chat:users=2,turns=2 --json
+	gives 0 "$kvkeep" ls --json lost --limit 1
+	gives 0 "$kvkeep" rm lost "$(python3 -c 'import json; print(json.load(open("out"))["objects"][0]["key"])')"
+	gives 0 "$kvkeep" replay lost chat:users=2,turns=2 --json
+	json 'v["ok"] and v["hit_ratio"] < 1'
+}
+
+# The block that is damaged between two runs is never a hit: its loads fail, and that is a failed check.
+replay_finds_a_damaged_block()
+{
+	gives 0 "$kvkeep" ls --json lost --limit 1
+	flip_byte "$(object_file lost "$(python3 -c 'import json; print(json.load(open("out"))["objects"][0]["key"])')")" 5000
+	gives 1 "$kvkeep" replay lost chat:users=2,turns=2 --json
+	json 'v["wrong_bytes"] == 0 and v["load"]["failed"].get("damaged") == 1 and not v["ok"]'
+	gives 0 "$kvkeep" replay lost chat:users=2,turns=2 --json
+}
+
+replay_faults_are_told()
+{
+	gives 1 "$kvkeep" replay '{"backend_params":{"file_path":"sick"},"fault":[{"do":"fail","ops":["write"],"error":"EIO","nth":5}]}' \
+		chat:users=2,turns=2 --json
+	json 'v["wrong_bytes"] == 0 and sum(v["store"]["failed"].values()) >= 1'
+}
+
+replay_refuses_bad_traces()
+{
+	echo '{"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [1, 1]}' >bad.jsonl
+	gives 1 "$kvkeep" replay store bad.jsonl
+	says err 'bad.jsonl: line 1: '
+	gives 1 "$kvkeep" replay store nowhere.jsonl
+	gives 1 "$kvkeep" replay huge chat:users=100,turns=10 --bytes-per-token 8000000
+	says err free
+	[ ! -e huge ]
+}
+
+# 2,000 requests of one hour of real chats, with small blocks: 15,771 of 54,559 accesses are prefix hits.
+replay_plays_the_published_trace()
+{
+	gives 0 "$kvkeep" replay trace "$trace" --requests 2000 --bytes-per-token 8 --json
+	json 'v["ok"] and v["requests"] == 2000 and v["blocks"] == 54559 and v["distinct_blocks"] == 38788'
+	json 'v["hits"] == v["model_hits"] == v["unlimited_hits"] == 15771 and v["present"] == 0 and v["no_room"] == 0'
+}
+
+measures()
+{
+	gives 0 "$kvkeep" bench benched --bytes 256KiB --inflight 4 --seconds 200ms --total 32MiB --json
+	json 'v["wrong_bytes"] == 0 and all(v[p]["items"] > 0 and v[p]["failed"] == 0 for p in ("put", "get", "lookup"))'
+	json 'v["put"]["bytes"] <= 32 << 20'
+	gives 0 "$kvkeep" ls --json benched
+	json 'v["objects"] == []'
+}
+
+trace=$source/../shared/traces/conversation_trace.jsonl
+
+tap 'put stores, get loads and proves' stores_and_loads
+tap 'put takes standard input, and nothing at all' takes_standard_input
+tap 'get loads ranges' loads_ranges
+tap 'keys may be any bytes' takes_keys_of_any_bytes
+tap 'has tells what is there' tells_what_is_there
+tap 'rm removes, once' removes
+tap 'get leaves files alone when there is nothing' keeps_files_when_there_is_nothing
+tap 'get writes pipes in place and follows links' writes_what_is_no_file_in_place
+tap 'a damaged object is told in one line and nothing written' damage_is_told_and_nothing_written
+tap 'ls lists and filters' lists
+tap 'pages of ls hold each object once' pages_are_whole
+tap 'stat shows all about an object' shows_all_about_one
+tap 'stat shows what a store holds' shows_what_a_store_holds
+tap 'verify finds each damaged object' verifies
+tap 'verify goes on after a signal' verify_goes_on_after_a_signal
+tap 'doctor looks at machine and directory, and leaves nothing' doctors
+tap 'namespace lists, shows and compares' compares_namespaces
+tap 'stores are directories, JSON and @files' takes_stores_as_json_and_from_files
+tap 'verbs that read make no store' readers_make_nothing
+tap 'bad usage ends with 2' refuses_bad_usage
+tap 'help tells of every verb' helps
+tap 'output that cannot be written is an error' full_disk_of_output_is_an_error
+tap 'completions know every verb and option' completions_name_every_verb
+tap 'replay: hits are those of the model, every byte is right' replay_agrees_with_the_model
+tap 'replay: what was acknowledged before SIGKILL is a hit after' replay_survives_kills
+tap 'replay: all is found while others are stored' replay_finds_all_while_others_are_stored
+tap 'replay: a cap holds, and the model knows of it' replay_keeps_to_a_cap
+tap 'replay: a block that is gone is no hit' replay_finds_a_lost_block
+tap 'replay: a damaged block is a failed load, not a wrong byte' replay_finds_a_damaged_block
+tap 'replay: failures of the medium are told' replay_faults_are_told
+tap 'replay: bad traces and too large ones are refused' replay_refuses_bad_traces
+if [ -e "$trace" ]; then
+	tap 'replay: 2,000 requests of the published trace' replay_plays_the_published_trace
+else
+	skip 'replay: 2,000 requests of the published trace' 'shared/traces/conversation_trace.jsonl is not beside the repository'
+fi
+tap 'bench measures and cleans up' measures
+echo "1..$number"
+exit $failed
