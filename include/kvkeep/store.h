@@ -105,7 +105,8 @@ KVK_API int kvk_store_close(struct kvk_store *store);
  */
 KVK_API int kvk_store_register(struct kvk_store *store, void *base, uint64_t bytes);
 
-/** Ends a registration made with exactly this base. -ENOENT: none. -EBUSY: transfers still use it. */
+/** Ends a registration made with exactly this base. -ENOENT: none. -EBUSY: it is ended, but a
+ *  lane hangs in the medium and may still use it. Transfers under way keep what they need. */
 KVK_API int kvk_store_unregister(struct kvk_store *store, void *base);
 
 /* ---- results ------------------------------------------------------------------------------------ */

@@ -275,11 +275,22 @@ void kvk_agent_submit(struct kvk_agent *agent, struct kvk_link *ops)
 /* A stream of this lane that has pieces left says that its budget or memory is used up: what comes after waits. */
 static bool has_stream(const struct kvk_lane *lane, bool write)
 {
-	for (struct kvk_link *link = lane->streams.next; link != &lane->streams; link = link->next) {
-		if (kvk_container_of(link, struct kvk_stream, link)->write == write)
-			return true;
+	return atomic_load_explicit(&lane->has_stream[write], memory_order_relaxed);
+}
+
+/* This lane was woken for work that it cannot take up now: one that sleeps and can shall have it. */
+static void pass_on(struct kvk_agent *agent, const struct kvk_lane *refusing)
+{
+	bool reads = atomic_load(&agent->depth.reads_waiting) > 0;
+
+	for (uint32_t i = 0; i < agent->lane_count; i++) {
+		struct kvk_lane *lane = &agent->lanes[i];
+
+		if (lane != refusing && atomic_load(&lane->sleeping) && !has_stream(lane, !reads)) {
+			kvk_lane_wake(lane);
+			return;
+		}
 	}
-	return false;
 }
 
 /* Reads that come out of the page cache take nothing from the budget, so a queue that never runs empty of them would keep
@@ -331,6 +342,8 @@ struct kvk_op *kvk_agent_take(struct kvk_agent *agent, struct kvk_lane *lane)
 		atomic_fetch_sub(&agent->queued, 1);
 	}
 	pthread_mutex_unlock(&agent->queue_lock);
+	if (!op && atomic_load(&agent->queued) > 0 && (has_stream(lane, false) || has_stream(lane, true)))
+		pass_on(agent, lane);
 	return op;
 }
 
@@ -379,6 +392,14 @@ void kvk_agent_cancel(struct kvk_agent *agent, const void *group)
 	empty_queue(&out, -ECANCELED);
 }
 
+/* A lane that sleeps comes round by itself too, unless something in its sleep hangs. */
+static bool is_stuck(struct kvk_lane *lane, uint64_t now_us)
+{
+	uint64_t silent_us = STUCK_US + (atomic_load(&lane->sleeping) ? KVK_LANE_SLEEP_US_MAX : 0);
+
+	return now_us > atomic_load(&lane->turn_us) + silent_us;
+}
+
 void kvk_agent_watch(struct kvk_agent *agent)
 {
 	uint64_t now_us = kvk_now_us();
@@ -386,13 +407,10 @@ void kvk_agent_watch(struct kvk_agent *agent)
 	struct kvk_link out;
 
 	for (uint32_t i = 0; i < agent->lane_count; i++) {
-		struct kvk_lane *lane = &agent->lanes[i];
-		uint64_t turn_us = atomic_load(&lane->turn_us);
-
-		if (atomic_load(&lane->sleeping) || now_us < turn_us + STUCK_US)
+		if (!is_stuck(&agent->lanes[i], now_us))
 			continue;
 		stuck++;
-		answer_for(lane, now_us);
+		answer_for(&agent->lanes[i], now_us);
 	}
 	if ((stuck == agent->lane_count) != atomic_load(&agent->stuck)) {
 		atomic_store(&agent->stuck, stuck == agent->lane_count);
@@ -508,9 +526,7 @@ void kvk_agent_stats(struct kvk_agent *agent, struct kvk_agent_stats *ret)
 	for (uint32_t i = 0; i < agent->lane_count; i++) {
 		struct kvk_lane *lane = &agent->lanes[i];
 
-		if (!atomic_load(&lane->sleeping) &&
-		    now_us > atomic_load(&lane->turn_us) + STUCK_US)
-			ret->stuck_lanes++;
+		ret->stuck_lanes += is_stuck(lane, now_us);
 		ret->held_slots += atomic_load(&lane->held_slots);
 	}
 }

@@ -55,6 +55,7 @@ struct kvk_op {
 	struct kvk_link xfers;                 /* in flight */
 	struct kvk_lane *lane;
 	uint64_t sequence;                     /* in the order of being taken up */
+	bool detached;
 	atomic_uint claim;
 	atomic_bool canceled;
 };
@@ -77,7 +78,8 @@ void kvk_op_untouch(struct kvk_op *op);
 /* On the lane, with no transfer or stream of it under way, and answered. */
 void kvk_op_finish(struct kvk_op *op);
 
-/* On the lane, after the answer: what is left (an unlink in the background) has no deadline any more. */
+/* On the lane, after the answer: what is left (an unlink in the background) has no deadline any more, and takes none of
+ * the places of a lane. */
 void kvk_op_detach(struct kvk_op *op);
 
 /* Whether its deadline has passed (or it was canceled): it must not publish any more. */

@@ -17,6 +17,8 @@
 #define KVK_REGIONS_MAX 64
 /* Operations that a lane runs at a time; more wait in the queue. Bounds descriptors: one or two each. */
 #define KVK_LANE_ACTIVE_MAX 64
+/* With nothing to do and nothing due, a lane looks round this often all the same. */
+#define KVK_LANE_SLEEP_US_MAX 1000000
 
 enum claim {
 	CLAIM_OPEN = 0,
@@ -38,7 +40,8 @@ struct kvk_lane {
 	int wake_fd;                           /* eventfd; -1 with a ring, which has its own */
 	pthread_mutex_t active_lock;           /* guards the links of active, for the watching thread */
 	struct kvk_link active;                /* operations, in the order they were taken up */
-	uint32_t active_count;
+	uint32_t active_count;                 /* of those that are not detached */
+	atomic_bool has_stream[2];             /* a read, a write has pieces to cut */
 	struct kvk_link streams;               /* that have pieces to cut, in that order too */
 	struct kvk_link ended_streams;         /* whose done() is due */
 	struct kvk_link finished;              /* transfers whose result came in this turn */

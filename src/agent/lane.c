@@ -10,8 +10,6 @@
 #include "util/clock.h"
 
 #define RING_ENTRIES 256
-/* With nothing to do and nothing due, a lane looks round this often all the same. */
-#define SLEEP_US_MAX 1000000
 
 /* ---- transfers ---------------------------------------------------------------------------------- */
 
@@ -224,6 +222,7 @@ void kvk_op_init(struct kvk_op *op, enum kvk_op_class class, uint64_t deadline_u
 	op->lane = NULL;
 	kvk_list_init(&op->link);
 	kvk_list_init(&op->xfers);
+	op->detached = false;
 	atomic_init(&op->claim, CLAIM_OPEN);
 	atomic_init(&op->canceled, false);
 }
@@ -258,6 +257,8 @@ void kvk_op_untouch(struct kvk_op *op)
 void kvk_op_detach(struct kvk_op *op)
 {
 	atomic_store(&op->deadline_us, UINT64_MAX);
+	op->detached = true;
+	op->lane->active_count--;
 }
 
 bool kvk_op_late(struct kvk_op *op)
@@ -272,7 +273,7 @@ void kvk_op_finish(struct kvk_op *op)
 
 	pthread_mutex_lock(&lane->active_lock);
 	kvk_list_remove(&op->link);
-	lane->active_count--;
+	lane->active_count -= !op->detached;
 	pthread_mutex_unlock(&lane->active_lock);
 	lane->lingers = lane->agent->lingers;
 	op->finished(op);
@@ -492,7 +493,7 @@ static bool linger(struct kvk_lane *lane)
  * the lane says that it sleeps first and then looks whether there is work: one of them sees the other. */
 static bool rest(struct kvk_lane *lane)
 {
-	uint64_t now_us = kvk_now_us(), wait_us = SLEEP_US_MAX;
+	uint64_t now_us = kvk_now_us(), wait_us = KVK_LANE_SLEEP_US_MAX;
 	bool stop = false;
 
 	if (lane->next_deadline_us <= now_us || linger(lane))
@@ -507,7 +508,7 @@ static bool rest(struct kvk_lane *lane)
 		atomic_store(&lane->sleeping, false);
 		return true;
 	}
-	if (lane->active_count == 0 && (stop = stopping(lane->agent))) {
+	if (kvk_list_empty(&lane->active) && (stop = stopping(lane->agent))) {
 		atomic_store(&lane->sleeping, false);
 		return false;
 	}

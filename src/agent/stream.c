@@ -384,7 +384,7 @@ bool kvk_streams_issue(struct kvk_lane *lane)
 				break;
 			any = true;
 			if (eager_bytes >= EAGER_TURN_BYTES)
-				return true;
+				goto out;
 		}
 		if (cut == CUT_END) {
 			kvk_list_remove(&stream->link);
@@ -394,6 +394,12 @@ bool kvk_streams_issue(struct kvk_lane *lane)
 			waiting[stream->write] = true;
 		}
 	}
+out:
+	waiting[0] = waiting[1] = false;
+	for (link = lane->streams.next; link != &lane->streams; link = link->next)
+		waiting[kvk_container_of(link, struct kvk_stream, link)->write] = true;
+	atomic_store_explicit(&lane->has_stream[0], waiting[0], memory_order_relaxed);
+	atomic_store_explicit(&lane->has_stream[1], waiting[1], memory_order_relaxed);
 	atomic_store_explicit(&lane->agent->memory_bytes,
 			      lane->agent->lane_count * kvk_memory_mapped_bytes(&lane->memory),
 			      memory_order_relaxed);

@@ -182,7 +182,8 @@ static void item_answer(struct kvk_op *op, int status)
 			memcpy(item->meta_to, request->facts.meta, bytes);
 		}
 	} else {
-		kvk_count(status == -ECANCELED ? &core->counts.canceled : &core->counts.deadlines);
+		if (status != -EHOSTDOWN)
+			kvk_count(status == -ECANCELED ? &core->counts.canceled : &core->counts.deadlines);
 		if (request->held && item->started) {
 			answer->flags |= KVK_RESULT_HELD;
 			item->hangs = true;

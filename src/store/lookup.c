@@ -192,6 +192,8 @@ int64_t kvk_core_lookup(struct kvk_core *core, const struct kvk_key_item *items,
 	int errs[AHEAD];
 	int err;
 
+	if (atomic_load_explicit(&core->items, memory_order_relaxed) > core->spec.max_items)
+		return -EAGAIN;
 	err = kvk_task_begin(core, KVK_QUEUE_LOOKUP, count, 0, false, waiter, &lookups.task, NULL);
 	if (err)
 		return err;

@@ -51,8 +51,10 @@ static void settle_durable(struct kvk_item *item)
 {
 	struct kvk_request *request = &item->request;
 
-	if (request->outcome == KVK_OUTCOME_FOUND && request->facts.durable)
+	if (request->outcome != KVK_OUTCOME_NONE && request->facts.durable)
 		kvk_catalog_set_durable(item->core->catalog, request->digest, &item->ticket);
+	else if (request->outcome == KVK_OUTCOME_NONE && request->reason == KVK_REASON_NOT_DURABLE)
+		kvk_catalog_lost(item->core->catalog, request->digest, &item->ticket);
 	count_put(item);
 }
 

@@ -25,7 +25,7 @@ static void __attribute__((noinline)) spoil_stack(uint64_t seed, unsigned phase)
 
 	for (unsigned i = 0; i < 1024; i++)
 		words[i] = (i + phase) % 4 == 0 ? seed : (i + phase) % 4 == 2 ? 0 : UINT64_C(0x5a5a5a5a5a5a5a5a) * i;
-	__asm__ volatile("" : : "r"(words) : "memory");
+	__asm__ volatile("" : : "r"(words), "m"(words) : "memory");
 }
 
 static uint64_t sum_in_pieces(uint32_t pieces, uint64_t offset, uint64_t bytes, uint64_t seed, unsigned phase)

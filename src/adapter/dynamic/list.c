@@ -91,13 +91,13 @@ static int inspect(struct kvk_dynamic *dynamic, const char *name, struct kvk_lis
 	listed->name = name;
 	listed->state = KVK_OBJECT_DAMAGED;
 	listed->key_bytes = 0;
+	memset(facts, 0, offsetof(struct kvk_facts, meta));
 	kvk_xfer_init(&xfer, KVK_XFER_OPEN, NULL, name);
 	xfer.flags = KVK_XFER_BUFFERED;
 	err = run(adapter, &xfer);
 	if (err)
-		return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -EIO ? err : -ENOENT;
+		return err == -EMFILE || err == -ENFILE || err == -ENOMEM ? err : err == -EIO ? 0 : -ENOENT;
 	place = xfer.place;
-	memset(facts, 0, offsetof(struct kvk_facts, meta));
 	facts->stored_bytes = xfer.stat.bytes;
 	facts->created_ns = xfer.stat.modified_ns;
 	facts->inode = xfer.stat.inode;
@@ -138,7 +138,8 @@ out:
 		kvk_mem_free(data);
 	kvk_xfer_init(&xfer, KVK_XFER_CLOSE, place, NULL);
 	run(adapter, &xfer);
-	return err == -ENODATA ? 0 : err;
+	/* One that cannot be read is one of the list, in its state; only what concerns all of them ends the page. */
+	return err == -ENOMEM ? err : 0;
 }
 
 /* ---- folders ------------------------------------------------------------------------------------ */

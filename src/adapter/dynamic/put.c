@@ -29,8 +29,10 @@ enum step {
 	STEP_SYNC,
 	STEP_PUBLISH,
 	STEP_SYNC_FOLDER,
+	STEP_UNPUBLISH,        /* its folder could not be synced */
 	STEP_SYNC_FOUND,       /* object durability: what was there before is made as durable as ours would be */
 	STEP_FOLDER_FOUND,
+	STEP_DROP_FOUND,       /* it could not be synced */
 	STEP_CLOSE_JUDGED,     /* what lies under the name is of no use: go on */
 	STEP_CLOSE_FOUND,      /* the answer was given */
 	STEP_CLOSE,
@@ -216,6 +218,17 @@ static void after_judging(struct put *put)
 	}
 }
 
+/*
+ * What lies there could not be synced. A later sync would say 0, since the kernel tells of such an error once and may
+ * drop what it could not write: so it goes, and what is in the caller's memory is written anew.
+ */
+static void distrust(struct put *put)
+{
+	put->request->outcome = KVK_OUTCOME_NONE;
+	put->proof.verdict = KVK_VERDICT_ABSENT;
+	step(put, STEP_DROP_FOUND, KVK_XFER_UNLINK, NULL, put->name);
+}
+
 static void judged(struct kvk_proof *proof)
 {
 	struct put *put = kvk_container_of(proof, struct put, proof);
@@ -352,22 +365,29 @@ static void stepped(struct kvk_xfer *xfer)
 		return;
 	case STEP_SYNC_FOLDER:
 		if (result < 0)
-			not_durable(put);
+			step(put, STEP_UNPUBLISH, KVK_XFER_UNLINK, NULL, put->name);
 		else
 			stored(put, true);
 		return;
+	case STEP_UNPUBLISH:
+		request->outcome = KVK_OUTCOME_NONE;
+		not_durable(put);
+		return;
 	case STEP_SYNC_FOUND:
 		if (result < 0)
-			not_durable(put);
+			distrust(put);
 		else
 			step(put, STEP_FOLDER_FOUND, KVK_XFER_SYNC_FOLDER, NULL, put->name);
 		return;
 	case STEP_FOLDER_FOUND:
 		request->facts.durable = result == 0;
 		if (result < 0)
-			not_durable(put);
+			distrust(put);
 		else
 			put_answer(put, 0, KVK_REASON_PRESENT);
+		return;
+	case STEP_DROP_FOUND:
+		step(put, STEP_CLOSE_JUDGED, KVK_XFER_CLOSE, put->proof.place, NULL);
 		return;
 	case STEP_CLOSE_JUDGED:
 		put->proof.place = NULL;

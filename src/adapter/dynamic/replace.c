@@ -57,6 +57,8 @@ static void stepped(struct kvk_xfer *xfer)
 	case STEP_PUBLISH:
 		if (result < 0)
 			end(replace, result);
+		else if (kvk_op_late(&replace->request->op))
+			drop_ours(replace, -ETIMEDOUT);
 		else
 			step(replace, STEP_EXCHANGE, KVK_XFER_EXCHANGE, replace->temp, replace->name);
 		return;
@@ -100,7 +102,7 @@ static void stepped(struct kvk_xfer *xfer)
 			drop_ours(replace, result);
 		return;
 	case STEP_LOOK_ASIDE:
-		if (result == 0 && xfer->stat.inode != replace->bad_inode)
+		if ((result == 0 && xfer->stat.inode != replace->bad_inode) || (result < 0 && result != -ENOENT))
 			step(replace, STEP_MOVE_BACK, KVK_XFER_MOVE, replace->aside, replace->name);
 		else
 			step(replace, STEP_MOVE_IN, KVK_XFER_MOVE, replace->temp, replace->name);
