@@ -21,10 +21,11 @@ static uint8_t data[BYTES];
  */
 static void __attribute__((noinline)) spoil_stack(uint64_t seed, unsigned phase)
 {
-	volatile uint64_t words[1024];
+	uint64_t words[1024];
 
 	for (unsigned i = 0; i < 1024; i++)
 		words[i] = (i + phase) % 4 == 0 ? seed : (i + phase) % 4 == 2 ? 0 : UINT64_C(0x5a5a5a5a5a5a5a5a) * i;
+	__asm__ volatile("" : : "r"(words) : "memory");
 }
 
 static uint64_t sum_in_pieces(uint32_t pieces, uint64_t offset, uint64_t bytes, uint64_t seed, unsigned phase)

@@ -13,6 +13,14 @@
 
 #define BYTES 70000u
 
+/* A child has none of the threads whose stacks hold things, so there the leak checker would see leaks that are none. */
+static bool in_child;
+int __lsan_is_turned_off(void) __attribute__((visibility("default")));
+int __lsan_is_turned_off(void)
+{
+	return in_child;
+}
+
 /* Every call in the child; returns the number of the first that does not say -ECHILD, or 0. */
 static int call_everything(struct kvk_store *store)
 {
@@ -101,8 +109,10 @@ static void test_child_exits(void **state)
 	fflush(NULL);
 	child = fork();
 	assert_true(child >= 0);
-	if (child == 0)
+	if (child == 0) {
+		in_child = true;
 		exit(0);
+	}
 	assert_int_equal(await_child(child), 0);
 	assert_int_equal(bed_get(bed->store, "k", BYTES, 1, NULL), 0);
 	assert_int_equal(bed_put(bed->store, "k2", BYTES, 1, NULL), 0);
