@@ -22,6 +22,18 @@
 #include "backend/fault/fault.h"
 #include "format/format.h"
 
+/* Whether this is a build in which everything takes several times as long, and memory has shadows. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define KIT_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define KIT_SANITIZED 1
+#endif
+#endif
+#ifndef KIT_SANITIZED
+#define KIT_SANITIZED 0
+#endif
+
 /* ---- numbers ------------------------------------------------------------------------------------ */
 
 static inline uint64_t kit_mix(uint64_t x)

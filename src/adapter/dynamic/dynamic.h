@@ -64,7 +64,7 @@ struct kvk_aside {
 	void (*done)(struct kvk_aside *aside);
 	struct kvk_xfer xfer;
 	char target[KVK_NAME_BYTES_MAX];
-	enum { ASIDE_MOVE, ASIDE_STAT, ASIDE_BACK } step;
+	enum kvk_aside_step { ASIDE_MOVE, ASIDE_STAT, ASIDE_BACK } step;
 };
 
 void kvk_aside_start(struct kvk_aside *aside);

@@ -38,7 +38,7 @@ static void give_back(struct kvk_dynamic *dynamic, uint64_t bytes)
 
 static void stepped(struct kvk_xfer *xfer);
 
-static void step(struct kvk_aside *aside, int next, enum kvk_xfer_op op, const char *name, const char *name2)
+static void step(struct kvk_aside *aside, enum kvk_aside_step next, enum kvk_xfer_op op, const char *name, const char *name2)
 {
 	aside->step = next;
 	kvk_xfer_init(&aside->xfer, op, NULL, name);

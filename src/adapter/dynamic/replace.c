@@ -24,7 +24,7 @@ static void stepped(struct kvk_xfer *xfer);
 static void step(struct kvk_replace *replace, enum step next, enum kvk_xfer_op op, const char *name,
 		 const char *name2)
 {
-	replace->step = next;
+	replace->step = (int)next;
 	kvk_xfer_init(&replace->xfer, op, next == STEP_PUBLISH ? replace->place : NULL, name);
 	replace->xfer.name2 = name2;
 	replace->xfer.done = stepped;
