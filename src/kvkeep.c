@@ -91,7 +91,8 @@ int kvk_store_open(struct kvk_store **ret, const char *spec, const struct kvk_ho
 	err = kvk_control_start(&store->control, store->core);
 	if (err) {
 		kvk_error_set(error, err, NULL, "cannot start threads: %s", strerror(-err));
-		kvk_core_close(store->core, CLOSE_US);
+		if (!kvk_core_stop(store->core, CLOSE_US))
+			kvk_core_free(store->core);
 		goto fail;
 	}
 	*ret = store;
@@ -104,6 +105,7 @@ fail:
 
 int kvk_store_close(struct kvk_store *store)
 {
+	bool sweeping;
 	int err;
 
 	if (!store)
@@ -114,13 +116,14 @@ int kvk_store_close(struct kvk_store *store)
 		return 0;
 	}
 	atomic_store(&store->core->closing, true);
-	if (kvk_control_stop(store->control, CLOSE_US)) {
-		/* A sweep hangs in the medium with the core in its hands: stop the lanes, give up the rest. */
-		kvk_agent_stop(store->core->agent, CLOSE_US);
+	sweeping = kvk_control_stop(store->control, CLOSE_US) != 0;
+	err = kvk_core_stop(store->core, CLOSE_US);
+	kvk_control_end(store->control, sweeping);
+	/* What threads and the kernel still use is given up deliberately, never freed under them. */
+	if (err)
 		err = atomic_load(&store->core->held_items) > 0 ? -ETIMEDOUT : 0;
-	} else {
-		err = kvk_core_close(store->core, CLOSE_US);
-	}
+	else if (!sweeping)
+		kvk_core_free(store->core);
 	kvk_mem_free(store);
 	return err;
 }

@@ -177,6 +177,7 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 	}
 	if (err) {
 		kvk_control_stop(control, UINT64_MAX / 2);
+		kvk_control_end(control, false);
 		return err;
 	}
 	*ret = control;
@@ -187,17 +188,12 @@ int kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
 {
 	struct timespec until;
 
-	if (!control)
-		return 0;
 	pthread_mutex_lock(&control->lock);
 	control->stopping = true;
 	pthread_cond_broadcast(&control->stop);
 	pthread_mutex_unlock(&control->lock);
 	if (control->has_watch)
 		pthread_join(control->watch, NULL);
-	kvk_notices_stop(&control->core->notices);
-	if (control->has_notify)
-		pthread_join(control->notify, NULL);
 	if (control->has_sweep) {
 		clock_gettime(CLOCK_REALTIME, &until);
 		until.tv_sec += (time_t)(wait_us / 1000000) + 1;
@@ -206,8 +202,17 @@ int kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
 			return -ETIMEDOUT;
 		}
 	}
+	return 0;
+}
+
+void kvk_control_end(struct kvk_control *control, bool sweeping)
+{
+	kvk_notices_stop(&control->core->notices);
+	if (control->has_notify)
+		pthread_join(control->notify, NULL);
+	if (sweeping)
+		return;
 	pthread_cond_destroy(&control->stop);
 	pthread_mutex_destroy(&control->lock);
 	kvk_mem_free(control);
-	return 0;
 }

@@ -18,9 +18,13 @@ struct kvk_control;
 int kvk_control_start(struct kvk_control **ret, struct kvk_core *core);
 
 /*
- * Before the core is closed: ends watch and sweep; waits at most wait_us for a sweep that hangs in the medium. -ETIMEDOUT: it
- * still hangs, the core must not be freed.
+ * Before the core is stopped: ends watch and sweep; waits at most wait_us for a sweep that hangs in the medium.
+ * -ETIMEDOUT: it still hangs, the core must not be freed.
  */
 int kvk_control_stop(struct kvk_control *control, uint64_t wait_us);
+
+/* After the core was stopped and before it is freed: what it left to tell is told, then notify ends. sweeping: a sweep
+ * still hangs, and keeps what it uses. */
+void kvk_control_end(struct kvk_control *control, bool sweeping);
 
 #endif

@@ -77,7 +77,7 @@ static int open_agent(struct kvk_core *core, struct kvk_error *error)
 }
 
 /* What is still there when opening fails, or when nothing is under way any more. */
-static void core_free(struct kvk_core *core)
+void kvk_core_free(struct kvk_core *core)
 {
 	kvk_agent_free(core->agent);
 	if (core->adapter)
@@ -105,7 +105,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 		return kvk_error_set(error, -ENOMEM, NULL, "out of memory");
 	core->pid = getpid();
 	for (int i = 0; i < KVK_QUEUE_COUNT; i++)
-		core->queues[i].event_fd = -1;     /* from here on core_free() undoes whatever was done */
+		core->queues[i].event_fd = -1;     /* from here on kvk_core_free() undoes whatever was done */
 	kvk_list_init(&core->tasks);
 	pthread_mutex_init(&core->tasks_lock, NULL);
 	kvk_notices_init(&core->notices, hooks);
@@ -149,7 +149,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 	return 0;
 
 fail:
-	core_free(core);
+	kvk_core_free(core);
 	return err;
 }
 
@@ -175,16 +175,15 @@ static void forget(struct kvk_core *core)
 			strerror(-err));
 }
 
-int kvk_core_close(struct kvk_core *core, uint64_t wait_us)
+int kvk_core_stop(struct kvk_core *core, uint64_t wait_us)
 {
+	int err;
+
 	atomic_store(&core->closing, true);
-	if (kvk_agent_stop(core->agent, wait_us)) {
-		/* Threads and the kernel still use all of it: given up deliberately, never freed under them. */
-		return atomic_load(&core->held_items) > 0 ? -ETIMEDOUT : 0;
-	}
-	forget(core);
-	core_free(core);
-	return 0;
+	err = kvk_agent_stop(core->agent, wait_us);
+	if (!err)
+		forget(core);
+	return err;
 }
 
 void kvk_core_abandon(struct kvk_core *core)

@@ -48,10 +48,11 @@ struct kvk_core {
 int kvk_core_open(struct kvk_core **ret, const char *spec, const struct kvk_hooks *hooks,
 		  struct kvk_error *error);
 /*
- * Ends what is under way, waiting wait_us at most. 0: nothing of the caller's is touched any more. -ETIMEDOUT: a
- * medium hangs and has memory of the caller's. Either way the core is gone for the caller.
+ * Ends what is under way, waiting wait_us at most; then, if the store was not to persist and nobody else has it open, removes
+ * its objects. 0: kvk_core_free() may follow. -ETIMEDOUT: a medium hangs, the core must be left alone for ever.
  */
-int kvk_core_close(struct kvk_core *core, uint64_t wait_us);
+int kvk_core_stop(struct kvk_core *core, uint64_t wait_us);
+void kvk_core_free(struct kvk_core *core);
 /* In a child after fork: only memory and descriptors. */
 void kvk_core_abandon(struct kvk_core *core);
 
