@@ -394,6 +394,19 @@ struct kvk_stats bed_stats(struct kvk_store *store)
 	return stats;
 }
 
+bool bed_is_healthy(struct kvk_store *store)
+{
+	char *text = NULL, *at;
+	bool healthy;
+
+	if (kvk_store_status(store, &text))
+		return false;
+	at = strstr(text, "\"healthy\"");
+	healthy = at && at[9 + strcspn(at + 9, "tf")] == 't';
+	kvk_free(text);
+	return healthy;
+}
+
 #define LIST_PAGE 64
 
 struct bed_listed bed_list(struct kvk_store *store)

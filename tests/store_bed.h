@@ -128,6 +128,8 @@ bool bed_next(struct kvk_store *store, enum kvk_queue queue, struct kvk_result *
 
 struct kvk_usage bed_usage(struct kvk_store *store);
 struct kvk_stats bed_stats(struct kvk_store *store);
+/* What kvk_store_status() says of "healthy". */
+bool bed_is_healthy(struct kvk_store *store);
 
 /* What a list of everything shows: objects, their bytes as charged (whole pages), and those that are damaged. */
 struct bed_listed {
