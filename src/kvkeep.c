@@ -309,7 +309,7 @@ int64_t kvk_store_remove(struct kvk_store *store, const struct kvk_key_item *ite
 static int finish_wait(struct kvk_waiter *waiter, struct kvk_task *task, int64_t id, struct kvk_result *results)
 {
 	if (id > 0) {
-		kvk_waiter_wait(waiter);
+		kvk_waiter_wait(waiter, task->queue);
 		for (uint32_t i = 0; i < task->count; i++)
 			kvk_answer_copy(&task->answers[i],
 					(void *)((char *)results + (size_t)i * results->struct_bytes),

@@ -82,6 +82,9 @@ void kvk_op_finish(struct kvk_op *op);
  * the places of a lane. */
 void kvk_op_detach(struct kvk_op *op);
 
+/* On the lane: whether nothing else is under way on it. Then a plain call may take a while. */
+bool kvk_op_alone(const struct kvk_op *op);
+
 /* Whether its deadline has passed (or it was canceled): it must not publish any more. */
 bool kvk_op_late(struct kvk_op *op);
 

@@ -100,9 +100,11 @@ static bool runs_here(const struct kvk_lane *lane, const struct kvk_xfer *xfer)
  * that only go as far as the page cache, as long as they are quick; where they are not, the ring keeps the lane free.
  */
 #define WRITE_HERE_BYTES (UINT64_C(256) << 10)
+/* One that has the lane to itself, a payload of one piece with its footer, holds nobody up. */
+#define WRITE_ALONE_BYTES KVK_SLOT_BYTES
 /* Quick is this, and so much more for each MiB. */
 #define WRITE_HERE_US 1000
-#define WRITE_HERE_US_PER_MIB 2000
+#define WRITE_HERE_US_PER_MIB 3000
 /* So many of the last eight were slower: the ring takes over, and each so-many-th is tried here again. */
 #define WRITE_HERE_SLOW 4
 #define WRITE_HERE_RETRY 16
@@ -119,7 +121,8 @@ static uint64_t length_of(const struct kvk_xfer *xfer)
 static bool writes_here(struct kvk_lane *lane, const struct kvk_xfer *xfer)
 {
 	if (xfer->op != KVK_XFER_WRITE || !lane->ring ||
-	    (lane->agent->backend->caps.direct && length_of(xfer) > WRITE_HERE_BYTES))
+	    (lane->agent->backend->caps.direct &&
+	     length_of(xfer) > (lane->active_count == 1 ? WRITE_ALONE_BYTES : WRITE_HERE_BYTES)))
 		return false;
 	return __builtin_popcount(lane->slow_writes) < WRITE_HERE_SLOW ||
 	       ++lane->writes_elsewhere % WRITE_HERE_RETRY == 0;
@@ -213,71 +216,6 @@ static void act_on_finished(struct kvk_lane *lane)
 }
 
 /* ---- operations --------------------------------------------------------------------------------- */
-
-void kvk_op_init(struct kvk_op *op, enum kvk_op_class class, uint64_t deadline_us, const void *group)
-{
-	op->class = class;
-	atomic_init(&op->deadline_us, deadline_us);
-	op->group = group;
-	op->lane = NULL;
-	kvk_list_init(&op->link);
-	kvk_list_init(&op->xfers);
-	op->detached = false;
-	atomic_init(&op->claim, CLAIM_OPEN);
-	atomic_init(&op->canceled, false);
-}
-
-bool kvk_op_answer(struct kvk_op *op, int status)
-{
-	unsigned open = CLAIM_OPEN;
-
-	if (!atomic_compare_exchange_strong(&op->claim, &open, CLAIM_ANSWERED))
-		return false;
-	op->answer(op, status);
-	return true;
-}
-
-bool kvk_op_answered(struct kvk_op *op)
-{
-	return atomic_load(&op->claim) == CLAIM_ANSWERED;
-}
-
-bool kvk_op_touch(struct kvk_op *op)
-{
-	unsigned open = CLAIM_OPEN;
-
-	return atomic_compare_exchange_strong(&op->claim, &open, CLAIM_TOUCHING);
-}
-
-void kvk_op_untouch(struct kvk_op *op)
-{
-	atomic_store(&op->claim, CLAIM_OPEN);
-}
-
-void kvk_op_detach(struct kvk_op *op)
-{
-	atomic_store(&op->deadline_us, UINT64_MAX);
-	op->detached = true;
-	op->lane->active_count--;
-}
-
-bool kvk_op_late(struct kvk_op *op)
-{
-	return atomic_load(&op->canceled) || kvk_op_answered(op) ||
-	       kvk_now_us() >= atomic_load(&op->deadline_us);
-}
-
-void kvk_op_finish(struct kvk_op *op)
-{
-	struct kvk_lane *lane = op->lane;
-
-	pthread_mutex_lock(&lane->active_lock);
-	kvk_list_remove(&op->link);
-	lane->active_count -= !op->detached;
-	pthread_mutex_unlock(&lane->active_lock);
-	lane->lingers = lane->agent->lingers;
-	op->finished(op);
-}
 
 /* Its transfers are asked to end early; those that a hung medium keeps go on holding their memory. */
 static void end_transfers(struct kvk_lane *lane, struct kvk_op *op)

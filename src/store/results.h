@@ -37,6 +37,7 @@ struct kvk_result_queue {
 	pthread_mutex_t lock;          /* guards what follows */
 	struct kvk_link answers;       /* kvk_answer.link */
 	struct kvk_link releases;      /* kvk_answer.release_link */
+	atomic_uint_fast32_t wait_us;  /* how long waiting for a whole batch takes, smoothed; not under the lock */
 	int event_fd;                  /* readable while there is anything */
 };
 
@@ -81,7 +82,7 @@ int kvk_results_wait(struct kvk_result_queue *queue, uint64_t wait_us);
 
 /* For whoever waits for the whole batch. */
 void kvk_waiter_init(struct kvk_waiter *waiter);
-void kvk_waiter_wait(struct kvk_waiter *waiter);
+void kvk_waiter_wait(struct kvk_waiter *waiter, struct kvk_result_queue *queue);
 void kvk_waiter_release(struct kvk_waiter *waiter);
 
 /* Copies an answer out, as far as the caller's struct is long. */

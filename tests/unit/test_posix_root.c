@@ -379,7 +379,8 @@ static void test_trial_publish(void **state)
 		bool tmpfile, procfd, empty_path, noreplace, exchange;
 		const char *publish;
 	} cases[] = {
-		{ false, false, false, false, false, "linkat procfd" },
+		{ false, false, false, false, false, "linkat empty path" },
+		{ false, false, true, false, false, "linkat procfd" },
 		{ false, true, false, false, true, "linkat empty path" },
 		{ false, true, true, false, false, "rename noreplace" },
 		{ true, false, false, false, false, "rename noreplace" },
@@ -537,7 +538,7 @@ static void test_file_systems(void **state)
 			skip();
 		}
 		assert_string_equal(caps.medium, cases[i].name);
-		assert_string_equal(caps.publish, "linkat procfd");
+		assert_string_equal(caps.publish, "linkat empty path");
 		assert_true(caps.direct && caps.local && caps.exchange && caps.nowait && caps.birth_time);
 		assert_int_equal(caps.align_offset_bytes, cases[i].align_bytes);
 		assert_false(caps.discard);

@@ -43,6 +43,7 @@ struct put {
 	enum step step;
 	uint32_t tries;
 	bool direct;
+	bool in_pieces;                /* several transfers rather than one */
 	struct kvk_place *place;       /* ours; NULL before CREATE */
 	struct kvk_xfer xfer;
 	struct kvk_stream stream;
@@ -174,7 +175,7 @@ static void write_payload(struct put *put)
 		.piece = write_piece, .done = written,
 	};
 	kvk_list_init(&stream->link);
-	if (request->data_bytes % KVK_PAGE_BYTES == 0 && request->data_bytes >= RESERVE_FROM_BYTES)
+	if (request->data_bytes % KVK_PAGE_BYTES == 0 && put->in_pieces)
 		stream->seam_bytes = request->data_bytes;
 	if (request->held && (!put->direct || kvk_memory_aligned(request->data, request->data_count,
 								 &request->adapter->backend->caps)))
@@ -322,7 +323,8 @@ static void created(struct put *put)
 	uint64_t bytes = kvk_page_ceil(put->footer.stored_bytes) + put->footer_bytes;
 
 	put->place = put->xfer.place;
-	if (put->direct && bytes >= RESERVE_FROM_BYTES) {
+	put->in_pieces = bytes > (kvk_op_alone(&put->request->op) ? KVK_SLOT_BYTES : RESERVE_FROM_BYTES);
+	if (put->direct && put->in_pieces) {
 		step(put, STEP_RESERVE, KVK_XFER_RESERVE, put->place, NULL);
 		return;
 	}

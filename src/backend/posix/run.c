@@ -245,12 +245,19 @@ static int64_t run_write(struct kvk_posix *posix, struct kvk_xfer *xfer)
 	return moved;
 }
 
+static int link_procfd(struct kvk_posix *posix, const struct kvk_place *place, const char *base)
+{
+	char procfd[32];
+
+	snprintf(procfd, sizeof(procfd), "/proc/self/fd/%d", place->fd);
+	return posix->sys->linkat(AT_FDCWD, procfd, place->folder_fd, base, AT_SYMLINK_FOLLOW);
+}
+
 static int64_t run_publish(struct kvk_posix *posix, struct kvk_xfer *xfer)
 {
 	struct kvk_place *place = xfer->place;
 	const char *slash = strrchr(xfer->name, '/');
 	const char *base = slash ? slash + 1 : xfer->name;
-	char procfd[32];
 	int err = 0;
 
 	/* Published under a temporary name, to be exchanged with a damaged object: not to be swept meanwhile. */
@@ -260,11 +267,13 @@ static int64_t run_publish(struct kvk_posix *posix, struct kvk_xfer *xfer)
 		return err;
 	switch (posix->publish) {
 	case KVK_PUBLISH_PROCFD:
-		snprintf(procfd, sizeof(procfd), "/proc/self/fd/%d", place->fd);
-		err = posix->sys->linkat(AT_FDCWD, procfd, place->folder_fd, base, AT_SYMLINK_FOLLOW);
+		err = link_procfd(posix, place, base);
 		break;
 	case KVK_PUBLISH_EMPTY_PATH:
 		err = posix->sys->linkat(place->fd, "", place->folder_fd, base, AT_EMPTY_PATH);
+		/* The host has changed its credentials since. */
+		if (err == -ENOENT && posix->has_procfd)
+			err = link_procfd(posix, place, base);
 		break;
 	case KVK_PUBLISH_RENAME:
 		err = posix->sys->renameat2(place->folder_fd, place->temp, place->folder_fd, base, RENAME_NOREPLACE);

@@ -229,9 +229,18 @@ static int try_nameless(struct trial *trial)
 	sys->flock(trial->first_fd, LOCK_EX | LOCK_NB);
 	snprintf(procfd, sizeof(procfd), "/proc/self/fd/%d", trial->first_fd);
 	err = sys->linkat(AT_FDCWD, procfd, own_fd, trial->first, AT_SYMLINK_FOLLOW);
-	if (!err || is_full(err)) {
-		set_publish(trial->posix, KVK_PUBLISH_PROCFD);
+	if (is_full(err))
 		return err;
+	if (!err) {
+		trial->posix->has_procfd = true;
+		set_publish(trial->posix, KVK_PUBLISH_PROCFD);
+		/* The same inode under a second name: the cheaper way, if this process may take it: before Linux 6.10 it needs
+		 * CAP_DAC_READ_SEARCH, since then the credentials that opened the file. */
+		if (!sys->linkat(trial->first_fd, "", own_fd, trial->second, AT_EMPTY_PATH)) {
+			set_publish(trial->posix, KVK_PUBLISH_EMPTY_PATH);
+			sys->unlinkat(own_fd, trial->second, 0);
+		}
+		return 0;
 	}
 	err = sys->linkat(trial->first_fd, "", own_fd, trial->first, AT_EMPTY_PATH);
 	if (!err)
