@@ -278,6 +278,15 @@ static bool has_stream(const struct kvk_lane *lane, bool write)
 	return atomic_load_explicit(&lane->has_stream[write], memory_order_relaxed);
 }
 
+static bool others_wait(const struct kvk_agent *agent, const struct kvk_lane *self, bool write)
+{
+	for (uint32_t i = 0; i < agent->lane_count; i++) {
+		if (&agent->lanes[i] != self && has_stream(&agent->lanes[i], write))
+			return true;
+	}
+	return false;
+}
+
 /* This lane was woken for work that it cannot take up now: one that sleeps and can shall have it. */
 static void pass_on(struct kvk_agent *agent, const struct kvk_lane *refusing)
 {
@@ -301,7 +310,7 @@ static void pass_on(struct kvk_agent *agent, const struct kvk_lane *refusing)
 static struct kvk_link *take_read(struct kvk_agent *agent, struct kvk_lane *lane)
 {
 	if (kvk_list_empty(&agent->queue[KVK_OP_READ]) || has_stream(lane, false) ||
-	    kvk_depth_full(&agent->depth, KVK_DEPTH_READ))
+	    kvk_depth_full(&agent->depth, KVK_DEPTH_READ, others_wait(agent, lane, false)))
 		return NULL;
 	atomic_fetch_sub(&agent->depth.reads_waiting, 1);
 	agent->reads_in_a_row++;
@@ -311,7 +320,7 @@ static struct kvk_link *take_read(struct kvk_agent *agent, struct kvk_lane *lane
 static struct kvk_link *take_write(struct kvk_agent *agent, struct kvk_lane *lane)
 {
 	if (kvk_list_empty(&agent->queue[KVK_OP_WRITE]) || has_stream(lane, true) ||
-	    kvk_depth_full(&agent->depth, KVK_DEPTH_WRITE))
+	    kvk_depth_full(&agent->depth, KVK_DEPTH_WRITE, others_wait(agent, lane, true)))
 		return NULL;
 	agent->reads_in_a_row = 0;
 	return kvk_list_pop(&agent->queue[KVK_OP_WRITE]);

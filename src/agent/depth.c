@@ -109,11 +109,12 @@ bool kvk_depth_take(struct kvk_depth *depth, enum kvk_depth_direction direction,
 	return true;
 }
 
-bool kvk_depth_full(struct kvk_depth *depth, enum kvk_depth_direction direction)
+bool kvk_depth_full(struct kvk_depth *depth, enum kvk_depth_direction direction, bool others_wait)
 {
+	uint64_t limit = limit_now(depth, direction);
 	uint64_t in_flight = atomic_load(&depth->direction[direction].in_flight_bytes);
 
-	if (in_flight == 0 || in_flight < limit_now(depth, direction))
+	if (in_flight == 0 || in_flight < (others_wait ? limit / 4 * 3 : limit))
 		return false;
 	atomic_store(&depth->direction[direction].wanted, true);
 	return atomic_load(&depth->direction[direction].in_flight_bytes) >= in_flight;

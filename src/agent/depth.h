@@ -62,8 +62,11 @@ void kvk_depth_release(struct kvk_depth *depth);
  * get a quarter of theirs. */
 bool kvk_depth_take(struct kvk_depth *depth, enum kvk_depth_direction direction, uint64_t bytes);
 
-/* Whether take() of any size would be refused now. */
-bool kvk_depth_full(struct kvk_depth *depth, enum kvk_depth_direction direction);
+/*
+ * Whether a lane should take up nothing new now. others_wait: another lane has pieces that wait for budget. What came
+ * earlier is to be complete first, so as long as that lane keeps the budget in use nobody begins what comes after.
+ */
+bool kvk_depth_full(struct kvk_depth *depth, enum kvk_depth_direction direction, bool others_wait);
 
 /* Gives bytes back, which took latency_us; 0: nothing was transferred. Returns whether somebody was refused
  * since the last time this returned true: lanes that sleep may go on. */

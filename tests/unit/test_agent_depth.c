@@ -146,14 +146,14 @@ static void test_take_and_give(void **state)
 	/* One is let through whatever its size, and then nothing until it is back. */
 	assert_true(kvk_depth_take(&depth, KVK_DEPTH_READ, 100 * MIB));
 	assert_false(kvk_depth_take(&depth, KVK_DEPTH_READ, 1));
-	assert_true(kvk_depth_full(&depth, KVK_DEPTH_READ));
+	assert_true(kvk_depth_full(&depth, KVK_DEPTH_READ, false));
 	assert_true(kvk_depth_give(&depth, KVK_DEPTH_READ, 100 * MIB, 1000, 0));
 	/* Nobody was refused since: nobody has to be woken. */
 	assert_true(kvk_depth_take(&depth, KVK_DEPTH_READ, MIB));
 	assert_false(kvk_depth_give(&depth, KVK_DEPTH_READ, MIB, 1000, 0));
 	for (int i = 0; i < 8; i++)
 		assert_true(kvk_depth_take(&depth, KVK_DEPTH_READ, MIB));
-	assert_true(kvk_depth_full(&depth, KVK_DEPTH_READ));
+	assert_true(kvk_depth_full(&depth, KVK_DEPTH_READ, false));
 	assert_false(kvk_depth_take(&depth, KVK_DEPTH_READ, MIB));
 	/* Writes have their own budget; while reads are under way, a quarter of it. */
 	assert_true(kvk_depth_take(&depth, KVK_DEPTH_WRITE, MIB));
