@@ -287,19 +287,24 @@ static bool others_wait(const struct kvk_agent *agent, const struct kvk_lane *se
 	return false;
 }
 
-/* This lane was woken for work that it cannot take up now: one that sleeps and can shall have it. */
-static void pass_on(struct kvk_agent *agent, const struct kvk_lane *refusing)
+/*
+ * This lane was woken for work that it cannot take up now: one that sleeps and can shall have it. Not while the budget is in
+ * use: it would only find that out. Called with the queue's lock held; returns the lane to wake, or NULL.
+ */
+static struct kvk_lane *pass_on(struct kvk_agent *agent, const struct kvk_lane *refusing)
 {
-	bool reads = atomic_load(&agent->depth.reads_waiting) > 0;
+	for (int write = 0; write < 2; write++) {
+		if (kvk_list_empty(&agent->queue[write ? KVK_OP_WRITE : KVK_OP_READ]) || !has_stream(refusing, write) ||
+		    kvk_depth_full(&agent->depth, write ? KVK_DEPTH_WRITE : KVK_DEPTH_READ, true))
+			continue;
+		for (uint32_t i = 0; i < agent->lane_count; i++) {
+			struct kvk_lane *lane = &agent->lanes[i];
 
-	for (uint32_t i = 0; i < agent->lane_count; i++) {
-		struct kvk_lane *lane = &agent->lanes[i];
-
-		if (lane != refusing && atomic_load(&lane->sleeping) && !has_stream(lane, !reads)) {
-			kvk_lane_wake(lane);
-			return;
+			if (lane != refusing && atomic_load(&lane->sleeping) && !has_stream(lane, write))
+				return lane;
 		}
 	}
+	return NULL;
 }
 
 /* Reads that come out of the page cache take nothing from the budget, so a queue that never runs empty of them would keep
@@ -330,6 +335,7 @@ struct kvk_op *kvk_agent_take(struct kvk_agent *agent, struct kvk_lane *lane)
 {
 	struct kvk_link *link;
 	struct kvk_op *op = NULL;
+	struct kvk_lane *other = NULL;
 
 	pthread_mutex_lock(&agent->queue_lock);
 	link = kvk_list_pop(&agent->queue[KVK_OP_LIGHT]);
@@ -349,10 +355,12 @@ struct kvk_op *kvk_agent_take(struct kvk_agent *agent, struct kvk_lane *lane)
 		lane->active_count++;
 		pthread_mutex_unlock(&lane->active_lock);
 		atomic_fetch_sub(&agent->queued, 1);
+	} else {
+		other = pass_on(agent, lane);
 	}
 	pthread_mutex_unlock(&agent->queue_lock);
-	if (!op && atomic_load(&agent->queued) > 0 && (has_stream(lane, false) || has_stream(lane, true)))
-		pass_on(agent, lane);
+	if (other)
+		kvk_lane_wake(other);
 	return op;
 }
 
