@@ -235,11 +235,6 @@ void kvk_agent_free(struct kvk_agent *agent)
 	kvk_mem_free(agent);
 }
 
-struct kvk_backend *kvk_agent_backend(struct kvk_agent *agent)
-{
-	return agent->backend;
-}
-
 /* ---- the queue ---------------------------------------------------------------------------------- */
 
 void kvk_agent_submit(struct kvk_agent *agent, struct kvk_link *ops)

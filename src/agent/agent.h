@@ -150,6 +150,5 @@ struct kvk_agent_stats {
 };
 
 void kvk_agent_stats(struct kvk_agent *agent, struct kvk_agent_stats *ret);
-struct kvk_backend *kvk_agent_backend(struct kvk_agent *agent);
 
 #endif
