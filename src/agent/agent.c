@@ -15,6 +15,9 @@
 
 /* A lane that has not come round for this long, and does not sleep, is stuck in a system call. */
 #define STUCK_US 1000000
+/* Of the time between two looks of the watch no more is held against a lane: when the watch itself did not run for longer,
+ * the whole process stood still (a stopped or frozen virtual machine, SIGSTOP, a debugger), and no medium hung. */
+#define WATCH_US_MAX 200000
 #define NO_DEADLINE UINT64_MAX
 
 /* ---- opening and closing ------------------------------------------------------------------------ */
@@ -404,22 +407,34 @@ void kvk_agent_cancel(struct kvk_agent *agent, const void *group)
 	empty_queue(&out, -ECANCELED);
 }
 
-/* A lane that sleeps comes round by itself too, unless something in its sleep hangs. */
-static bool is_stuck(struct kvk_lane *lane, uint64_t now_us)
+static void watch_lane(struct kvk_lane *lane, uint64_t passed_us)
 {
-	uint64_t silent_us = STUCK_US + (atomic_load(&lane->sleeping) ? KVK_LANE_SLEEP_US_MAX : 0);
+	uint64_t turn_us = atomic_load(&lane->turn_us);
 
-	return now_us > atomic_load(&lane->turn_us) + silent_us;
+	if (turn_us != lane->watched_turn_us) {
+		lane->watched_turn_us = turn_us;
+		atomic_store(&lane->silent_us, 0);
+	} else {
+		atomic_fetch_add(&lane->silent_us, passed_us);
+	}
+}
+
+/* A lane that sleeps comes round by itself too, unless something in its sleep hangs. */
+static bool is_stuck(struct kvk_lane *lane)
+{
+	return atomic_load(&lane->silent_us) > STUCK_US + (atomic_load(&lane->sleeping) ? KVK_LANE_SLEEP_US_MAX : 0);
 }
 
 void kvk_agent_watch(struct kvk_agent *agent)
 {
-	uint64_t now_us = kvk_now_us();
+	uint64_t now_us = kvk_now_us(), passed_us = agent->watched_us ? now_us - agent->watched_us : 0;
 	uint32_t stuck = 0;
 	struct kvk_link out;
 
+	agent->watched_us = now_us;
 	for (uint32_t i = 0; i < agent->lane_count; i++) {
-		if (!is_stuck(&agent->lanes[i], now_us))
+		watch_lane(&agent->lanes[i], passed_us < WATCH_US_MAX ? passed_us : WATCH_US_MAX);
+		if (!is_stuck(&agent->lanes[i]))
 			continue;
 		stuck++;
 		answer_for(&agent->lanes[i], now_us);
@@ -521,8 +536,6 @@ int kvk_agent_remove_region(struct kvk_agent *agent, void *base)
 
 void kvk_agent_stats(struct kvk_agent *agent, struct kvk_agent_stats *ret)
 {
-	uint64_t now_us = kvk_now_us();
-
 	*ret = (struct kvk_agent_stats){
 		.short_transfers = atomic_load(&agent->short_transfers),
 		.medium_errors = atomic_load(&agent->medium_errors),
@@ -538,7 +551,7 @@ void kvk_agent_stats(struct kvk_agent *agent, struct kvk_agent_stats *ret)
 	for (uint32_t i = 0; i < agent->lane_count; i++) {
 		struct kvk_lane *lane = &agent->lanes[i];
 
-		ret->stuck_lanes += is_stuck(lane, now_us);
+		ret->stuck_lanes += is_stuck(lane);
 		ret->held_slots += atomic_load(&lane->held_slots);
 	}
 }

@@ -62,6 +62,8 @@ struct kvk_lane {
 	atomic_bool choked;                    /* too much of its memory is in a hung medium */
 	atomic_bool gone;                      /* its thread has ended */
 	atomic_uint_fast64_t turn_us;          /* when it last came round */
+	uint64_t watched_turn_us;              /* turn_us as the watch last saw it */
+	atomic_uint_fast64_t silent_us;        /* of the watch's own time since turn_us moved */
 	atomic_uint_fast64_t regions_seen;     /* the version it has applied */
 };
 
@@ -103,6 +105,7 @@ struct kvk_agent {
 	atomic_uint_fast64_t straight_bytes;
 	atomic_uint_fast64_t memory_bytes;
 	atomic_bool stuck;                     /* every lane is */
+	uint64_t watched_us;                   /* when the watch last looked */
 	uint32_t lane_count;
 	struct kvk_lane lanes[KVK_LANES_MAX];
 };

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -240,6 +241,41 @@ static void test_all_lanes_hang(void **state)
 	BED_AGREES(bed->store);
 }
 
+/* Gets all the time, for as long as it takes to be stopped three times. Returns how many found no answer. */
+static int get_while_it_is_stopped(struct bed *bed)
+{
+	uint64_t until_us = kvk_now_us() + 7000000;
+	int wrong = 0;
+
+	if (bed_try_open(bed, "\"lanes\": 2", NULL) || bed_put(bed->store, "k", 5000, 1, NULL))
+		return 100;
+	do {
+		wrong += bed_get(bed->store, "k", 5000, 1, NULL) != 0;
+	} while (kvk_now_us() < until_us && wrong < 99);
+	return wrong;
+}
+
+/* A process that stood still, or its whole machine, does not take its medium for hung when it goes on. */
+static void test_a_stop_is_no_hang(void **state)
+{
+	struct bed *bed = *state;
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (child == 0)
+		_exit(get_while_it_is_stopped(bed));
+	for (int i = 0; i < 3; i++) {
+		usleep(300000);
+		kill(child, SIGSTOP);
+		usleep(1600000);
+		kill(child, SIGCONT);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 /* In a process of its own, since what a hung medium holds is given up and never freed. Returns a number for what went wrong. */
 static int close_while_it_hangs(struct bed *bed, bool held)
 {
@@ -303,6 +339,7 @@ int main(void)
 		BED_TESTS(test_sickness_shows),
 		BED_TEST(test_all_lanes_hang, BED_RAM, "ram"),
 		BED_TEST(test_all_lanes_hang, BED_URING, "io_uring, buffered"),
+		BED_TEST(test_a_stop_is_no_hang, BED_URING, "io_uring, buffered"),
 		BED_TEST(test_closing_while_it_hangs, BED_URING, "io_uring, buffered"),
 		BED_TEST(test_closing_while_it_hangs, BED_THREADS_DIRECT, "threads, direct"),
 	};
