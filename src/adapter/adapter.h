@@ -73,6 +73,9 @@ struct kvk_request {
 	uint32_t reason;               /* enum kvk_reason */
 	enum kvk_outcome outcome;
 	uint64_t moved_bytes;          /* logical bytes written or delivered */
+	uint32_t bucket;               /* of the account: where its file lies */
+	uint64_t published_bytes;      /* length of the file that was given a name, also if it was taken away again */
+	uint64_t unlinked_bytes;       /* of files whose names were taken away; remove: valid in freed() */
 	struct kvk_facts facts;
 	bool dirty;                    /* bytes may have reached data; set while it is touched */
 	void *state;                   /* the adapter's */
@@ -160,11 +163,14 @@ struct kvk_superblock_wish {
 
 /*
  * Reads the superblock, or makes it, and holds the store. Naming and layout must agree; cap, durability and persist are
- * changed if nobody else has the store open, and must agree otherwise. On success *ret holds what is in force.
+ * changed if nobody else has the store open, and must agree otherwise. On success *ret holds what is in force, and
+ * *made_ret tells whether there was none.
  * -ENOENT, -EPROTO, -EINVAL, -EBUSY with *error filled.
  */
-int kvk_superblock_settle(struct kvk_superblock *ret, struct kvk_backend *backend,
+int kvk_superblock_settle(struct kvk_superblock *ret, bool *made_ret, struct kvk_backend *backend,
 			  const struct kvk_superblock_wish *wish, struct kvk_error *error);
+/* While others may have the store open: they learn of it from the account. */
+int kvk_superblock_set_cap(struct kvk_backend *backend, uint64_t cap_bytes);
 
 /* Keeps the manifest, once; what is there already must be the same text. */
 int kvk_namespace_keep(struct kvk_backend *backend, const uint8_t digest[KVK_DIGEST_BYTES],

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "agent/thread.h"
+#include "control/room.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 
@@ -18,8 +19,9 @@ struct kvk_control {
 	pthread_mutex_t lock;          /* guards stopping */
 	pthread_cond_t stop;
 	bool stopping;
-	bool has_watch, has_notify, has_sweep;
-	pthread_t watch, notify, sweep;
+	bool has_watch, has_notify, has_sweep, has_room;
+	pthread_t watch, notify, sweep, room_thread;
+	struct kvk_room *room;
 	uint64_t next_sync_us;
 };
 
@@ -122,6 +124,8 @@ static void *watch_main(void *argument)
 
 	while (pause_ms(control, TICK_MS)) {
 		kvk_agent_watch(control->core->agent);
+		kvk_catalog_clock(control->core->catalog, kvk_wall_ns());
+		kvk_waiting_end(control->core, NULL, kvk_now_us());
 		mind_batch(control);
 	}
 	return NULL;
@@ -144,6 +148,14 @@ static void *sweep_main(void *argument)
 		if (adapter->ops->sweep(adapter, folder) == -ERANGE)
 			break;
 	}
+	return NULL;
+}
+
+static void *room_main(void *argument)
+{
+	struct kvk_control *control = argument;
+
+	kvk_room_run(control->room);
 	return NULL;
 }
 
@@ -171,6 +183,12 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 		err = kvk_thread_start(&control->notify, "kvk-notify", notify_main, control);
 		control->has_notify = !err;
 	}
+	if (!err)
+		err = kvk_room_new(&control->room, core);
+	if (!err) {
+		err = kvk_thread_start(&control->room_thread, "kvk-room", room_main, control);
+		control->has_room = !err;
+	}
 	if (!err) {
 		err = kvk_thread_start(&control->sweep, "kvk-sweep", sweep_main, control);
 		control->has_sweep = !err;
@@ -184,9 +202,19 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 	return 0;
 }
 
+/* Joins a thread that may hang in the medium, or leaves it to itself and returns true. */
+static bool leave(bool has, pthread_t thread, const struct timespec *until)
+{
+	if (!has || !pthread_timedjoin_np(thread, NULL, until))
+		return false;
+	pthread_detach(thread);
+	return true;
+}
+
 int kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
 {
 	struct timespec until;
+	bool hangs;
 
 	pthread_mutex_lock(&control->lock);
 	control->stopping = true;
@@ -194,15 +222,13 @@ int kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
 	pthread_mutex_unlock(&control->lock);
 	if (control->has_watch)
 		pthread_join(control->watch, NULL);
-	if (control->has_sweep) {
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += (time_t)(wait_us / 1000000) + 1;
-		if (pthread_timedjoin_np(control->sweep, NULL, &until)) {
-			pthread_detach(control->sweep);
-			return -ETIMEDOUT;
-		}
-	}
-	return 0;
+	if (control->room)
+		kvk_room_end(control->room);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += (time_t)(wait_us / 1000000) + 1;
+	hangs = leave(control->has_sweep, control->sweep, &until);
+	hangs |= leave(control->has_room, control->room_thread, &until);
+	return hangs ? -ETIMEDOUT : 0;
 }
 
 void kvk_control_end(struct kvk_control *control, bool sweeping)
@@ -212,6 +238,7 @@ void kvk_control_end(struct kvk_control *control, bool sweeping)
 		pthread_join(control->notify, NULL);
 	if (sweeping)
 		return;
+	kvk_room_free(control->room);
 	pthread_cond_destroy(&control->stop);
 	pthread_mutex_destroy(&control->lock);
 	kvk_mem_free(control);

@@ -14,6 +14,8 @@
 
 /* Damaged objects that are kept for a person to look at: 1 % of the cap, or this. */
 #define QUARANTINE_BYTES (UINT64_C(1) << 30)
+/* For the account's lock at close; without it others settle what this process had leased. */
+#define ACCOUNT_WAIT_MS 2000
 
 static void charge_quarantine(void *user, int64_t bytes)
 {
@@ -65,6 +67,52 @@ static int open_adapter(struct kvk_core *core, uint64_t writer_id)
 	return kvk_dynamic_open(&core->adapter, &options);
 }
 
+/* A superblock that was made anew says nothing about objects: it may have been lost, or a directory is adopted. */
+static int has_objects(struct kvk_core *core, bool *ret)
+{
+	struct kvk_names names = { 0 };
+	int err = core->backend->ops->list(core->backend, "", &names);
+
+	*ret = false;
+	for (uint32_t i = 0; i < names.count && !*ret; i++)
+		*ret = kvk_name_kind(names.names[i], &core->superblock.layout, NULL) != KVK_NAME_OTHER;
+	kvk_names_release(&names);
+	return err;
+}
+
+/* What the superblock says of the cap counts: it was settled with whoever else has the store open. */
+static int open_account(struct kvk_core *core, bool made, struct kvk_error *error)
+{
+	bool objects = true;
+	uint64_t used, cap;
+	int err = made ? has_objects(core, &objects) : 0;
+
+	if (err)
+		return kvk_error_set(error, err, "backend_params.file_path", "cannot be listed: %s", strerror(-err));
+	err = kvk_account_open(&core->account, core->backend, core->superblock.cap_bytes, !objects, &core->log, error);
+	if (err)
+		return err;
+	kvk_account_usage(core->account, &used, &cap);
+	if (cap != core->superblock.cap_bytes)
+		err = kvk_account_set_cap(core->account, core->superblock.cap_bytes);
+	return err ? kvk_error_set(error, err, "backend_params.max_capacity_gb", "the cap cannot be written to the account: %s",
+				   strerror(-err)) : 0;
+}
+
+static int open_catalog(struct kvk_core *core)
+{
+	const struct kvk_spec *spec = &core->spec;
+	struct kvk_policy_options options = { .kind = spec->policy, .cap_bytes = core->superblock.cap_bytes };
+	int err = kvk_catalog_new(&core->catalog, 0, &options);
+
+	if (!err && spec->default_quota_bytes != UINT64_MAX)
+		err = kvk_catalog_set_quota(core->catalog, NULL, 0, spec->default_quota_bytes);
+	for (uint32_t i = 0; i < spec->quota_count && !err; i++)
+		err = kvk_catalog_set_quota(core->catalog, spec->quotas[i].tenant, (uint32_t)strlen(spec->quotas[i].tenant),
+					    spec->quotas[i].bytes);
+	return err;
+}
+
 static int open_agent(struct kvk_core *core, struct kvk_error *error)
 {
 	struct kvk_agent_options options = {
@@ -80,6 +128,7 @@ static int open_agent(struct kvk_core *core, struct kvk_error *error)
 void kvk_core_free(struct kvk_core *core)
 {
 	kvk_agent_free(core->agent);
+	kvk_account_close(core->account, ACCOUNT_WAIT_MS);
 	if (core->adapter)
 		core->adapter->ops->close(core->adapter);
 	kvk_catalog_free(core->catalog);
@@ -88,6 +137,7 @@ void kvk_core_free(struct kvk_core *core)
 	for (int i = 0; i < KVK_QUEUE_COUNT; i++)
 		kvk_result_queue_release(&core->queues[i]);
 	pthread_mutex_destroy(&core->tasks_lock);
+	kvk_waiting_release(&core->waiting);
 	kvk_notices_release(&core->notices);
 	kvk_spec_release(&core->spec);
 	kvk_mem_free(core);
@@ -98,6 +148,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 {
 	struct kvk_core *core;
 	uint64_t writer_id;
+	bool made;
 	int err;
 
 	core = kvk_mem_zalloc(1, sizeof(*core));
@@ -108,6 +159,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 		core->queues[i].event_fd = -1;     /* from here on kvk_core_free() undoes whatever was done */
 	kvk_list_init(&core->tasks);
 	pthread_mutex_init(&core->tasks_lock, NULL);
+	kvk_waiting_init(&core->waiting);
 	kvk_notices_init(&core->notices, hooks);
 	core->log = (struct kvk_log_sink){ .user = &core->notices, .line = kvk_notices_line };
 
@@ -127,15 +179,17 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 	err = open_backend(core, writer_id, error);
 	if (err)
 		goto fail;
-	err = kvk_superblock_settle(&core->superblock, core->backend, &core->spec.wish, error);
+	err = kvk_superblock_settle(&core->superblock, &made, core->backend, &core->spec.wish, error);
 	if (err)
 		goto fail;
 	if (core->spec.manifest && strcmp(core->spec.manifest, "{}"))
 		err = kvk_namespace_keep(core->backend, core->spec.namespace_digest, core->spec.manifest, error);
 	if (err)
 		goto fail;
-	err = kvk_catalog_new(&core->catalog, core->superblock.cap_bytes ? core->superblock.cap_bytes
-									 : UINT64_MAX);
+	err = open_account(core, made, error);
+	if (err)
+		goto fail;
+	err = open_catalog(core);
 	if (!err)
 		err = open_adapter(core, writer_id);
 	if (err) {
@@ -160,6 +214,22 @@ int kvk_core_check(const struct kvk_core *core)
 	return atomic_load(&core->closing) ? -ESHUTDOWN : 0;
 }
 
+/* Nothing is left in any bucket. */
+static int forget_account(struct kvk_core *core)
+{
+	struct kvk_bucket_finding findings[KVK_BUCKETS] = { 0 };
+	struct kvk_xfer sync;
+	int err;
+
+	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
+	core->backend->ops->run(core->backend, &sync);
+	for (uint32_t i = 0; i < KVK_BUCKETS; i++)
+		findings[i] = (struct kvk_bucket_finding){ .bucket = i, .may_lower = sync.result >= 0 };
+	kvk_account_pass_begin(core->account);
+	err = kvk_account_reconcile(core->account, findings, KVK_BUCKETS, ACCOUNT_WAIT_MS);
+	return err ? err : kvk_account_pass_end(core->account);
+}
+
 /* The last one out removes everything, if the store was not to persist. */
 static void forget(struct kvk_core *core)
 {
@@ -170,6 +240,8 @@ static void forget(struct kvk_core *core)
 	err = core->backend->ops->hold(core->backend, true);
 	if (!err)
 		err = core->adapter->ops->remove_all(core->adapter);
+	if (!err)
+		err = forget_account(core);
 	if (err && err != -EBUSY)
 		kvk_log(&core->log, KVK_LOG_ERROR, "persist_enabled is false, but objects could not be removed: %s",
 			strerror(-err));
@@ -180,6 +252,7 @@ int kvk_core_stop(struct kvk_core *core, uint64_t wait_us)
 	int err;
 
 	atomic_store(&core->closing, true);
+	kvk_waiting_end(core, NULL, 0);
 	err = kvk_agent_stop(core->agent, wait_us);
 	if (!err)
 		forget(core);
@@ -191,6 +264,7 @@ void kvk_core_abandon(struct kvk_core *core)
 	/* The threads are not in this process, and locks may have been held by them: only what needs neither. */
 	for (int i = 0; i < KVK_QUEUE_COUNT; i++)
 		close(core->queues[i].event_fd);
+	kvk_account_abandon(core->account);
 	kvk_spec_release(&core->spec);
 }
 
@@ -198,4 +272,14 @@ void kvk_core_trouble(struct kvk_core *core, int status)
 {
 	atomic_store(&core->trouble, status);
 	atomic_store(&core->trouble_us, kvk_now_us());
+}
+
+int kvk_core_set_cap(struct kvk_core *core, uint64_t cap_bytes)
+{
+	int err = kvk_account_set_cap(core->account, cap_bytes);
+
+	if (!err)
+		err = kvk_superblock_set_cap(core->backend, cap_bytes);
+	kvk_room_ring(core);
+	return err;
 }

@@ -90,6 +90,7 @@ int kvk_core_cancel(struct kvk_core *core, int64_t id)
 	pthread_mutex_unlock(&core->tasks_lock);
 	if (!task)
 		return -ENOENT;
+	kvk_waiting_end(core, task, 0);
 	kvk_agent_cancel(core->agent, task);
 	kvk_task_drop(task);
 	return 0;

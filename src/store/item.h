@@ -29,6 +29,8 @@ struct kvk_item {
 	bool settled;                          /* the catalog has been told what came of it */
 	bool hangs;                            /* its memory is with the kernel: a release will follow */
 	uint64_t credit_bytes;                 /* remove */
+	uint64_t charge_bytes;                 /* put: what it reserves */
+	uint64_t asked_us;                     /* put: since when it waits for room */
 };
 
 /* Room for the copies of what items point to. */
@@ -67,6 +69,10 @@ int kvk_core_digest(const struct kvk_core *core, uint8_t digest[KVK_DIGEST_BYTES
 
 /* Builds what the catalog keeps, from facts and from the key (tenant and model, if it is in text form). */
 void kvk_item_info(const struct kvk_item *item, struct kvk_object_info *info);
+
+/* A put that waited asks the catalog again. True: it goes to the agent, to be written or to say why not. False: there is
+ * still no room (with refuse it says so; scanning: since the account is being counted). */
+bool kvk_put_retry(struct kvk_item *item, bool refuse, bool scanning);
 
 /* An answer that needs no lane. Not handed over yet. */
 void kvk_answer_set(struct kvk_answer *answer, int status, enum kvk_reason reason);

@@ -17,19 +17,27 @@
 void kvk_core_usage(struct kvk_core *core, struct kvk_usage *ret)
 {
 	struct kvk_catalog_totals totals;
-	uint64_t cap = core->superblock.cap_bytes;
 	struct kvk_usage usage;
+	uint64_t used, cap;
 
 	kvk_catalog_totals(core->catalog, &totals);
+	kvk_account_usage(core->account, &used, &cap);
 	usage = (struct kvk_usage){
 		.struct_bytes = ret->struct_bytes,
-		.used_bytes = totals.used_bytes,
+		.flags = (atomic_load(&core->view.exact) ? KVK_USAGE_EXACT : 0) |
+			 (atomic_load(&core->keeper) ? KVK_USAGE_KEEPER : 0),
+		.used_bytes = used,
 		.writing_bytes = totals.writing_bytes,
 		.cap_bytes = cap,
 		.objects = totals.objects,
 		.pinned_objects = totals.pinned_objects,
 		.quarantined_bytes = atomic_load(&core->adapter->counts.quarantined_bytes),
-		.used_fraction = cap ? (double)totals.used_bytes / (double)cap : -1,
+		.used_fraction = cap ? (double)used / (double)cap : -1,
+		.leased_bytes = atomic_load(&core->view.leased_bytes),
+		.limit_bytes = atomic_load(&core->view.limit_bytes),
+		.medium_free_bytes = atomic_load(&core->view.free_bytes),
+		.floor_bytes = atomic_load(&core->view.floor_bytes),
+		.processes = atomic_load(&core->view.processes),
 	};
 	memcpy(ret, &usage, sizeof(usage));
 }
@@ -72,6 +80,10 @@ void kvk_core_stats(struct kvk_core *core, struct kvk_stats *ret)
 		.links = adapter->links,
 		.copied_bytes = agent.copied_bytes,
 		.straight_bytes = agent.straight_bytes,
+		.evicted = core->counts.evicted,
+		.evicted_bytes = core->counts.evicted_bytes,
+		.evict_kept = core->counts.evict_kept,
+		.medium_full = core->counts.medium_full,
 		.notices_dropped = atomic_load(&core->notices.dropped),
 	};
 	memcpy(ret, &stats, sizeof(stats));

@@ -29,6 +29,7 @@ static void freed(struct kvk_request *request)
 	struct kvk_item *item = kvk_item_of(request);
 
 	kvk_catalog_credit(item->core->catalog, item->credit_bytes);
+	kvk_account_unlinked(item->core->account, request->bucket, kvk_page_ceil(request->unlinked_bytes));
 }
 
 static void start_remove(struct kvk_request *request)

@@ -53,6 +53,8 @@ bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX]
 	else
 		err = kvk_name_make(name, &kvk_dynamic_of(request)->layout, request->digest, request->key,
 				    request->key_bytes);
+	if (!err)
+		request->bucket = kvk_name_bucket(&kvk_dynamic_of(request)->layout, name);
 	request->status = err;
 	request->reason = err ? KVK_REASON_ARGUMENT : KVK_REASON_NONE;
 	return err == 0;
