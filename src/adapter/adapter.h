@@ -141,8 +141,9 @@ struct kvk_adapter_options {
 	bool accept_unverified;
 	uint64_t quarantine_bytes;     /* may hold so much */
 	const struct kvk_log_sink *log;
-	/* Charges (positive) and credits bytes that quarantine holds. */
-	void (*charge)(void *user, int64_t bytes);
+	/* Around moving a file from a bucket to quarantine; the end tells how long it is, 0 if it stayed. */
+	uint32_t (*aside_begin)(void *user);
+	void (*aside_end)(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes);
 	void *user;
 };
 

@@ -57,6 +57,7 @@ static uint64_t settle(struct kvk_core *core, uint32_t bucket, const struct kvk_
 static uint64_t evict_run(struct kvk_core *core, uint32_t bucket, const struct kvk_victim *victims, uint32_t count)
 {
 	struct kvk_evictee evictees[VICTIMS];
+	uint32_t entered = kvk_account_enter(core->account);
 	uint64_t freed = 0;
 	int err;
 
@@ -70,6 +71,7 @@ static uint64_t evict_run(struct kvk_core *core, uint32_t bucket, const struct k
 			evictees[i].status = err;
 		freed += settle(core, bucket, &evictees[i]);
 	}
+	kvk_account_leave(core->account, entered);
 	return freed;
 }
 

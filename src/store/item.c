@@ -148,6 +148,8 @@ static void item_start(struct kvk_op *op)
 	void (*start)(struct kvk_request *request) = item->start;
 
 	item->started = true;
+	if (item->alters)
+		item->entered = kvk_account_enter(item->core->account);
 	start(&item->request);
 }
 
@@ -209,6 +211,8 @@ static void item_finished(struct kvk_op *op)
 
 	if (!item->settled)
 		item->settle(item);
+	if (item->alters && item->started)
+		kvk_account_leave(core->account, item->entered);
 	if (item->hangs) {
 		if (item->request.deliver)
 			kvk_memory_fill(item->request.data, item->request.data_count, 0xdb);

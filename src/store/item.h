@@ -26,6 +26,8 @@ struct kvk_item {
 	uint8_t tries;                         /* lookup: how often the finding was out of date */
 	int found;                             /* lookup: what the catalog said of the finding */
 	bool started;                          /* a lane has taken it up */
+	bool alters;                           /* put, remove: may publish or unlink */
+	uint32_t entered;                      /* the account, when it was started */
 	bool settled;                          /* the catalog has been told what came of it */
 	bool hangs;                            /* its memory is with the kernel: a release will follow */
 	uint64_t credit_bytes;                 /* remove */

@@ -253,6 +253,7 @@ static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, 
 
 	item = kvk_item_begin(core, task, index, KVK_OP_WRITE, deadline_us, start_put, settle_put);
 	item->charge_bytes = charge_bytes;
+	item->alters = true;
 	request = &item->request;
 	memcpy(request->digest, digest, KVK_DIGEST_BYTES);
 	request->data = kvk_arena_copy(arena, from->data, from->data_count * sizeof(*from->data));

@@ -76,6 +76,7 @@ int64_t kvk_core_remove(struct kvk_core *core, const struct kvk_key_item *items,
 		later[i] = true;
 		item = kvk_item_begin(core, task, i, KVK_OP_LIGHT, until_us, start_remove, settle_remove);
 		item->request.freed = freed;
+		item->alters = true;
 		memcpy(item->request.digest, digest, KVK_DIGEST_BYTES);
 		item->request.key = kvk_arena_copy(&arena, from->key.data, from->key.bytes);
 		item->request.key_bytes = from->key.bytes;

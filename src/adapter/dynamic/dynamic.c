@@ -109,8 +109,9 @@ int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options 
 	dynamic->accept_unverified = options->accept_unverified;
 	if (options->log)
 		dynamic->log = *options->log;
-	dynamic->charge = options->charge;
-	dynamic->charge_user = options->user;
+	dynamic->aside_begin = options->aside_begin;
+	dynamic->aside_end = options->aside_end;
+	dynamic->aside_user = options->user;
 	dynamic->quarantine_limit_bytes = options->quarantine_bytes;
 	pthread_mutex_init(&dynamic->quarantine_lock, NULL);
 	*ret = &dynamic->base;
