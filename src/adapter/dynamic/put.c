@@ -100,13 +100,13 @@ static void put_close(struct put *put)
 
 static void put_answer(struct put *put, int status, uint32_t reason)
 {
-	kvk_dynamic_done(put->request, status, reason);
+	kvk_request_done(put->request, status, reason);
 	put_close(put);
 }
 
 static void put_failed(struct put *put, int status)
 {
-	put_answer(put, status, kvk_dynamic_reason(status));
+	put_answer(put, status, kvk_reason_of(status));
 }
 
 /* It must not publish any more: canceled, or past its deadline. */
@@ -437,7 +437,7 @@ void kvk_dynamic_put(struct kvk_request *request)
 	struct put *put = kvk_mem_zalloc(1, sizeof(*put));
 
 	if (!put) {
-		kvk_dynamic_done(request, -ENOMEM, KVK_REASON_NO_MEMORY);
+		kvk_request_done(request, -ENOMEM, KVK_REASON_NO_MEMORY);
 		kvk_op_finish(&request->op);
 		return;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "adapter/dynamic/proof.h"
+#include "adapter/proof.h"
 
 #include <errno.h>
 #include <string.h>
