@@ -124,6 +124,7 @@ struct kvk_adapter_ops {
 
 struct kvk_adapter {
 	const struct kvk_adapter_ops *ops;
+	const struct kvk_proof_rules *proof_rules;
 	struct kvk_backend *backend;
 	struct kvk_adapter_counts counts;
 };

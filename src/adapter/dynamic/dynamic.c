@@ -63,6 +63,7 @@ int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options 
 	if (!dynamic)
 		return -ENOMEM;
 	dynamic->base.ops = &dynamic_ops;
+	dynamic->base.proof_rules = &kvk_dynamic_proof_rules;
 	dynamic->base.backend = options->backend;
 	dynamic->layout = options->layout;
 	dynamic->durability = options->durability;

@@ -36,6 +36,8 @@ static inline struct kvk_dynamic *kvk_dynamic_of(struct kvk_request *request)
 /* The path of the request's object; false and request->status, reason set if it can have none. */
 bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX]);
 
+extern const struct kvk_proof_rules kvk_dynamic_proof_rules;      /* open.c */
+
 void kvk_dynamic_put(struct kvk_request *request);
 void kvk_dynamic_get(struct kvk_request *request);
 void kvk_dynamic_find(struct kvk_request *request);
