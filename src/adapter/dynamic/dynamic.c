@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "adapter/write.h"
 #include "util/alloc.h"
 
 bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX])
@@ -25,14 +26,7 @@ bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX]
 
 static uint64_t dynamic_charge(const struct kvk_request *request, uint64_t logical_bytes)
 {
-	struct kvk_footer footer = {
-		.block_bytes = kvk_block_bytes_for(logical_bytes),
-		.meta_bytes = request->meta_bytes,
-		.key_bytes = request->key_bytes,
-	};
-
-	footer.block_count = kvk_block_count_for(logical_bytes, footer.block_bytes);
-	return kvk_page_ceil(logical_bytes) + kvk_footer_bytes(&footer);
+	return kvk_object_bytes(logical_bytes, request->key_bytes, request->meta_bytes);
 }
 
 static void dynamic_close(struct kvk_adapter *adapter)
