@@ -61,6 +61,10 @@ enum kvk_xfer_flags {
 	KVK_XFER_NOWAIT = 1u << 1,     /* READ through run() only */
 	KVK_XFER_BUFFERED = 1u << 2,   /* OPEN: through the page cache, also where direct I/O is in use */
 	KVK_XFER_IF_ABSENT = 1u << 4,  /* CREATE */
+	KVK_XFER_WRITABLE = 1u << 5,   /* OPEN through run() only: for WRITE, RESERVE and SYNC as well */
+	/* OPEN through run() only: name is the path of a block device, which nobody else may have open like this (-EBUSY),
+	 * nor mounted; at most one a backend. -ENOTBLK: it is none. -EOPNOTSUPP: this medium has no devices. */
+	KVK_XFER_DEVICE = 1u << 6,
 };
 
 struct kvk_stat {
@@ -112,6 +116,7 @@ enum {
 	KVK_LOCK_HOLD = 4096,          /* hold() */
 	KVK_LOCK_ACCOUNT = 4097,
 	KVK_LOCK_KEEPER = 4098,
+	KVK_LOCK_POOL = 4099,          /* the one process that a pool belongs to */
 };
 
 /* What a medium has; 0 inodes in all: it does not count them. Free is what this user may have. */

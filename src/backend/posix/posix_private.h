@@ -40,6 +40,7 @@ struct kvk_posix {
 	bool has_noreplace;            /* RENAME_NOREPLACE */
 	bool must_chmod;               /* a new file does not have file_mode by itself */
 	bool wants_ring;
+	_Atomic int device_fd;         /* a block device that is open as a place; -1: none */
 	enum kvk_posix_publish publish;
 	uint64_t writer_id;
 	_Atomic uint64_t sequence;     /* of temporary names */
@@ -58,6 +59,7 @@ struct kvk_place {
 	int folder_fd;                 /* CREATE: the folder of the name; -1 for OPEN */
 	bool own_folder;               /* folder_fd is not the root's */
 	bool published;
+	bool device;
 	char temp[64];                 /* last component of the temporary name; empty: there is none */
 };
 

@@ -17,7 +17,7 @@
 #define LOCK_PAUSE_NS 1000000
 
 /* Of the bytes that may be locked: the rows of an account, and those that have names. */
-enum { LOCK_ROWS = 256, LOCK_COUNT = LOCK_ROWS + 3 };
+enum { LOCK_ROWS = 256, LOCK_COUNT = LOCK_ROWS + 4 };
 
 struct medium {
 	struct kvk_ram_tree tree;
@@ -209,17 +209,20 @@ static void ram_close(struct kvk_backend *backend)
 static int run_open(struct kvk_ram_tree *tree, struct kvk_xfer *xfer)
 {
 	bool create = xfer->op == KVK_XFER_CREATE;
-	struct ram_place *place = kvk_mem_zalloc(1, sizeof(*place));
+	struct ram_place *place;
 	struct kvk_stat found;
 	int err;
 
+	if (xfer->flags & KVK_XFER_DEVICE)
+		return -EOPNOTSUPP;
+	place = kvk_mem_zalloc(1, sizeof(*place));
 	if (!place)
 		return -ENOMEM;
 	if (create && (xfer->flags & KVK_XFER_IF_ABSENT) && !kvk_ram_tree_stat_name(tree, xfer->name, &found)) {
 		kvk_mem_free(place);
 		return -EEXIST;
 	}
-	place->writable = create;
+	place->writable = create || (xfer->flags & KVK_XFER_WRITABLE);
 	err = create ? kvk_ram_tree_create(tree, xfer->name, &place->node)
 		     : kvk_ram_tree_open(tree, xfer->name, &place->node);
 	if (err) {
