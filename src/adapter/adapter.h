@@ -127,6 +127,7 @@ struct kvk_adapter_ops {
 
 struct kvk_adapter {
 	const struct kvk_adapter_ops *ops;
+	const struct kvk_proof_rules *proof_rules;
 	struct kvk_backend *backend;
 	struct kvk_adapter_counts counts;
 };
@@ -149,6 +150,14 @@ struct kvk_adapter_options {
 
 /* dynamic/dynamic.c: a file per key. -ENOMEM. */
 int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options *options);
+
+/* ---- request.c ---------------------------------------------------------------------------------- */
+
+/* Answers: sets status and reason and calls done(). */
+void kvk_request_done(struct kvk_request *request, int status, uint32_t reason);
+
+/* The reason that goes with an errno of the medium. */
+uint32_t kvk_reason_of(int status);
 
 /* The caller's memory comes in fragments: fills all of them. */
 void kvk_memory_fill(const struct iovec *to, uint32_t count, uint8_t byte);

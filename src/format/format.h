@@ -194,6 +194,17 @@ enum kvk_durability {
 	KVK_DURABILITY_OBJECT = 2,
 };
 
+/* The shape of a pool. slot_bytes 0: the store is no pool. */
+struct kvk_pool_shape {
+	uint64_t slot_bytes;       /* a multiple of KVK_PAGE_BYTES, up to KVK_POOL_SLOT_BYTES_MAX; fixed */
+	uint64_t slots;            /* 1 to KVK_POOL_SLOTS_MAX; only grows */
+	uint64_t file_slots;       /* of each file, the last one may have fewer; fixed */
+	uint64_t opens;            /* counts them: the upper bits of generations */
+};
+
+#define KVK_POOL_SLOT_BYTES_MAX (UINT64_C(1) << 30)
+#define KVK_POOL_SLOTS_MAX (UINT64_C(1) << 31)
+
 /* What is written down once per store, in `.kvkeep/superblock`. Only these pairs of naming and levels exist:
  * kvkeep with 1 or 2, lmcache with 0 or 2. */
 struct kvk_superblock {
@@ -204,12 +215,37 @@ struct kvk_superblock {
 	enum kvk_durability durability;
 	bool persist;
 	bool group;                /* 0770/0660 */
+	struct kvk_pool_shape pool;
 };
 
 /* superblock holds values that exist: the parser would refuse others. */
 void kvk_superblock_encode(const struct kvk_superblock *superblock, uint8_t data[KVK_SUPERBLOCK_BYTES]);
 /* -EBADMSG: damaged, or not KVK_SUPERBLOCK_BYTES long. -EPROTO: whole, but newer or with an unknown incompat flag. */
 int kvk_superblock_parse(struct kvk_superblock *ret, const void *data, size_t bytes);
+
+/* ---- pool.c ------------------------------------------------------------------------------------- */
+
+/* A pool's file, or device, begins with its head; slots follow from here on. */
+#define KVK_POOL_HEAD_BYTES 65536u
+#define KVK_POOL_PUTS_BITS 40      /* of a generation: the lower bits count the puts since the pool was opened */
+
+/* The head's first page; zeros follow. */
+struct kvk_pool_head {
+	uint8_t pool_id[16];       /* random, of all files of a pool */
+	uint64_t created_ns;       /* since 1970 */
+	uint64_t slot_bytes;
+	uint64_t file_slots;
+	uint32_t file_index;
+	bool device;
+};
+
+void kvk_pool_head_encode(const struct kvk_pool_head *head, uint8_t page[KVK_PAGE_BYTES]);
+/* -ENODATA: only zeros. -EBADMSG: damaged, or nothing of ours. -EPROTO: whole, but newer or with an unknown incompat flag. */
+int kvk_pool_head_parse(struct kvk_pool_head *ret, const uint8_t page[KVK_PAGE_BYTES]);
+
+/* What the writer field of a footer holds in a pool: it says which pool and which slot the object begins in, so that bytes
+ * in somebody's payload that look like a footer are none. */
+uint64_t kvk_pool_writer(const uint8_t pool_id[16], uint64_t first_slot);
 
 /* ---- manifest.c --------------------------------------------------------------------------------- */
 

@@ -6,7 +6,7 @@
 #include <pthread.h>
 
 #include "adapter/adapter.h"
-#include "adapter/dynamic/proof.h"
+#include "adapter/proof.h"
 #include "util/log.h"
 
 struct kvk_dynamic {
@@ -37,11 +37,7 @@ static inline struct kvk_dynamic *kvk_dynamic_of(struct kvk_request *request)
 /* The path of the request's object; false and request->status, reason set if it can have none. */
 bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX]);
 
-/* Answers: sets status and reason and calls done(). */
-void kvk_dynamic_done(struct kvk_request *request, int status, uint32_t reason);
-
-/* The reason that goes with an errno of the medium. */
-uint32_t kvk_dynamic_reason(int status);
+extern const struct kvk_proof_rules kvk_dynamic_proof_rules;      /* open.c */
 
 void kvk_dynamic_put(struct kvk_request *request);
 void kvk_dynamic_get(struct kvk_request *request);

@@ -46,7 +46,7 @@ static void get_close(struct get *get, void (*then)(struct kvk_xfer *xfer))
 
 static void get_answer(struct get *get, int status, uint32_t reason)
 {
-	kvk_dynamic_done(get->request, status, reason);
+	kvk_request_done(get->request, status, reason);
 	get_close(get, get_closed);
 }
 
@@ -125,7 +125,7 @@ static void get_judged(struct kvk_proof *proof)
 		get_answer(get, proof->status, KVK_REASON_ARGUMENT);
 		return;
 	case KVK_VERDICT_NONE:
-		get_answer(get, proof->status, kvk_dynamic_reason(proof->status));
+		get_answer(get, proof->status, kvk_reason_of(proof->status));
 		return;
 	}
 }
@@ -135,7 +135,7 @@ static void get_start(struct kvk_request *request, enum kvk_proof_depth depth)
 	struct get *get = kvk_mem_alloc(sizeof(*get));
 
 	if (!get) {
-		kvk_dynamic_done(request, -ENOMEM, KVK_REASON_NO_MEMORY);
+		kvk_request_done(request, -ENOMEM, KVK_REASON_NO_MEMORY);
 		kvk_op_finish(&request->op);
 		return;
 	}
@@ -147,7 +147,7 @@ static void get_start(struct kvk_request *request, enum kvk_proof_depth depth)
 	/* Footers go through the page cache: many lookups and one disk access, instead of one each. */
 	get->proof.buffered = depth == KVK_PROOF_FOOTER;
 	if (!kvk_dynamic_name(request, get->name)) {
-		kvk_dynamic_done(request, request->status, request->reason);
+		kvk_request_done(request, request->status, request->reason);
 		get_closed(&get->close);
 		return;
 	}

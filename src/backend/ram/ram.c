@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "backend/backend.h"
 #include "backend/ram/tree.h"
@@ -13,11 +14,16 @@
 #include "util/error.h"
 
 #define SIDE_FOLDER ".kvkeep/"
+#define LOCK_PAUSE_NS 1000000
+
+/* Of the bytes that may be locked: the rows of an account, and those that have names. */
+enum { LOCK_ROWS = 256, LOCK_COUNT = LOCK_ROWS + 4 };
 
 struct medium {
 	struct kvk_ram_tree tree;
 	struct kvk_link link;          /* in media, if kept */
 	uint32_t refs;                 /* backends, and one for being kept; guarded by media_lock */
+	const void *lock_owners[LOCK_COUNT];   /* backends; guarded by media_lock */
 	char name[];
 };
 
@@ -189,6 +195,10 @@ static void ram_close(struct kvk_backend *backend)
 		return;
 	ram = kvk_container_of(backend, struct ram, base);
 	pthread_mutex_lock(&media_lock);
+	for (uint32_t i = 0; i < LOCK_COUNT; i++) {
+		if (ram->medium->lock_owners[i] == backend)
+			ram->medium->lock_owners[i] = NULL;
+	}
 	drop_medium(ram->medium);
 	pthread_mutex_unlock(&media_lock);
 	kvk_mem_free(ram);
@@ -199,17 +209,20 @@ static void ram_close(struct kvk_backend *backend)
 static int run_open(struct kvk_ram_tree *tree, struct kvk_xfer *xfer)
 {
 	bool create = xfer->op == KVK_XFER_CREATE;
-	struct ram_place *place = kvk_mem_zalloc(1, sizeof(*place));
+	struct ram_place *place;
 	struct kvk_stat found;
 	int err;
 
+	if (xfer->flags & KVK_XFER_DEVICE)
+		return -EOPNOTSUPP;
+	place = kvk_mem_zalloc(1, sizeof(*place));
 	if (!place)
 		return -ENOMEM;
 	if (create && (xfer->flags & KVK_XFER_IF_ABSENT) && !kvk_ram_tree_stat_name(tree, xfer->name, &found)) {
 		kvk_mem_free(place);
 		return -EEXIST;
 	}
-	place->writable = create;
+	place->writable = create || (xfer->flags & KVK_XFER_WRITABLE);
 	err = create ? kvk_ram_tree_create(tree, xfer->name, &place->node)
 		     : kvk_ram_tree_open(tree, xfer->name, &place->node);
 	if (err) {
@@ -340,6 +353,9 @@ static void ram_run(struct kvk_backend *backend, struct kvk_xfer *xfer)
 	case KVK_XFER_STAT_NAME:
 		xfer->result = kvk_ram_tree_stat_name(tree, xfer->name, &xfer->stat);
 		return;
+	case KVK_XFER_TOUCH:
+		atomic_store(&place_of(xfer)->node->accessed_ns, kvk_wall_ns());
+		return;
 	case KVK_XFER_OP_COUNT:
 		break;
 	}
@@ -430,6 +446,109 @@ out:
 	return err;
 }
 
+static int update_node(struct kvk_ram_tree *tree, struct kvk_ram_node *node, uint64_t offset_bytes, const void *data,
+		       uint64_t bytes)
+{
+	int64_t written;
+
+	pthread_rwlock_wrlock(&node->lock);
+	written = kvk_ram_bytes_write(&node->bytes, &tree->space, data, bytes, offset_bytes);
+	pthread_rwlock_unlock(&node->lock);
+	if (written < 0)
+		return (int)written;
+	return (uint64_t)written < bytes ? -ENOSPC : 0;
+}
+
+static int ram_update_file(struct kvk_backend *backend, const char *name, uint64_t offset_bytes, const void *data,
+			   uint64_t bytes)
+{
+	struct kvk_ram_tree *tree = tree_of(backend);
+	struct kvk_ram_node *node;
+	char *path = side_path(name);
+	int err;
+
+	if (!path)
+		return -ENOMEM;
+	err = kvk_ram_tree_open(tree, path, &node);
+	if (err == -ENOENT) {
+		err = kvk_ram_tree_create(tree, path, &node);
+		if (err)
+			goto out;
+		err = kvk_ram_tree_link(tree, path, node, false);
+		/* Another backend of this medium was faster. */
+		if (err == -EEXIST) {
+			kvk_ram_tree_put(tree, node);
+			err = kvk_ram_tree_open(tree, path, &node);
+			if (err)
+				goto out;
+		}
+	} else if (err) {
+		goto out;
+	}
+	if (!err)
+		err = update_node(tree, node, offset_bytes, data, bytes);
+	kvk_ram_tree_put(tree, node);
+out:
+	kvk_mem_free(path);
+	return err;
+}
+
+/* ---- locks ------------------------------------------------------------------------------------------- */
+
+/* Memory is seen by one process, but several backends of it may share a medium. */
+static const void **lock_owner(struct kvk_backend *backend, uint32_t byte)
+{
+	struct ram *ram = kvk_container_of(backend, struct ram, base);
+	uint32_t index = byte >= KVK_LOCK_HOLD ? LOCK_ROWS + byte - KVK_LOCK_HOLD : byte;
+
+	return index < LOCK_COUNT ? &ram->medium->lock_owners[index] : NULL;
+}
+
+static int ram_lock(struct kvk_backend *backend, uint32_t byte, uint32_t wait_ms)
+{
+	struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
+	const void **owner = lock_owner(backend, byte);
+	bool taken;
+
+	if (!owner)
+		return -EINVAL;
+	for (;;) {
+		pthread_mutex_lock(&media_lock);
+		taken = !*owner || *owner == backend;
+		if (taken)
+			*owner = backend;
+		pthread_mutex_unlock(&media_lock);
+		if (taken || wait_ms-- == 0)
+			return taken ? 0 : -EBUSY;
+		nanosleep(&pause, NULL);
+	}
+}
+
+static void ram_unlock(struct kvk_backend *backend, uint32_t byte)
+{
+	const void **owner = lock_owner(backend, byte);
+
+	if (!owner)
+		return;
+	pthread_mutex_lock(&media_lock);
+	if (*owner == backend)
+		*owner = NULL;
+	pthread_mutex_unlock(&media_lock);
+}
+
+static int ram_is_locked(struct kvk_backend *backend, uint32_t byte)
+{
+	const void **owner = lock_owner(backend, byte);
+	int locked;
+
+	if (!owner)
+		return -EINVAL;
+	pthread_mutex_lock(&media_lock);
+	locked = *owner && *owner != backend;
+	pthread_mutex_unlock(&media_lock);
+	return locked;
+}
+
 /* ---- the rest ---------------------------------------------------------------------------------------- */
 
 static int ram_list(struct kvk_backend *backend, const char *folder, struct kvk_names *names)
@@ -437,9 +556,29 @@ static int ram_list(struct kvk_backend *backend, const char *folder, struct kvk_
 	return kvk_ram_tree_list(tree_of(backend), folder, names);
 }
 
-static int ram_space(struct kvk_backend *backend, uint64_t *free_bytes, uint64_t *total_bytes)
+static int ram_folder_time(struct kvk_backend *backend, const char *folder, uint64_t *modified_ns)
 {
-	kvk_ram_space_usage(&tree_of(backend)->space, free_bytes, total_bytes);
+	struct kvk_ram_tree *tree = tree_of(backend);
+	struct kvk_stat stat;
+	int err = 0;
+
+	if (*folder)
+		err = kvk_ram_tree_stat_name(tree, folder, &stat);
+	else
+		kvk_ram_tree_stat(tree, &tree->root, &stat);
+	if (!err && stat.regular)
+		err = -ENOTDIR;
+	if (!err)
+		*modified_ns = stat.modified_ns;
+	return err;
+}
+
+static int ram_space(struct kvk_backend *backend, struct kvk_space *ret)
+{
+	struct kvk_space space = { 0 };
+
+	kvk_ram_space_usage(&tree_of(backend)->space, &space.free_bytes, &space.total_bytes);
+	*ret = space;
 	return 0;
 }
 
@@ -462,8 +601,13 @@ const struct kvk_backend_ops kvk_backend_ram = {
 	.run = ram_run,
 	.load_file = ram_load_file,
 	.save_file = ram_save_file,
+	.update_file = ram_update_file,
 	.list = ram_list,
+	.folder_time = ram_folder_time,
 	.space = ram_space,
 	.hold = ram_hold,
+	.lock = ram_lock,
+	.unlock = ram_unlock,
+	.is_locked = ram_is_locked,
 	.sweep = ram_sweep,
 };
