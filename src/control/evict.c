@@ -67,8 +67,8 @@ static uint64_t evict_run(struct kvk_core *core, uint32_t bucket, const struct k
 	}
 	err = core->adapter->ops->evict(core->adapter, bucket, evictees, count);
 	for (uint32_t i = 0; i < count; i++) {
-		if (err)
-			evictees[i].status = err;
+		if (err && evictees[i].status == -ENOENT)
+			evictees[i].status = err;      /* it may be there: nobody looked */
 		freed += settle(core, bucket, &evictees[i]);
 	}
 	kvk_account_leave(core->account, entered);

@@ -272,6 +272,29 @@ int kvk_core_digest(const struct kvk_core *core, uint8_t digest[KVK_DIGEST_BYTES
 	return kvk_key_digest(digest, core->spec.namespace_digest, key->data, key->bytes);
 }
 
+int kvk_core_identify(const struct kvk_core *core, struct kvk_identity *ret, const struct kvk_key *key)
+{
+	const struct kvk_layout *layout = &core->superblock.layout;
+	int err = kvk_core_digest(core, ret->digest, key);
+
+	if (err)
+		return err;
+	if (layout->naming != KVK_NAMING_KVKEEP)
+		err = kvk_key_id(ret->id, layout, ret->digest, key->data, key->bytes);
+	/* A key that has no name here has no file either: the adapter says so. */
+	if (layout->naming == KVK_NAMING_KVKEEP || (err && err != -ENOMEM)) {
+		memcpy(ret->id, ret->digest, KVK_DIGEST_BYTES);
+		err = 0;
+	}
+	return err;
+}
+
+void kvk_item_identify(struct kvk_item *item, const struct kvk_identity *identity)
+{
+	memcpy(item->request.digest, identity->digest, KVK_DIGEST_BYTES);
+	memcpy(item->request.id, identity->id, KVK_DIGEST_BYTES);
+}
+
 void kvk_item_info(const struct kvk_item *item, struct kvk_object_info *info)
 {
 	const struct kvk_request *request = &item->request;
