@@ -194,6 +194,8 @@ struct kvk_adapter_options {
 	const struct kvk_log_sink *log;
 	/* Around moving a file from a bucket to quarantine; the end tells how long it is, 0 if it stayed. */
 	uint32_t (*aside_begin)(void *user);
+	/* The key of what evict() removed, where its footer tells; NULL: nobody wants to know, and no footer is read. */
+	void (*evicted)(void *user, const void *key, uint32_t key_bytes);
 	void (*aside_end)(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes);
 	void *user;
 };

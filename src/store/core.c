@@ -63,6 +63,13 @@ static int open_backend(struct kvk_core *core, uint64_t writer_id, struct kvk_er
 	return kvk_fault_parse(wrapped, spec->fault, error);
 }
 
+static void tell_evicted(void *user, const void *key, uint32_t key_bytes)
+{
+	struct kvk_core *core = user;
+
+	kvk_notices_event(&core->notices, KVK_EVENT_DELETED, key, key_bytes);
+}
+
 static int open_adapter(struct kvk_core *core, uint64_t writer_id)
 {
 	uint64_t cap = core->superblock.cap_bytes;
@@ -73,7 +80,8 @@ static int open_adapter(struct kvk_core *core, uint64_t writer_id)
 		.adopted_ns = core->superblock.created_ns,
 		.accept_unverified = core->spec.accept_unverified,
 		.quarantine_bytes = cap ? cap / 100 : QUARANTINE_BYTES,
-		.log = &core->log, .aside_begin = aside_begin, .aside_end = aside_end, .user = core,
+		.log = &core->log, .evicted = core->notices.hooks.event ? tell_evicted : NULL,
+		.aside_begin = aside_begin, .aside_end = aside_end, .user = core,
 	};
 
 	return kvk_dynamic_open(&core->adapter, &options);

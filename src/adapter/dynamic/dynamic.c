@@ -76,7 +76,8 @@ int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options 
 		dynamic->log = *options->log;
 	dynamic->aside_begin = options->aside_begin;
 	dynamic->aside_end = options->aside_end;
-	dynamic->aside_user = options->user;
+	dynamic->evicted = options->evicted;
+	dynamic->user = options->user;
 	dynamic->quarantine_limit_bytes = options->quarantine_bytes;
 	pthread_mutex_init(&dynamic->quarantine_lock, NULL);
 	*ret = &dynamic->base;

@@ -20,7 +20,8 @@ struct kvk_dynamic {
 	struct kvk_log_sink log;
 	uint32_t (*aside_begin)(void *user);
 	void (*aside_end)(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes);
-	void *aside_user;
+	void (*evicted)(void *user, const void *key, uint32_t key_bytes);
+	void *user;                            /* of the three above */
 	atomic_uint_fast64_t sequence;         /* of .gone and temporary names */
 	pthread_mutex_t quarantine_lock;       /* guards what follows */
 	uint64_t quarantine_limit_bytes;

@@ -41,7 +41,7 @@ static void end(struct kvk_aside *aside, uint64_t moved_bytes)
 	struct kvk_dynamic *dynamic = kvk_dynamic_of(aside->request);
 
 	if (dynamic->aside_end)
-		dynamic->aside_end(dynamic->aside_user, aside->begun, aside->request->bucket, moved_bytes);
+		dynamic->aside_end(dynamic->user, aside->begun, aside->request->bucket, moved_bytes);
 	aside->done(aside);
 }
 
@@ -105,7 +105,7 @@ void kvk_aside_start(struct kvk_aside *aside)
 		aside->done(aside);
 		return;
 	}
-	aside->begun = dynamic->aside_begin ? dynamic->aside_begin(dynamic->aside_user) : 0;
+	aside->begun = dynamic->aside_begin ? dynamic->aside_begin(dynamic->user) : 0;
 	kvk_hex(hex, aside->request->digest, KVK_DIGEST_BYTES);
 	snprintf(aside->target, sizeof(aside->target), ".kvkeep/quarantine/%s.%llx", hex,
 		 (unsigned long long)(dynamic->writer_id ^ atomic_fetch_add(&dynamic->sequence, 1)));
