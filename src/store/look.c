@@ -139,13 +139,13 @@ int kvk_core_status(struct kvk_core *core, char **ret)
 {
 	struct kvk_catalog_totals totals;
 	struct kvk_agent_stats agent;
-	uint64_t free_bytes = 0, total_bytes = 0;
+	struct kvk_space space = { 0 };
 	json_t *why, *root;
 	char *text;
 
 	kvk_agent_stats(core->agent, &agent);
 	kvk_catalog_totals(core->catalog, &totals);
-	core->backend->ops->space(core->backend, &free_bytes, &total_bytes);
+	core->backend->ops->space(core->backend, &space);
 	why = degraded(core, &agent);
 	root = json_pack("{s:b, s:o?, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I}",
 			 "healthy", why == NULL, "degraded", why ? why : json_null(), "version", kvk_version(),
@@ -153,7 +153,8 @@ int kvk_core_status(struct kvk_core *core, char **ret)
 			 "agent", agent_json(&agent, &core->backend->caps),
 			 "catalog_objects", (json_int_t)totals.objects,
 			 "catalog_memory_bytes", (json_int_t)totals.memory_bytes,
-			 "medium_free_bytes", (json_int_t)free_bytes, "medium_total_bytes", (json_int_t)total_bytes);
+			 "medium_free_bytes", (json_int_t)space.free_bytes,
+			 "medium_total_bytes", (json_int_t)space.total_bytes);
 	if (!root)
 		return -ENOMEM;
 	text = json_dumps(root, JSON_COMPACT);

@@ -66,7 +66,7 @@ static int posix_open(struct kvk_backend **ret, const struct kvk_backend_options
 	return 0;
 }
 
-static int posix_space(struct kvk_backend *backend, uint64_t *free_bytes, uint64_t *total_bytes)
+static int posix_space(struct kvk_backend *backend, struct kvk_space *ret)
 {
 	struct kvk_posix *posix = kvk_posix_of(backend);
 	struct statfs stat;
@@ -75,8 +75,12 @@ static int posix_space(struct kvk_backend *backend, uint64_t *free_bytes, uint64
 	if (err)
 		return err;
 	/* What root keeps for itself is not free for us. */
-	*free_bytes = (uint64_t)stat.f_bavail * (uint64_t)stat.f_frsize;
-	*total_bytes = (uint64_t)stat.f_blocks * (uint64_t)stat.f_frsize;
+	*ret = (struct kvk_space){
+		.free_bytes = (uint64_t)stat.f_bavail * (uint64_t)stat.f_frsize,
+		.total_bytes = (uint64_t)stat.f_blocks * (uint64_t)stat.f_frsize,
+		.free_inodes = stat.f_ffree,
+		.total_inodes = stat.f_files,
+	};
 	return 0;
 }
 
@@ -88,8 +92,13 @@ const struct kvk_backend_ops kvk_backend_posix = {
 	.ring = &kvk_posix_ring,
 	.load_file = kvk_posix_load_file,
 	.save_file = kvk_posix_save_file,
+	.update_file = kvk_posix_update_file,
 	.list = kvk_posix_list,
+	.folder_time = kvk_posix_folder_time,
 	.space = posix_space,
 	.hold = kvk_posix_hold,
+	.lock = kvk_posix_lock,
+	.unlock = kvk_posix_unlock,
+	.is_locked = kvk_posix_is_locked,
 	.sweep = kvk_posix_sweep,
 };

@@ -29,7 +29,7 @@ struct kvk_posix {
 	const struct kvk_posix_sys *sys;
 	int root_fd;
 	int own_fd;                    /* `.kvkeep` */
-	int locks_fd;                  /* `.kvkeep/locks`, open while held; lock guards it */
+	int locks_fd;                  /* `.kvkeep/locks`, open from its first use on; lock guards the opening */
 	uid_t owner;
 	mode_t file_mode;
 	mode_t folder_mode;
@@ -120,8 +120,17 @@ int kvk_posix_temp_base(struct kvk_posix *posix, const char *name, char *base, s
 int kvk_posix_load_file(struct kvk_backend *backend, const char *name, void **data_ret, uint64_t *bytes_ret,
 			uint64_t max_bytes);
 int kvk_posix_save_file(struct kvk_backend *backend, const char *name, const void *data, uint64_t bytes, bool keep);
+int kvk_posix_update_file(struct kvk_backend *backend, const char *name, uint64_t offset_bytes, const void *data,
+			  uint64_t bytes);
 int kvk_posix_list(struct kvk_backend *backend, const char *folder, struct kvk_names *names);
+int kvk_posix_folder_time(struct kvk_backend *backend, const char *folder, uint64_t *modified_ns);
+
+/* ---- locks.c -------------------------------------------------------------------------------------- */
+
 int kvk_posix_hold(struct kvk_backend *backend, bool exclusive);
+int kvk_posix_lock(struct kvk_backend *backend, uint32_t byte, uint32_t wait_ms);
+void kvk_posix_unlock(struct kvk_backend *backend, uint32_t byte);
+int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte);
 
 /* ---- forks.c: the lock file, which a forked child does not keep open ------------------------------- */
 

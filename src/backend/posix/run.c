@@ -376,6 +376,9 @@ static int64_t run_op(struct kvk_posix *posix, struct kvk_xfer *xfer)
 		return 0;
 	case KVK_XFER_STAT_NAME:
 		return run_stat_name(posix, xfer);
+	case KVK_XFER_TOUCH:
+		return posix->sys->futimens(xfer->place->fd, (struct timespec[2]){ { .tv_nsec = UTIME_NOW },
+										    { .tv_nsec = UTIME_OMIT } });
 	default:
 		return -EOPNOTSUPP;
 	}

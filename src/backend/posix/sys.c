@@ -54,6 +54,11 @@ static int sys_set_flags(int fd, int flags)
 	return result_of(fcntl(fd, F_SETFL, flags));
 }
 
+static int sys_futimens(int fd, const struct timespec times[2])
+{
+	return result_of(futimens(fd, times));
+}
+
 static int sys_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags)
 {
 	return result_of(linkat(from_fd, from, to_fd, to, flags));
@@ -113,6 +118,11 @@ static int sys_lock_bytes(int fd, const struct flock *lock)
 	return result_of(fcntl(fd, F_OFD_SETLK, lock));
 }
 
+static int sys_find_lock(int fd, struct flock *lock)
+{
+	return result_of(fcntl(fd, F_OFD_GETLK, lock));
+}
+
 static int64_t sys_getdents(int fd, void *buffer, size_t bytes)
 {
 	ssize_t ret = getdents64(fd, buffer, bytes);
@@ -130,6 +140,7 @@ const struct kvk_posix_sys kvk_posix_sys_real = {
 	.mkdirat = sys_mkdirat,
 	.fchmod = sys_fchmod,
 	.set_flags = sys_set_flags,
+	.futimens = sys_futimens,
 	.linkat = sys_linkat,
 	.unlinkat = sys_unlinkat,
 	.renameat2 = sys_renameat2,
@@ -141,6 +152,7 @@ const struct kvk_posix_sys kvk_posix_sys_real = {
 	.syncfs = sys_syncfs,
 	.flock = sys_flock,
 	.lock_bytes = sys_lock_bytes,
+	.find_lock = sys_find_lock,
 	.getdents = sys_getdents,
 	.ring_init = io_uring_queue_init_params,
 };

@@ -27,6 +27,7 @@ struct kvk_posix_sys {
 	int (*mkdirat)(int dir_fd, const char *path, mode_t mode);
 	int (*fchmod)(int fd, mode_t mode);
 	int (*set_flags)(int fd, int flags);               /* F_SETFL */
+	int (*futimens)(int fd, const struct timespec times[2]);
 	int (*linkat)(int from_fd, const char *from, int to_fd, const char *to, int flags);
 	int (*unlinkat)(int dir_fd, const char *path, int flags);
 	int (*renameat2)(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
@@ -38,6 +39,7 @@ struct kvk_posix_sys {
 	int (*syncfs)(int fd);
 	int (*flock)(int fd, int operation);
 	int (*lock_bytes)(int fd, const struct flock *lock);  /* F_OFD_SETLK */
+	int (*find_lock)(int fd, struct flock *lock);         /* F_OFD_GETLK */
 	int64_t (*getdents)(int fd, void *buffer, size_t bytes);
 	int (*ring_init)(unsigned entries, struct io_uring *ring, struct io_uring_params *params);
 };
