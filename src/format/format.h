@@ -202,6 +202,13 @@ int kvk_key_id(uint8_t id[KVK_DIGEST_BYTES], const struct kvk_layout *layout, co
 /* Of an object's name with KVK_NAMING_LMCACHE: what it says of model (each `/` of it as `--`) and salt, within name. False: it is not
  * of that form. The model of the older generation is the same. */
 bool kvk_name_owner(const char *name, struct kvk_key *model, struct kvk_key *salt);
+/*
+ * The folders of a store are counted in buckets: the first two hex digits of a path below the root, with names of
+ * lmcache's shards as with kvkeep's own. Flat names and pools are bucket 0, `.kvkeep/quarantine/` is a bucket of its own.
+ */
+#define KVK_BUCKETS 256u
+#define KVK_BUCKET_QUARANTINE 256u
+uint32_t kvk_name_bucket(const struct kvk_layout *layout, const char *name);
 
 void kvk_hex(char *text, const void *data, size_t bytes);      /* 2 * bytes + 1 */
 int kvk_unhex(void *data, const char *text, size_t bytes);     /* lower case only; -EINVAL */
@@ -268,6 +275,49 @@ int kvk_pool_head_parse(struct kvk_pool_head *ret, const uint8_t page[KVK_PAGE_B
 /* What the writer field of a footer holds in a pool: it says which pool and which slot the object begins in, so that bytes
  * in somebody's payload that look like a footer are none. */
 uint64_t kvk_pool_writer(const uint8_t pool_id[16], uint64_t first_slot);
+
+/* ---- account.c ---------------------------------------------------------------------------------- */
+
+#define KVK_ACCOUNT_BYTES 20480u               /* of one copy; the file has two */
+#define KVK_ACCOUNT_BUCKETS (KVK_BUCKETS + 1)  /* quarantine too */
+#define KVK_ACCOUNT_ROWS 256u
+#define KVK_ACCOUNT_VALUE_MAX (UINT64_C(1) << 54)
+
+/* One process that has the store open. token 0 and not lost: free, and all else 0. */
+struct kvk_account_line {
+	uint64_t token;            /* random */
+	uint64_t leased_bytes;     /* up to KVK_ACCOUNT_VALUE_MAX */
+	uint64_t settled_ns;       /* since 1970: what it published or unlinked before that time is posted */
+	uint32_t visits;           /* transactions of this process */
+	uint32_t pid;
+	bool lost;                 /* the file was made anew, and what it had leased may be more */
+	char host[24];             /* printable, NUL at the end */
+};
+
+/* `.kvkeep/account`: what is charged and leased. Values up to KVK_ACCOUNT_VALUE_MAX, so that sums never overflow. */
+struct kvk_account_image {
+	uint64_t sequence;         /* counts transactions; the copy with the higher one counts */
+	uint64_t epoch;            /* counts opens */
+	uint64_t cap_bytes;        /* 0: none */
+	uint64_t loose_bytes;      /* leases of dead processes */
+	uint64_t loosened_bytes;   /* all that ever became loose, modulo 2^64 */
+	uint64_t wanted_ns;        /* processes are asked to settle up to here */
+	uint32_t remade;           /* random, a new one whenever the file was lost */
+	uint64_t charged_bytes[KVK_ACCOUNT_BUCKETS];
+	uint32_t posted[KVK_ACCOUNT_BUCKETS];          /* the low half of the sequence in which a process last posted */
+	bool needs_scan;           /* charged may be less than what is there */
+	struct kvk_account_line rows[KVK_ACCOUNT_ROWS];
+};
+
+/* image holds values that exist: the parser would refuse others. */
+void kvk_account_encode(const struct kvk_account_image *image, uint8_t data[KVK_ACCOUNT_BYTES]);
+/* One copy. -EBADMSG: damaged, torn, or not KVK_ACCOUNT_BYTES long. -EPROTO: whole, but newer or with an unknown
+ * incompat flag. *ret is untouched on failure. */
+int kvk_account_parse(struct kvk_account_image *ret, const void *data, size_t bytes);
+/* The whole file: the valid copy with the higher sequence. Errors as above; *ret may be changed on failure. scratch: any
+ * image, for it is too large for a stack. */
+int kvk_account_parse_file(struct kvk_account_image *ret, struct kvk_account_image *scratch, const void *data,
+			   size_t bytes);
 
 /* ---- manifest.c --------------------------------------------------------------------------------- */
 
