@@ -44,7 +44,7 @@ static uint64_t settle(struct kvk_core *core, uint32_t bucket, const struct kvk_
 	default:
 		kvk_catalog_evicted(core->catalog, evictee->prefix, KVK_EVICT_KEPT, evictee->accessed_ns, &charge);
 		if (evictee->status == -EBUSY)
-			kvk_count(&core->counts.evict_kept);
+			atomic_fetch_add(&core->counts.evict_kept, 1);
 		else
 			kvk_core_trouble(core, evictee->status);
 		break;
