@@ -44,6 +44,9 @@ static inline uint64_t kvk_page_floor(uint64_t bytes)
 int kvk_key_digest(uint8_t digest[KVK_DIGEST_BYTES], const uint8_t namespace_digest[KVK_DIGEST_BYTES],
 		   const void *key, uint32_t key_bytes);
 
+/* SHA-256 of "lmcache name", a zero byte and the last component of a name: see kvk_name_id(). -ENOMEM as above. */
+int kvk_name_digest(uint8_t digest[KVK_DIGEST_BYTES], const char *component);
+
 /* The seed of an object's sums: the first 8 bytes of its digest, little endian. */
 uint64_t kvk_digest_seed(const uint8_t digest[KVK_DIGEST_BYTES]);
 
@@ -180,6 +183,25 @@ int kvk_name_make_gone(char gone[KVK_NAME_BYTES_MAX], const char *name, const ui
 
 /* `.tmp-<16 hex>-<sequence>`, next to the object. writer_id is random a process and store. */
 int kvk_name_make_temp(char temp[KVK_NAME_BYTES_MAX], const char *name, uint64_t writer_id, uint64_t sequence);
+
+/* ---- name_id.c ---------------------------------------------------------------------------------- */
+
+/*
+ * An object's identity in the catalog, from its path below the root alone: what is known of an object that was only listed.
+ * KVK_NAMING_KVKEEP: the digest. KVK_NAMING_LMCACHE: kvk_name_digest() of the last component, where a name of the older
+ * generation counts as what it would be in the newer one (group 0), and where there are folders, their two bytes come
+ * first. So the first byte is the first folder's in every layout that has folders, and two keys that share a file
+ * share an identity. -EINVAL: no object has such a name. -ENOMEM as kvk_key_digest().
+ */
+int kvk_name_id(uint8_t id[KVK_DIGEST_BYTES], const struct kvk_layout *layout, const char *name);
+
+/* The same for a key, whose digest it is. Errors as kvk_name_make(), and -ENOMEM. */
+int kvk_key_id(uint8_t id[KVK_DIGEST_BYTES], const struct kvk_layout *layout, const uint8_t digest[KVK_DIGEST_BYTES],
+	       const void *key, uint32_t key_bytes);
+
+/* Of an object's name with KVK_NAMING_LMCACHE: what it says of model (each `/` of it as `--`) and salt, within name. False: it is not
+ * of that form. The model of the older generation is the same. */
+bool kvk_name_owner(const char *name, struct kvk_key *model, struct kvk_key *salt);
 
 void kvk_hex(char *text, const void *data, size_t bytes);      /* 2 * bytes + 1 */
 int kvk_unhex(void *data, const char *text, size_t bytes);     /* lower case only; -EINVAL */

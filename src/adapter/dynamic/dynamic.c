@@ -47,6 +47,11 @@ static const struct kvk_adapter_ops dynamic_ops = {
 	.list = kvk_dynamic_list,
 	.remove_all = kvk_dynamic_remove_all,
 	.sweep = kvk_dynamic_sweep,
+	.buckets = kvk_dynamic_buckets,
+	.scan = kvk_dynamic_scan,
+	.bucket_time = kvk_dynamic_bucket_time,
+	.inspect = kvk_dynamic_inspect,
+	.evict = kvk_dynamic_evict,
 	.close = dynamic_close,
 };
 

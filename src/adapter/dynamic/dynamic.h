@@ -46,6 +46,18 @@ int kvk_dynamic_list(struct kvk_adapter *adapter, const char *after, kvk_list_vi
 int kvk_dynamic_remove_all(struct kvk_adapter *adapter);
 int kvk_dynamic_sweep(struct kvk_adapter *adapter, uint32_t folder);
 
+/* The names of the folders that objects lie in, sorted, below the folder prefix, with levels of them to go. */
+int kvk_dynamic_folders(struct kvk_dynamic *dynamic, const char *prefix, uint32_t levels, struct kvk_names *folders);
+int kvk_dynamic_inspect(struct kvk_adapter *adapter, const char *name, struct kvk_listed *listed);
+
+/* ---- scan.c, evict.c ---------------------------------------------------------------------------- */
+
+uint32_t kvk_dynamic_buckets(struct kvk_adapter *adapter);
+int kvk_dynamic_scan(struct kvk_adapter *adapter, uint32_t bucket, kvk_scan_visit *visit, void *user,
+		     uint64_t *modified_ns);
+int kvk_dynamic_bucket_time(struct kvk_adapter *adapter, uint32_t bucket, uint64_t *modified_ns, uint64_t *stamp);
+int kvk_dynamic_evict(struct kvk_adapter *adapter, uint32_t bucket, struct kvk_evictee *evictees, uint32_t count);
+
 /* ---- quarantine.c ------------------------------------------------------------------------------- */
 
 /*

@@ -95,6 +95,7 @@ const struct kvk_backend_ops kvk_backend_posix = {
 	.save_file = kvk_posix_save_file,
 	.update_file = kvk_posix_update_file,
 	.list = kvk_posix_list,
+	.list_stat = kvk_posix_list_stat,
 	.folder_time = kvk_posix_folder_time,
 	.space = posix_space,
 	.hold = kvk_posix_hold,

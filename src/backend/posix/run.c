@@ -18,10 +18,11 @@ static uint64_t nanoseconds(const struct statx_timestamp *time)
 	return time->tv_sec < 0 ? 0 : (uint64_t)time->tv_sec * 1000000000u + time->tv_nsec;
 }
 
-int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat)
+int kvk_posix_stat_at(struct kvk_posix *posix, int fd, const char *name, struct kvk_stat *stat)
 {
+	int flags = *name ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH;
 	struct statx found;
-	int err = posix->sys->statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &found);
+	int err = posix->sys->statx(fd, name, flags, STATX_BASIC_STATS | STATX_BTIME, &found);
 
 	if (err)
 		return err;
@@ -40,13 +41,19 @@ int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat)
 	return 0;
 }
 
+int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat)
+{
+	return kvk_posix_stat_at(posix, fd, "", stat);
+}
+
 int kvk_posix_open_flags(const struct kvk_posix *posix, const struct kvk_xfer *xfer)
 {
 	bool direct = posix->base.caps.direct && !(xfer->flags & KVK_XFER_BUFFERED);
+	bool quiet = xfer->flags & KVK_XFER_QUIET;
 
 	/* A FIFO that somebody planted must not hold the thread up, nor a terminal become ours. */
 	return (xfer->flags & KVK_XFER_WRITABLE ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY |
-	       (direct ? O_DIRECT : 0);
+	       (direct ? O_DIRECT : 0) | (quiet ? O_NOATIME : 0);
 }
 
 static struct kvk_place *place_new(void)
@@ -111,7 +118,7 @@ void kvk_posix_opened(struct kvk_posix *posix, struct kvk_xfer *xfer, int fd)
 	/* O_NONBLOCK has served: left on, the ring would take it as a promise that this file's reads never wait, and
 	 * carry them out on the lane where it should use its workers (tmpfs, overlay). */
 	if (posix->wants_ring) {
-		err = posix->sys->set_flags(fd, kvk_posix_open_flags(posix, xfer) & O_DIRECT);
+		err = posix->sys->set_flags(fd, kvk_posix_open_flags(posix, xfer) & (O_DIRECT | O_NOATIME));
 		if (err < 0)
 			goto fail;
 	}
@@ -166,10 +173,18 @@ static int64_t run_open_device(struct kvk_posix *posix, struct kvk_xfer *xfer)
 
 static int64_t run_open(struct kvk_posix *posix, struct kvk_xfer *xfer)
 {
+	bool cached = xfer->flags & KVK_XFER_IF_CACHED;
+	int fd;
+
 	if (xfer->flags & KVK_XFER_DEVICE)
 		return run_open_device(posix, xfer);
-	kvk_posix_opened(posix, xfer, kvk_posix_open_below(posix, xfer->name, kvk_posix_open_flags(posix, xfer), 0,
-							   xfer->flags & KVK_XFER_IF_CACHED));
+	fd = kvk_posix_open_below(posix, xfer->name, kvk_posix_open_flags(posix, xfer), 0, cached);
+	/* Only its owner may open a file like that: what another's is, the stat tells. */
+	if (fd == -EPERM && (xfer->flags & KVK_XFER_QUIET)) {
+		xfer->flags &= ~(uint32_t)KVK_XFER_QUIET;
+		fd = kvk_posix_open_below(posix, xfer->name, kvk_posix_open_flags(posix, xfer), 0, cached);
+	}
+	kvk_posix_opened(posix, xfer, fd);
 	return xfer->result;
 }
 
