@@ -61,11 +61,11 @@ enum kvk_xfer_flags {
 	KVK_XFER_NOWAIT = 1u << 1,     /* READ through run() only */
 	KVK_XFER_BUFFERED = 1u << 2,   /* OPEN: through the page cache, also where direct I/O is in use */
 	KVK_XFER_IF_ABSENT = 1u << 4,  /* CREATE */
-	KVK_XFER_WRITABLE = 1u << 5,   /* OPEN through run() only: for WRITE, RESERVE and SYNC as well */
+	KVK_XFER_QUIET = 1u << 5,      /* OPEN through run() only: reading leaves the access time as it is */
+	KVK_XFER_WRITABLE = 1u << 6,   /* OPEN through run() only: for WRITE, RESERVE and SYNC as well */
 	/* OPEN through run() only: name is the path of a block device, which nobody else may have open like this (-EBUSY),
 	 * nor mounted; at most one a backend. -ENOTBLK: it is none. -EOPNOTSUPP: this medium has no devices. */
-	KVK_XFER_DEVICE = 1u << 6,
-	KVK_XFER_QUIET = 1u << 7,      /* OPEN through run() only: reading leaves the access time as it is */
+	KVK_XFER_DEVICE = 1u << 7,
 };
 
 struct kvk_stat {

@@ -179,7 +179,6 @@ static int64_t run_open(struct kvk_posix *posix, struct kvk_xfer *xfer)
 	if (xfer->flags & KVK_XFER_DEVICE)
 		return run_open_device(posix, xfer);
 	fd = kvk_posix_open_below(posix, xfer->name, kvk_posix_open_flags(posix, xfer), 0, cached);
-
 	/* Only its owner may open a file like that: what another's is, the stat tells. */
 	if (fd == -EPERM && (xfer->flags & KVK_XFER_QUIET)) {
 		xfer->flags &= ~(uint32_t)KVK_XFER_QUIET;
