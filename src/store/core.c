@@ -125,6 +125,8 @@ static int open_catalog(struct kvk_core *core)
 	struct kvk_policy_options options = { .kind = spec->policy, .cap_bytes = core->superblock.cap_bytes };
 	int err = kvk_catalog_new(&core->catalog, 0, &options);
 
+	if (!err)
+		kvk_catalog_clock(core->catalog, kvk_wall_ns());
 	if (!err && spec->default_quota_bytes != UINT64_MAX)
 		err = kvk_catalog_set_quota(core->catalog, NULL, 0, spec->default_quota_bytes);
 	for (uint32_t i = 0; i < spec->quota_count && !err; i++)
