@@ -49,7 +49,7 @@ static int open_backend(struct kvk_core *core, uint64_t writer_id, struct kvk_er
 	return kvk_fault_parse(wrapped, spec->fault, error);
 }
 
-static int open_adapter(struct kvk_core *core, uint64_t writer_id)
+static int open_adapter(struct kvk_core *core, uint64_t writer_id, struct kvk_error *error)
 {
 	uint64_t cap = core->superblock.cap_bytes;
 	struct kvk_adapter_options options = {
@@ -60,7 +60,11 @@ static int open_adapter(struct kvk_core *core, uint64_t writer_id)
 		.accept_unverified = core->spec.accept_unverified,
 		.quarantine_bytes = cap ? cap / 100 : QUARANTINE_BYTES,
 		.log = &core->log, .charge = charge_quarantine, .user = core,
+		.pool = &core->superblock.pool, .device = core->spec.device,
 	};
+
+	if (options.pool->slot_bytes)
+		return kvk_pool_open(&core->adapter, &options, error);
 
 	return kvk_dynamic_open(&core->adapter, &options);
 }
@@ -137,7 +141,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 	err = kvk_catalog_new(&core->catalog, core->superblock.cap_bytes ? core->superblock.cap_bytes
 									 : UINT64_MAX);
 	if (!err)
-		err = open_adapter(core, writer_id);
+		err = open_adapter(core, writer_id, error);
 	if (err) {
 		kvk_error_set(error, err, NULL, "%s", strerror(-err));
 		goto fail;

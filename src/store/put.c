@@ -101,7 +101,9 @@ static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, 
 				  const struct kvk_put_item *from, uint64_t deadline_us, struct kvk_arena *arena)
 {
 	struct kvk_answer *answer = &task->answers[index];
-	struct kvk_request probe = { .meta_bytes = from->meta_bytes, .key_bytes = from->key.bytes };
+	struct kvk_request probe = {
+		.adapter = core->adapter, .meta_bytes = from->meta_bytes, .key_bytes = from->key.bytes,
+	};
 	uint8_t digest[KVK_DIGEST_BYTES];
 	uint64_t data_bytes = 0;
 	struct kvk_item *item;

@@ -8,6 +8,7 @@
 struct kvk_spec {
 	bool ram;                              /* "backend": "RAM" */
 	char *path;                            /* NULL only with ram */
+	char *device;                          /* of a pool: the path of a block device; NULL: files */
 	bool direct;
 	struct kvk_superblock_wish wish;
 	bool shared;
