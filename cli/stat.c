@@ -2,7 +2,6 @@
 #include "cli.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,35 +231,20 @@ static int stat_key(struct kvk_store *store, const char *argument, const struct 
 
 static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
-	};
+	static const struct kvk_cli_option options[] = { { .name = NULL } };
 	struct kvk_cli_key key = { NULL, 0 };
 	struct kvk_store *store = NULL;
-	bool json = false;
-	int option, status;
+	struct kvk_cli_line line;
+	int status = kvk_cli_read_line(&line, verb, argc, argv, options, 1, 2, "wants STORE and perhaps KEY");
 
-	while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-		switch (option) {
-		case 'j':
-			json = true;
-			break;
-		case 'h':
-			return kvk_cli_help(verb);
-		default:
-			return kvk_cli_usage(verb, "an option is wrong");
-		}
-	}
-	if (argc - optind < 1 || argc - optind > 2)
-		return kvk_cli_usage(verb, "wants STORE and perhaps KEY");
-	if (argc - optind == 2 && kvk_cli_parse_key(&key, argv[optind + 1]))
-		return kvk_cli_usage(verb, "KEY: '%s' is not a key of 1 to %d bytes", argv[optind + 1],
-				     KVK_KEY_BYTES_MAX);
-	status = kvk_cli_open(&store, argv[optind], &(struct kvk_cli_overlay){ .create = false });
+	if (!status && line.count == 2 && kvk_cli_parse_key(&key, line.words[1]))
+		status = kvk_cli_usage(verb, "KEY: '%s' is not a key of 1 to %d bytes", line.words[1], KVK_KEY_BYTES_MAX);
+	if (!status)
+		status = kvk_cli_open(&store, line.words[0], &(struct kvk_cli_overlay){ .create = false });
 	if (!status && key.data)
-		status = stat_key(store, argv[optind + 1], &key, json);
+		status = stat_key(store, line.words[1], &key, line.json);
 	else if (!status)
-		status = stat_store(store, json);
+		status = stat_store(store, line.json);
 	kvk_store_close(store);
 	free(key.data);
 	return status;
