@@ -27,7 +27,8 @@ struct kvk_cli_verb {
 };
 
 extern const struct kvk_cli_verb kvk_cli_put, kvk_cli_get, kvk_cli_has, kvk_cli_rm, kvk_cli_ls, kvk_cli_stat,
-	kvk_cli_verify, kvk_cli_doctor, kvk_cli_replay, kvk_cli_namespace, kvk_cli_bench;
+	kvk_cli_verify, kvk_cli_doctor, kvk_cli_replay, kvk_cli_namespace, kvk_cli_bench, kvk_cli_df, kvk_cli_evict,
+	kvk_cli_purge, kvk_cli_quota, kvk_cli_cap, kvk_cli_fsck;
 
 /* Says on stderr what is wrong with the command line; returns KVK_EXIT_USAGE. */
 int kvk_cli_usage(const struct kvk_cli_verb *verb, const char *format, ...)
@@ -84,6 +85,8 @@ struct kvk_cli_overlay {
 	bool quiet;                /* keep the store's log to itself: the verb's one line says it all */
 	uint64_t cap_bytes;
 	const char *durability;
+	const char *policy;        /* what evicts; by_default: only where STORE does not say */
+	bool policy_by_default;
 };
 
 /*

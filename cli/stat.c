@@ -8,6 +8,7 @@
 
 #include "count.h"
 #include "entry.h"
+#include "status.h"
 #include "text.h"
 
 /* Every counter of kvk_stats once, for both forms of the report. */
@@ -16,20 +17,8 @@
 	X(gets) X(get_hits) X(get_absent) X(get_damaged) X(get_failed) X(get_bytes) X(get_unverified) \
 	X(lookups) X(lookup_memory_hits) X(lookup_medium_hits) X(lookup_absent) \
 	X(removes) X(removed) X(deadlines) X(canceled) X(medium_errors) X(short_transfers) X(rereads) \
-	X(quarantined) X(collisions) X(links) X(copied_bytes) X(straight_bytes) X(notices_dropped)
-
-static json_t *usage_json(struct kvk_store *store)
-{
-	struct kvk_usage usage = { .struct_bytes = sizeof(usage) };
-
-	if (kvk_store_usage(store, &usage))
-		return json_null();
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "used_bytes", (json_int_t)usage.used_bytes,
-			 "writing_bytes", (json_int_t)usage.writing_bytes, "cap_bytes", (json_int_t)usage.cap_bytes,
-			 "objects", (json_int_t)usage.objects, "pinned_objects", (json_int_t)usage.pinned_objects,
-			 "quarantined_bytes", (json_int_t)usage.quarantined_bytes, "used_fraction",
-			 usage.used_fraction);
-}
+	X(quarantined) X(collisions) X(links) X(copied_bytes) X(straight_bytes) X(notices_dropped) \
+	X(evicted) X(evicted_bytes) X(evict_kept) X(medium_full)
 
 static json_t *stats_json(struct kvk_store *store)
 {
@@ -44,22 +33,6 @@ static json_t *stats_json(struct kvk_store *store)
 	return object;
 }
 
-static json_t *status_json(struct kvk_store *store)
-{
-	char *text = NULL;
-	json_t *value = NULL;
-
-	if (!kvk_store_status(store, &text))
-		value = json_loads(text, 0, NULL);
-	kvk_free(text);
-	return value ? value : json_null();
-}
-
-static uint64_t member(const json_t *object, const char *name)
-{
-	return (uint64_t)json_integer_value(json_object_get(object, name));
-}
-
 static void print_shares(const char *title, const json_t *list)
 {
 	char size[KVK_CLI_TEXT_BYTES];
@@ -72,8 +45,8 @@ static void print_shares(const char *title, const json_t *list)
 	json_array_foreach(list, i, share) {
 		const char *name = json_string_value(json_object_get(share, "name"));
 
-		printf("  %10s  %8llu objects  %s\n", kvk_cli_format_bytes(size, member(share, "stored_bytes")),
-		       (unsigned long long)member(share, "objects"), name && *name ? name : "(none)");
+		printf("  %10s  %8llu objects  %s\n", kvk_cli_format_bytes(size, kvk_cli_member(share, "stored_bytes")),
+		       (unsigned long long)kvk_cli_member(share, "objects"), name && *name ? name : "(none)");
 	}
 }
 
@@ -99,11 +72,11 @@ static void print_members(const char *path, const json_t *value)
 
 static void print_holdings(const json_t *medium, const json_t *usage)
 {
-	uint64_t cap_bytes = member(usage, "cap_bytes"), stored_bytes = member(medium, "stored_bytes");
+	uint64_t cap_bytes = kvk_cli_member(usage, "cap_bytes"), stored_bytes = kvk_cli_member(medium, "stored_bytes");
 	char size[KVK_CLI_TEXT_BYTES];
 
-	printf("%llu objects, %s", (unsigned long long)member(medium, "objects"),
-	       kvk_cli_format_bytes(size, member(medium, "bytes")));
+	printf("%llu objects, %s", (unsigned long long)kvk_cli_member(medium, "objects"),
+	       kvk_cli_format_bytes(size, kvk_cli_member(medium, "bytes")));
 	printf(" (%s with footers and padding)", kvk_cli_format_bytes(size, stored_bytes));
 	if (cap_bytes)
 		printf(", %.1f %% of the cap of %s", 100 * (double)stored_bytes / (double)cap_bytes,
@@ -111,16 +84,17 @@ static void print_holdings(const json_t *medium, const json_t *usage)
 	else
 		printf(", no cap");
 	putchar('\n');
-	if (member(medium, "damaged"))
+	if (kvk_cli_member(medium, "damaged"))
 		printf("%llu of them damaged: `kvkeep verify` tells which\n",
-		       (unsigned long long)member(medium, "damaged"));
-	if (member(usage, "quarantined_bytes"))
-		printf("%s in quarantine\n", kvk_cli_format_bytes(size, member(usage, "quarantined_bytes")));
+		       (unsigned long long)kvk_cli_member(medium, "damaged"));
+	if (kvk_cli_member(usage, "quarantined_bytes"))
+		printf("%s in quarantine\n", kvk_cli_format_bytes(size, kvk_cli_member(usage, "quarantined_bytes")));
 }
 
 static int stat_store(struct kvk_store *store, bool json)
 {
-	json_t *all = json_pack("{s:o, s:o, s:o}", "usage", usage_json(store), "status", status_json(store), "stats",
+	json_t *about = kvk_cli_status(store);
+	json_t *all = json_pack("{s:o, s:o, s:o}", "usage", kvk_usage_json(store), "status", about ? about : json_null(), "stats",
 				stats_json(store));
 	const json_t *stats = json_object_get(all, "stats");
 	int status = all ? kvk_count_medium(all, store) : kvk_cli_fail("not enough memory");
