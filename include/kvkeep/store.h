@@ -53,7 +53,7 @@ enum kvk_log_level {
 enum kvk_event_kind {
 	KVK_EVENT_STORED = 1,      /* published by this process */
 	KVK_EVENT_ACCESSED = 2,    /* a get or a lookup with KVK_LOOKUP_PIN found it */
-	KVK_EVENT_DELETED = 3,     /* removed, or found damaged and moved aside */
+	KVK_EVENT_DELETED = 3,     /* removed, evicted, or found damaged and moved aside */
 };
 
 /** Keys to which the same thing happened. Valid only during the callback. */

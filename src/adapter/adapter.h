@@ -44,6 +44,7 @@ struct kvk_request {
 	struct kvk_op op;
 	struct kvk_adapter *adapter;
 	uint8_t digest[KVK_DIGEST_BYTES];
+	uint8_t id[KVK_DIGEST_BYTES];  /* in the catalog, see kvk_name_id(); adapters do not look at it */
 	const void *key;               /* NULL: only digest or name is known */
 	uint32_t key_bytes;
 	const char *name;              /* NULL: follows from key and digest */
@@ -102,6 +103,36 @@ struct kvk_listed {
 /* Called for each object of a page. Returns whether the page goes on. */
 typedef bool kvk_list_visit(void *user, const struct kvk_listed *listed);
 
+/* One file that counts against the cap, as a listing shows it: nothing of its contents is known. */
+struct kvk_scanned {
+	const char *name;              /* below the root, until visit() returns */
+	enum kvk_name_kind kind;       /* KVK_NAME_OBJECT, _TEMP, _GONE; in quarantine KVK_NAME_OTHER */
+	uint8_t id[KVK_DIGEST_BYTES];  /* of an object, see kvk_name_id(); else zeros */
+	uint64_t bytes;
+	uint64_t accessed_ns;
+	uint64_t modified_ns;
+	uint64_t inode;
+};
+
+/* False ends the scan. */
+typedef bool kvk_scan_visit(void *user, const struct kvk_scanned *scanned);
+
+/* The bucket of what was put in quarantine; those before it hold objects. */
+#define KVK_SCAN_QUARANTINE 256u
+
+/* One object that the catalog chose. */
+struct kvk_evictee {
+	uint8_t prefix[16];            /* of its id */
+	uint64_t used_at_ns;           /* when it was used last, as far as this process knows */
+	/* The answer: 0 removed; -EBUSY kept, others read it at accessed_ns; -ENOENT it was gone; -errno. */
+	int status;
+	uint64_t accessed_ns;
+	uint64_t freed_bytes;          /* of the medium, in whole pages; 0: its name is gone, its blocks are not yet */
+};
+
+/* Access times are renewed if they are older than this, so one says no more than that. */
+#define KVK_RENEW_NS UINT64_C(60000000000)
+
 /*
  * What an adapter provides. put, get, find and remove are started on a lane, from request->op.start; they call
  * request->done() and, when everything is cleaned up, kvk_op_finish(&request->op).
@@ -122,11 +153,31 @@ struct kvk_adapter_ops {
 	/* Removes what dead processes left, one folder (of 0 to folders - 1) at a time, on the calling thread. -ERANGE:
 	 * there is no such folder. */
 	int (*sweep)(struct kvk_adapter *adapter, uint32_t folder);
+	/* How many parts the scan takes the objects in: 256, by the first byte of their ids, or 1. */
+	uint32_t (*buckets)(struct kvk_adapter *adapter);
+	/*
+	 * Visits what is in a bucket (or KVK_SCAN_QUARANTINE) by name and size, in no order, on the calling thread; several
+	 * may scan at a time. What is nobody's of ours is not visited: folders, links, other owners' files, other names.
+	 * *modified_ns: the last change before the scan. -EAGAIN: something came or went meanwhile; everything else was visited.
+	 */
+	int (*scan)(struct kvk_adapter *adapter, uint32_t bucket, kvk_scan_visit *visit, void *user,
+		    uint64_t *modified_ns);
+	/* When something in a bucket last came or went, and a stamp that is another whenever that may have happened. NULL:
+	 * nobody else changes this medium. */
+	int (*bucket_time)(struct kvk_adapter *adapter, uint32_t bucket, uint64_t *modified_ns, uint64_t *stamp);
+	/* Reads one object's footer, without making it look used. -ENOENT; -ENOMEM, -EMFILE, -ENFILE. */
+	int (*inspect)(struct kvk_adapter *adapter, const char *name, struct kvk_listed *listed);
+	/*
+	 * Removes objects of one bucket that nobody has read since they were chosen, on the calling thread, with one listing of the
+	 * bucket. -errno: it ended early; statuses say what was done, -ENOENT also where nothing was.
+	 */
+	int (*evict)(struct kvk_adapter *adapter, uint32_t bucket, struct kvk_evictee *evictees, uint32_t count);
 	void (*close)(struct kvk_adapter *adapter);
 };
 
 struct kvk_adapter {
 	const struct kvk_adapter_ops *ops;
+	const struct kvk_proof_rules *proof_rules;
 	struct kvk_backend *backend;
 	struct kvk_adapter_counts counts;
 };
@@ -141,13 +192,24 @@ struct kvk_adapter_options {
 	bool accept_unverified;
 	uint64_t quarantine_bytes;     /* may hold so much */
 	const struct kvk_log_sink *log;
-	/* Charges (positive) and credits bytes that quarantine holds. */
-	void (*charge)(void *user, int64_t bytes);
+	/* Around moving a file from a bucket to quarantine; the end tells how long it is, 0 if it stayed. */
+	uint32_t (*aside_begin)(void *user);
+	/* The key of what evict() removed, where its footer tells; NULL: nobody wants to know, and no footer is read. */
+	void (*evicted)(void *user, const void *key, uint32_t key_bytes);
+	void (*aside_end)(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes);
 	void *user;
 };
 
 /* dynamic/dynamic.c: a file per key. -ENOMEM. */
 int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options *options);
+
+/* ---- request.c ---------------------------------------------------------------------------------- */
+
+/* Answers: sets status and reason and calls done(). */
+void kvk_request_done(struct kvk_request *request, int status, uint32_t reason);
+
+/* The reason that goes with an errno of the medium. */
+uint32_t kvk_reason_of(int status);
 
 /* The caller's memory comes in fragments: fills all of them. */
 void kvk_memory_fill(const struct iovec *to, uint32_t count, uint8_t byte);

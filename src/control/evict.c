@@ -44,7 +44,7 @@ static uint64_t settle(struct kvk_core *core, uint32_t bucket, const struct kvk_
 	default:
 		kvk_catalog_evicted(core->catalog, evictee->prefix, KVK_EVICT_KEPT, evictee->accessed_ns, &charge);
 		if (evictee->status == -EBUSY)
-			kvk_count(&core->counts.evict_kept);
+			atomic_fetch_add(&core->counts.evict_kept, 1);
 		else
 			kvk_core_trouble(core, evictee->status);
 		break;
@@ -57,6 +57,7 @@ static uint64_t settle(struct kvk_core *core, uint32_t bucket, const struct kvk_
 static uint64_t evict_run(struct kvk_core *core, uint32_t bucket, const struct kvk_victim *victims, uint32_t count)
 {
 	struct kvk_evictee evictees[VICTIMS];
+	uint32_t entered = kvk_account_enter(core->account);
 	uint64_t freed = 0;
 	int err;
 
@@ -66,10 +67,11 @@ static uint64_t evict_run(struct kvk_core *core, uint32_t bucket, const struct k
 	}
 	err = core->adapter->ops->evict(core->adapter, bucket, evictees, count);
 	for (uint32_t i = 0; i < count; i++) {
-		if (err)
-			evictees[i].status = err;
+		if (err && evictees[i].status == -ENOENT)
+			evictees[i].status = err;      /* it may be there: nobody looked */
 		freed += settle(core, bucket, &evictees[i]);
 	}
+	kvk_account_leave(core->account, entered);
 	return freed;
 }
 

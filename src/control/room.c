@@ -188,7 +188,6 @@ static int visit(struct kvk_room *room, uint64_t need_bytes)
 	visit.want_bytes = min_u64(visit.want_bytes, totals.writing_bytes + free_bytes + medium_left(room));
 	err = kvk_account_visit(core->account, &visit, LOCK_MS);
 	if (err) {
-		kvk_catalog_add_room(core->catalog, (int64_t)visit.give_bytes);
 		if (!room->failing && err != -EBUSY)
 			kvk_log(&core->log, KVK_LOG_ERROR, "the account cannot be written, nothing new is stored when the "
 				"lease is used up: %s", strerror(-err));

@@ -17,14 +17,26 @@
 /* For the account's lock at close; without it others settle what this process had leased. */
 #define ACCOUNT_WAIT_MS 2000
 
-static void charge_quarantine(void *user, int64_t bytes)
+static uint32_t aside_begin(void *user)
 {
 	struct kvk_core *core = user;
 
-	if (bytes >= 0)
-		kvk_catalog_charge(core->catalog, (uint64_t)bytes);
-	else
-		kvk_catalog_credit(core->catalog, (uint64_t)-bytes);
+	return kvk_account_enter(core->account);
+}
+
+/* From one bucket to quarantine: charged there at once, out of the lease, and given back here after a sync, as the file
+ * may be found under either name after a power cut. */
+static void aside_end(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes)
+{
+	struct kvk_core *core = user;
+	uint64_t charge = kvk_page_ceil(bytes);
+
+	if (charge > 0) {
+		kvk_catalog_add_room(core->catalog, -(int64_t)charge);
+		kvk_account_published(core->account, KVK_BUCKET_QUARANTINE, charge);
+		kvk_account_unlinked(core->account, bucket, charge);
+	}
+	kvk_account_leave(core->account, begun);
 }
 
 static int open_backend(struct kvk_core *core, uint64_t writer_id, struct kvk_error *error)
@@ -51,6 +63,13 @@ static int open_backend(struct kvk_core *core, uint64_t writer_id, struct kvk_er
 	return kvk_fault_parse(wrapped, spec->fault, error);
 }
 
+static void tell_evicted(void *user, const void *key, uint32_t key_bytes)
+{
+	struct kvk_core *core = user;
+
+	kvk_notices_event(&core->notices, KVK_EVENT_DELETED, key, key_bytes);
+}
+
 static int open_adapter(struct kvk_core *core, uint64_t writer_id)
 {
 	uint64_t cap = core->superblock.cap_bytes;
@@ -61,7 +80,8 @@ static int open_adapter(struct kvk_core *core, uint64_t writer_id)
 		.adopted_ns = core->superblock.created_ns,
 		.accept_unverified = core->spec.accept_unverified,
 		.quarantine_bytes = cap ? cap / 100 : QUARANTINE_BYTES,
-		.log = &core->log, .charge = charge_quarantine, .user = core,
+		.log = &core->log, .evicted = core->notices.hooks.event ? tell_evicted : NULL,
+		.aside_begin = aside_begin, .aside_end = aside_end, .user = core,
 	};
 
 	return kvk_dynamic_open(&core->adapter, &options);
@@ -105,6 +125,8 @@ static int open_catalog(struct kvk_core *core)
 	struct kvk_policy_options options = { .kind = spec->policy, .cap_bytes = core->superblock.cap_bytes };
 	int err = kvk_catalog_new(&core->catalog, 0, &options);
 
+	if (!err)
+		kvk_catalog_clock(core->catalog, kvk_wall_ns());
 	if (!err && spec->default_quota_bytes != UINT64_MAX)
 		err = kvk_catalog_set_quota(core->catalog, NULL, 0, spec->default_quota_bytes);
 	for (uint32_t i = 0; i < spec->quota_count && !err; i++)
@@ -223,9 +245,11 @@ static int forget_account(struct kvk_core *core)
 
 	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
 	core->backend->ops->run(core->backend, &sync);
-	for (uint32_t i = 0; i < KVK_BUCKETS; i++)
-		findings[i] = (struct kvk_bucket_finding){ .bucket = i, .may_lower = sync.result >= 0 };
 	kvk_account_pass_begin(core->account);
+	for (uint32_t i = 0; i < KVK_BUCKETS; i++) {
+		kvk_account_finding(core->account, &findings[i], i);
+		findings[i].may_lower = sync.result >= 0;
+	}
 	err = kvk_account_reconcile(core->account, findings, KVK_BUCKETS, ACCOUNT_WAIT_MS);
 	return err ? err : kvk_account_pass_end(core->account);
 }

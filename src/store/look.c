@@ -147,25 +147,48 @@ static json_t *agent_json(const struct kvk_agent_stats *agent, const struct kvk_
 			 "write_depth_bytes", (json_int_t)agent->write_depth_bytes);
 }
 
+#define ROWS 256
+
+static json_t *account_json(struct kvk_core *core)
+{
+	struct kvk_account_row rows[ROWS];
+	uint32_t count = kvk_account_rows(core->account, rows, ROWS);
+	json_t *list = json_array();
+	uint64_t used, cap;
+
+	kvk_account_usage(core->account, &used, &cap);
+	for (uint32_t i = 0; i < count && i < ROWS; i++)
+		json_array_append_new(list, json_pack("{s:i, s:i, s:s, s:b, s:b, s:I}", "index", (int)rows[i].index,
+						      "pid", (int)rows[i].pid, "host", rows[i].host, "alive",
+						      rows[i].alive, "self", rows[i].self, "leased_bytes",
+						      (json_int_t)rows[i].leased_bytes));
+	return json_pack("{s:I, s:I, s:I, s:b, s:I, s:o}",
+			 "epoch", (json_int_t)kvk_account_epoch(core->account, &(bool){ false }),
+			 "charged_bytes", (json_int_t)used, "leased_bytes", (json_int_t)atomic_load(&core->view.leased_bytes),
+			 "exact", atomic_load(&core->view.exact),
+			 "limit_bytes", (json_int_t)atomic_load(&core->view.limit_bytes), "rows", list);
+}
+
 int kvk_core_status(struct kvk_core *core, char **ret)
 {
 	struct kvk_catalog_totals totals;
 	struct kvk_agent_stats agent;
-	uint64_t free_bytes = 0, total_bytes = 0;
+	struct kvk_space space = { 0 };
 	json_t *why, *root;
 	char *text;
 
 	kvk_agent_stats(core->agent, &agent);
 	kvk_catalog_totals(core->catalog, &totals);
-	core->backend->ops->space(core->backend, &free_bytes, &total_bytes);
+	core->backend->ops->space(core->backend, &space);
 	why = degraded(core, &agent);
-	root = json_pack("{s:b, s:o?, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I}",
+	root = json_pack("{s:b, s:o?, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I}",
 			 "healthy", why == NULL, "degraded", why ? why : json_null(), "version", kvk_version(),
 			 "settings", settings_json(core), "medium", medium_json(&core->backend->caps, &core->spec),
 			 "agent", agent_json(&agent, &core->backend->caps),
-			 "catalog_objects", (json_int_t)totals.objects,
+			 "account", account_json(core), "catalog_objects", (json_int_t)totals.objects,
 			 "catalog_memory_bytes", (json_int_t)totals.memory_bytes,
-			 "medium_free_bytes", (json_int_t)free_bytes, "medium_total_bytes", (json_int_t)total_bytes);
+			 "medium_free_bytes", (json_int_t)space.free_bytes,
+			 "medium_total_bytes", (json_int_t)space.total_bytes);
 	if (!root)
 		return -ENOMEM;
 	text = json_dumps(root, JSON_COMPACT);

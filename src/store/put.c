@@ -60,7 +60,7 @@ static void settle_put(struct kvk_item *item)
 	if (there)
 		kvk_item_info(item, &info);
 	info.published = request->outcome == KVK_OUTCOME_WRITTEN;
-	kvk_catalog_put_end(item->core->catalog, request->digest, there ? &info : NULL);
+	kvk_catalog_put_end(item->core->catalog, request->id, there ? &info : NULL);
 	/* Published and taken back again: that is charged until the medium has forgotten it. */
 	if (request->published_bytes > 0 && !there)
 		kvk_catalog_add_room(item->core->catalog, -(int64_t)kvk_page_ceil(request->published_bytes));
@@ -76,9 +76,9 @@ static void settle_durable(struct kvk_item *item)
 	struct kvk_request *request = &item->request;
 
 	if (request->outcome != KVK_OUTCOME_NONE && request->facts.durable)
-		kvk_catalog_set_durable(item->core->catalog, request->digest, &item->ticket);
+		kvk_catalog_set_durable(item->core->catalog, request->id, &item->ticket);
 	else if (request->outcome == KVK_OUTCOME_NONE && request->reason == KVK_REASON_NOT_DURABLE)
-		kvk_catalog_lost(item->core->catalog, request->digest, &item->ticket);
+		kvk_catalog_lost(item->core->catalog, request->id, &item->ticket);
 	account_put(item);
 	count_put(item);
 }
@@ -91,7 +91,7 @@ static void settle_roomless(struct kvk_item *item)
 
 	if (request->outcome == KVK_OUTCOME_FOUND) {
 		kvk_item_info(item, &info);
-		kvk_catalog_found(item->core->catalog, request->digest, &item->ticket, &info, false);
+		kvk_catalog_found(item->core->catalog, request->id, &item->ticket, &info, false);
 		request->reason = KVK_REASON_PRESENT;
 	} else if (item->started) {
 		request->status = -ENOSPC;
@@ -153,7 +153,7 @@ static void route_told(struct kvk_item *item, int status, enum kvk_reason reason
 /* Asks the medium for it: present there, it needs no room. */
 static void route_roomless(struct kvk_item *item)
 {
-	kvk_catalog_look(item->core->catalog, item->request.digest, false, false, &item->ticket, NULL);
+	kvk_catalog_look(item->core->catalog, item->request.id, false, false, &item->ticket, NULL);
 	item->request.keep = true;
 	route(item, KVK_OP_LIGHT, start_find, settle_roomless);
 }
@@ -161,7 +161,7 @@ static void route_roomless(struct kvk_item *item)
 /* It is present, but not known to be as durable as it shall be. */
 static void route_durable(struct kvk_item *item)
 {
-	kvk_catalog_look(item->core->catalog, item->request.digest, false, false, &item->ticket, NULL);
+	kvk_catalog_look(item->core->catalog, item->request.id, false, false, &item->ticket, NULL);
 	item->request.judge_first = true;
 	route(item, KVK_OP_WRITE, start_put, settle_durable);
 }
@@ -170,7 +170,7 @@ bool kvk_put_retry(struct kvk_item *item, bool refuse, bool scanning)
 {
 	struct kvk_core *core = item->core;
 	bool durable = false;
-	int err = kvk_catalog_put_begin(core->catalog, item->request.digest, item->charge_bytes, &durable);
+	int err = kvk_catalog_put_begin(core->catalog, item->request.id, item->charge_bytes, &durable);
 
 	switch (err) {
 	case 0:
@@ -209,7 +209,7 @@ static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, 
 {
 	struct kvk_answer *answer = &task->answers[index];
 	struct kvk_request probe = { .meta_bytes = from->meta_bytes, .key_bytes = from->key.bytes };
-	uint8_t digest[KVK_DIGEST_BYTES];
+	struct kvk_identity identity;
 	uint64_t data_bytes = 0, charge_bytes;
 	struct kvk_item *item;
 	struct kvk_request *request;
@@ -220,13 +220,13 @@ static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, 
 		data_bytes += from->data[i].iov_len;
 	kvk_count(&core->counts.puts);
 	answer->user = from->user;
-	err = kvk_core_digest(core, digest, &from->key);
+	err = kvk_core_identify(core, &identity, &from->key);
 	if (err) {
 		kvk_answer_set(answer, err, KVK_REASON_NO_MEMORY);
 		return NULL;
 	}
 	charge_bytes = core->adapter->ops->charge(&probe, data_bytes);
-	err = kvk_catalog_put_begin(core->catalog, digest, charge_bytes, &durable);
+	err = kvk_catalog_put_begin(core->catalog, identity.id, charge_bytes, &durable);
 	switch (err) {
 	case 0:
 		kvk_room_mind(core);
@@ -253,8 +253,9 @@ static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, 
 
 	item = kvk_item_begin(core, task, index, KVK_OP_WRITE, deadline_us, start_put, settle_put);
 	item->charge_bytes = charge_bytes;
+	item->alters = true;
 	request = &item->request;
-	memcpy(request->digest, digest, KVK_DIGEST_BYTES);
+	kvk_item_identify(item, &identity);
 	request->data = kvk_arena_copy(arena, from->data, from->data_count * sizeof(*from->data));
 	request->data_count = from->data_count;
 	request->data_bytes = data_bytes;

@@ -13,7 +13,7 @@ static void settle_remove(struct kvk_item *item)
 	bool gone = removed || request->reason == KVK_REASON_ABSENT;
 	uint64_t charge;
 
-	kvk_catalog_remove_renamed(core->catalog, request->digest, gone, &charge);
+	kvk_catalog_remove_renamed(core->catalog, request->id, gone, &charge);
 	if (removed) {
 		item->credit_bytes = charge;
 		kvk_count(&core->counts.removed);
@@ -57,16 +57,16 @@ int64_t kvk_core_remove(struct kvk_core *core, const struct kvk_key_item *items,
 	for (uint32_t i = 0; i < count; i++) {
 		const struct kvk_key_item *from = kvk_item_at(items, i);
 		struct kvk_answer *answer = &task->answers[i];
-		uint8_t digest[KVK_DIGEST_BYTES];
+		struct kvk_identity identity;
 		bool pinned = false;
 		struct kvk_item *item;
 
 		kvk_count(&core->counts.removes);
 		answer->user = from->user;
 		later[i] = false;
-		err = kvk_core_digest(core, digest, &from->key);
+		err = kvk_core_identify(core, &identity, &from->key);
 		if (!err)
-			err = kvk_catalog_remove_begin(core->catalog, digest, &pinned);
+			err = kvk_catalog_remove_begin(core->catalog, identity.id, &pinned);
 		if (err) {
 			kvk_answer_set(answer, err == -EBUSY && !pinned ? -ENOENT : err,
 				       err != -EBUSY ? KVK_REASON_NO_MEMORY
@@ -76,7 +76,8 @@ int64_t kvk_core_remove(struct kvk_core *core, const struct kvk_key_item *items,
 		later[i] = true;
 		item = kvk_item_begin(core, task, i, KVK_OP_LIGHT, until_us, start_remove, settle_remove);
 		item->request.freed = freed;
-		memcpy(item->request.digest, digest, KVK_DIGEST_BYTES);
+		item->alters = true;
+		kvk_item_identify(item, &identity);
 		item->request.key = kvk_arena_copy(&arena, from->key.data, from->key.bytes);
 		item->request.key_bytes = from->key.bytes;
 		kvk_list_push(&ops, &item->request.op.link);

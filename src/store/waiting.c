@@ -57,8 +57,7 @@ void kvk_room_listen(struct kvk_core *core, uint64_t until_us)
 
 void kvk_room_mind(struct kvk_core *core)
 {
-	if (kvk_catalog_room(core->catalog) <
-	    atomic_load_explicit(&core->waiting.low_bytes, memory_order_relaxed))
+	if (kvk_catalog_room(core->catalog) < atomic_load_explicit(&core->waiting.low_bytes, memory_order_relaxed))
 		kvk_room_ring(core);
 }
 
