@@ -357,6 +357,7 @@ struct kvk_share {
 	uint64_t used_bytes;
 	uint64_t objects;
 	uint8_t name[256];         /* longer names are cut; keys not in text form count under "" */
+	uint64_t quota_bytes;      /* of a tenant; UINT64_MAX: none */
 };
 
 enum kvk_share_by {

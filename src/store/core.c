@@ -15,6 +15,21 @@
 /* Damaged objects that are kept for a person to look at: 1 % of the cap, or this. */
 #define QUARANTINE_BYTES (UINT64_C(1) << 30)
 
+/* One process has the whole cap: what is used and was not leased takes from the room. */
+void kvk_core_square_room(struct kvk_core *core)
+{
+	struct kvk_catalog_totals totals;
+	uint64_t taken_bytes;
+
+	if (core->superblock.cap_bytes == 0)
+		return;
+	kvk_catalog_totals(core->catalog, &totals);
+	taken_bytes = totals.used_bytes + totals.writing_bytes;
+	kvk_catalog_take_room(core->catalog, UINT64_MAX);
+	if (taken_bytes < core->superblock.cap_bytes)
+		kvk_catalog_add_room(core->catalog, (int64_t)(core->superblock.cap_bytes - taken_bytes));
+}
+
 static void charge_quarantine(void *user, int64_t bytes)
 {
 	struct kvk_core *core = user;
@@ -23,6 +38,7 @@ static void charge_quarantine(void *user, int64_t bytes)
 		kvk_catalog_charge(core->catalog, (uint64_t)bytes);
 	else
 		kvk_catalog_credit(core->catalog, (uint64_t)-bytes);
+	kvk_core_square_room(core);
 }
 
 static int open_backend(struct kvk_core *core, uint64_t writer_id, struct kvk_error *error)
@@ -96,6 +112,7 @@ void kvk_core_free(struct kvk_core *core)
 int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hooks *hooks,
 		  struct kvk_error *error)
 {
+	struct kvk_policy_options policy = { .kind = KVK_POLICY_NOOP };
 	struct kvk_core *core;
 	uint64_t writer_id;
 	int err;
@@ -135,7 +152,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 	if (err)
 		goto fail;
 	err = kvk_catalog_new(&core->catalog, core->superblock.cap_bytes ? core->superblock.cap_bytes
-									 : UINT64_MAX);
+									 : UINT64_MAX, &policy);
 	if (!err)
 		err = open_adapter(core, writer_id);
 	if (err) {

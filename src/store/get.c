@@ -37,6 +37,7 @@ static void settle_get(struct kvk_item *item)
 			kvk_item_info(item, &info);
 			/* If it is out of date, or being removed: the bytes are proven all the same. */
 			kvk_catalog_found(catalog, request->digest, &item->ticket, &info, false);
+			kvk_core_square_room(item->core);
 		}
 		if (request->renew)
 			kvk_event(item->core, KVK_EVENT_ACCESSED, request);
@@ -44,6 +45,7 @@ static void settle_get(struct kvk_item *item)
 		   (request->reason == KVK_REASON_DAMAGED && !request->keep)) {
 		if (item->present)
 			kvk_catalog_lost(catalog, request->digest, &item->ticket);
+		kvk_core_square_room(item->core);
 		if (request->reason == KVK_REASON_DAMAGED)
 			kvk_event(item->core, KVK_EVENT_DELETED, request);
 	}

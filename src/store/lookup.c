@@ -46,6 +46,7 @@ static bool take_found(struct kvk_request *request)
 
 	kvk_item_info(item, &info);
 	item->found = kvk_catalog_found(catalog, request->digest, &item->ticket, &info, pin);
+	kvk_core_square_room(item->core);
 	if (item->found != -ESTALE)
 		return false;
 	state = kvk_catalog_look(catalog, request->digest, pin, false, &item->ticket, NULL);
@@ -91,6 +92,7 @@ static void settle_lookup(struct kvk_item *item)
 		kvk_catalog_lost(core->catalog, request->digest, &item->ticket);
 	else if (item->pinned)
 		kvk_catalog_unpin(core->catalog, request->digest);
+	kvk_core_square_room(core);
 }
 
 /* Nobody was told of the pin, so nobody will take it off. */

@@ -40,7 +40,10 @@ static void settle_put(struct kvk_item *item)
 
 	if (there)
 		kvk_item_info(item, &info);
+	info.published = request->outcome == KVK_OUTCOME_WRITTEN;
 	kvk_catalog_put_end(item->core->catalog, request->digest, there ? &info : NULL);
+	if (request->outcome == KVK_OUTCOME_FOUND)
+		kvk_core_square_room(item->core);
 	count_put(item);
 	if (request->outcome == KVK_OUTCOME_WRITTEN)
 		kvk_event(item->core, KVK_EVENT_STORED, request);
@@ -55,6 +58,7 @@ static void settle_durable(struct kvk_item *item)
 		kvk_catalog_set_durable(item->core->catalog, request->digest, &item->ticket);
 	else if (request->outcome == KVK_OUTCOME_NONE && request->reason == KVK_REASON_NOT_DURABLE)
 		kvk_catalog_lost(item->core->catalog, request->digest, &item->ticket);
+	kvk_core_square_room(item->core);
 	count_put(item);
 }
 
@@ -67,6 +71,7 @@ static void settle_roomless(struct kvk_item *item)
 	if (request->outcome == KVK_OUTCOME_FOUND) {
 		kvk_item_info(item, &info);
 		kvk_catalog_found(item->core->catalog, request->digest, &item->ticket, &info, false);
+		kvk_core_square_room(item->core);
 		request->reason = KVK_REASON_PRESENT;
 	} else if (item->started) {
 		request->status = -ENOSPC;

@@ -21,6 +21,7 @@ static void settle_remove(struct kvk_item *item)
 	} else if (gone) {
 		/* Somebody else took the file away: there is nothing to wait for. */
 		kvk_catalog_credit(core->catalog, charge);
+		kvk_core_square_room(core);
 	}
 }
 
@@ -29,6 +30,7 @@ static void freed(struct kvk_request *request)
 	struct kvk_item *item = kvk_item_of(request);
 
 	kvk_catalog_credit(item->core->catalog, item->credit_bytes);
+	kvk_core_square_room(item->core);
 }
 
 static void start_remove(struct kvk_request *request)
