@@ -459,7 +459,7 @@ int kvk_store_set_quota(struct kvk_store *store, const void *tenant, uint32_t te
 		return err;
 	if ((tenant_bytes > 0 && !tenant) || tenant_bytes > KVK_KEY_BYTES_MAX)
 		return -EINVAL;
-	return kvk_catalog_set_quota(store->core->catalog, tenant, tenant_bytes, quota_bytes);
+	return kvk_quotas_set(store->core, tenant, tenant_bytes, quota_bytes);
 }
 
 int kvk_store_shares(struct kvk_store *store, enum kvk_share_by by, struct kvk_share *shares, uint32_t count)

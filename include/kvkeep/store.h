@@ -378,8 +378,10 @@ KVK_API int kvk_store_set_cap(struct kvk_store *store, uint64_t cap_bytes);
 KVK_API int kvk_store_evict(struct kvk_store *store, uint64_t bytes, uint64_t *evicted_ret);
 
 /**
- * Sets what a tenant (salt) may hold before its objects are evicted first, with the policy IsolatedLRU, in this process and
- * until close. tenant NULL: the default for tenants without one of their own. UINT64_MAX: no quota.
+ * Sets what a tenant (salt) may hold before its objects are evicted first, with the policy IsolatedLRU: for all processes that
+ * have the store open, which learn of it within seconds, and for later ones, whatever specifications say. tenant NULL: the
+ * default for tenants without one of their own. UINT64_MAX: no quota.
+ * -EINVAL: the tenant is not UTF-8. -EBUSY: another process was changing quotas for a second. -EUSERS: too many have one.
  */
 KVK_API int kvk_store_set_quota(struct kvk_store *store, const void *tenant, uint32_t tenant_bytes,
 				uint64_t quota_bytes);

@@ -127,11 +127,8 @@ static int open_catalog(struct kvk_core *core)
 
 	if (!err)
 		kvk_catalog_clock(core->catalog, kvk_wall_ns());
-	if (!err && spec->default_quota_bytes != UINT64_MAX)
-		err = kvk_catalog_set_quota(core->catalog, NULL, 0, spec->default_quota_bytes);
-	for (uint32_t i = 0; i < spec->quota_count && !err; i++)
-		err = kvk_catalog_set_quota(core->catalog, spec->quotas[i].tenant, (uint32_t)strlen(spec->quotas[i].tenant),
-					    spec->quotas[i].bytes);
+	if (!err)
+		err = kvk_quotas_open(core);
 	return err;
 }
 
@@ -160,6 +157,7 @@ void kvk_core_free(struct kvk_core *core)
 		kvk_result_queue_release(&core->queues[i]);
 	pthread_mutex_destroy(&core->tasks_lock);
 	kvk_waiting_release(&core->waiting);
+	kvk_quotas_release(&core->quotas);
 	kvk_notices_release(&core->notices);
 	kvk_spec_release(&core->spec);
 	kvk_mem_free(core);
@@ -182,6 +180,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 	kvk_list_init(&core->tasks);
 	pthread_mutex_init(&core->tasks_lock, NULL);
 	kvk_waiting_init(&core->waiting);
+	kvk_quotas_init(&core->quotas);
 	kvk_notices_init(&core->notices, hooks);
 	core->log = (struct kvk_log_sink){ .user = &core->notices, .line = kvk_notices_line };
 
