@@ -10,7 +10,7 @@
 
 static json_t *directory_spec(const char *directory)
 {
-	return json_pack("{s:s, s:s, s:{s:s}}", "type", "nixl_store_dynamic", "backend", "POSIX",
+	return json_pack("{s:s, s:{s:s}}", "backend", "POSIX",
 			 "backend_params", "file_path", directory);
 }
 

@@ -174,8 +174,10 @@ static void post(struct kvk_account *account, struct kvk_account_tx *tx)
 	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++)
 		post_bucket(account, tx, i);
 	tx->settled_ns = settled_ns(account, tx, frontier_ns);
-	/* An idle process writes only when it is asked to. */
+	/* An idle process writes only when it is asked to, or if it has to take back what it said: the clock was set back. */
 	if (line->settled_ns < account->next.wanted_ns && tx->settled_ns > line->settled_ns)
+		tx->changed = true;
+	if (tx->settled_ns < line->settled_ns)
 		tx->changed = true;
 	line->settled_ns = tx->settled_ns;
 	if (line->leased_bytes != kvk_account_less(account->lease_bytes, tx->posted_bytes))

@@ -34,6 +34,7 @@ enum kvk_outcome {
 	KVK_OUTCOME_WRITTEN,           /* put: published by this request */
 	KVK_OUTCOME_FOUND,             /* it is there; put: it was there before */
 	KVK_OUTCOME_REMOVED,
+	KVK_OUTCOME_NO_RUN,            /* put, with -ENOSPC: bytes enough are free, but not side by side */
 };
 
 /*
@@ -80,6 +81,16 @@ struct kvk_request {
 	struct kvk_facts facts;
 	bool dirty;                    /* bytes may have reached data; set while it is touched */
 	void *state;                   /* the adapter's */
+};
+
+/* Of a pool. */
+struct kvk_slots {
+	uint64_t slot_bytes;
+	uint64_t slots;
+	uint64_t free_slots;
+	uint64_t longest_free_slots;   /* side by side */
+	uint64_t lost_slots;           /* could not be read or erased: not used before the next open */
+	uint32_t files;
 };
 
 struct kvk_adapter_counts {
@@ -172,6 +183,8 @@ struct kvk_adapter_ops {
 	 * bucket. -errno: it ended early; statuses say what was done, -ENOENT also where nothing was.
 	 */
 	int (*evict)(struct kvk_adapter *adapter, uint32_t bucket, struct kvk_evictee *evictees, uint32_t count);
+	/* How full it is. NULL: it has no slots. */
+	void (*slots)(struct kvk_adapter *adapter, struct kvk_slots *ret);
 	void (*close)(struct kvk_adapter *adapter);
 };
 
@@ -198,7 +211,13 @@ struct kvk_adapter_options {
 	void (*evicted)(void *user, const void *key, uint32_t key_bytes);
 	void (*aside_end)(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes);
 	void *user;
+	/* For a pool: */
+	const struct kvk_pool_shape *pool;
+	const char *device;            /* the path of a block device; NULL: files below the root */
 };
+
+/* pool/pool.c: slots of files, or of a device. Reads all footers. The lock KVK_LOCK_POOL is held. */
+int kvk_pool_open(struct kvk_adapter **ret, const struct kvk_adapter_options *options, struct kvk_error *error);
 
 /* dynamic/dynamic.c: a file per key. -ENOMEM. */
 int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options *options);
@@ -220,6 +239,8 @@ void kvk_memory_fill(const struct iovec *to, uint32_t count, uint8_t byte);
 struct kvk_superblock_wish {
 	struct kvk_superblock values;
 	bool says_naming, says_levels, says_cap, says_durability, says_persist, says_group;
+	bool says_type;                /* whether it is a pool: values.pool.slot_bytes > 0 */
+	bool says_slot_bytes, says_slots, says_file_slots;     /* of values.pool */
 	bool create;
 };
 

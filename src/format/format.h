@@ -191,7 +191,7 @@ int kvk_name_make_temp(char temp[KVK_NAME_BYTES_MAX], const char *name, uint64_t
  * KVK_NAMING_KVKEEP: the digest. KVK_NAMING_LMCACHE: kvk_name_digest() of the last component, where a name of the older
  * generation counts as what it would be in the newer one (group 0), and where there are folders, their two bytes come
  * first. So the first byte is the first folder's in every layout that has folders, and two keys that share a file
- * share an identity. -EINVAL: no object has such a name. -ENOMEM as kvk_key_digest().
+ * share an identity. -EINVAL: nobody looks for an object there. -ENOMEM as kvk_key_digest().
  */
 int kvk_name_id(uint8_t id[KVK_DIGEST_BYTES], const struct kvk_layout *layout, const char *name);
 

@@ -70,7 +70,7 @@ static void tell_evicted(void *user, const void *key, uint32_t key_bytes)
 	kvk_notices_event(&core->notices, KVK_EVENT_DELETED, key, key_bytes);
 }
 
-static int open_adapter(struct kvk_core *core, uint64_t writer_id)
+static int open_adapter(struct kvk_core *core, uint64_t writer_id, struct kvk_error *error)
 {
 	uint64_t cap = core->superblock.cap_bytes;
 	struct kvk_adapter_options options = {
@@ -82,7 +82,11 @@ static int open_adapter(struct kvk_core *core, uint64_t writer_id)
 		.quarantine_bytes = cap ? cap / 100 : QUARANTINE_BYTES,
 		.log = &core->log, .evicted = core->notices.hooks.event ? tell_evicted : NULL,
 		.aside_begin = aside_begin, .aside_end = aside_end, .user = core,
+		.pool = &core->superblock.pool, .device = core->spec.device,
 	};
+
+	if (options.pool->slot_bytes)
+		return kvk_pool_open(&core->adapter, &options, error);
 
 	return kvk_dynamic_open(&core->adapter, &options);
 }
@@ -212,7 +216,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 		goto fail;
 	err = open_catalog(core);
 	if (!err)
-		err = open_adapter(core, writer_id);
+		err = open_adapter(core, writer_id, error);
 	if (err) {
 		kvk_error_set(error, err, NULL, "%s", strerror(-err));
 		goto fail;

@@ -120,6 +120,19 @@ static json_t *medium_json(const struct kvk_backend_caps *caps, const struct kvk
 			 "discard", caps->discard, "nowait", caps->nowait);
 }
 
+static json_t *slots_json(const struct kvk_core *core)
+{
+	struct kvk_slots slots;
+
+	if (!core->adapter->ops->slots)
+		return json_null();
+	core->adapter->ops->slots(core->adapter, &slots);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:i}", "slot_bytes", (json_int_t)slots.slot_bytes, "slots",
+			 (json_int_t)slots.slots, "free_slots", (json_int_t)slots.free_slots, "longest_free_slots",
+			 (json_int_t)slots.longest_free_slots, "lost_slots", (json_int_t)slots.lost_slots, "files",
+			 (int)slots.files);
+}
+
 static json_t *settings_json(const struct kvk_core *core)
 {
 	static const char *const durability[] = { "none", "batch", "object" };
@@ -128,8 +141,8 @@ static json_t *settings_json(const struct kvk_core *core)
 
 	kvk_hex(id, is->store_id, 16);
 	kvk_hex(digest, core->spec.namespace_digest, KVK_DIGEST_BYTES);
-	return json_pack("{s:s, s:o, s:s, s:i, s:I, s:s, s:b, s:b, s:s, s:I}",
-			 "store_id", id, "path", word_or_null(core->spec.path ? core->spec.path : ""),
+	return json_pack("{s:s, s:s, s:o, s:s, s:i, s:I, s:s, s:b, s:b, s:s, s:I}",
+			 "type", core->adapter->ops->name, "store_id", id, "path", word_or_null(core->spec.path ? core->spec.path : ""),
 			 "naming", is->layout.naming == KVK_NAMING_LMCACHE ? "lmcache" : "kvkeep",
 			 "folder_levels", (int)is->layout.levels, "cap_bytes", (json_int_t)is->cap_bytes,
 			 "durability", durability[is->durability], "persist", is->persist, "group", is->group,
@@ -188,7 +201,7 @@ int kvk_core_status(struct kvk_core *core, char **ret)
 	why = degraded(core, &agent);
 	root = json_pack("{s:b, s:o?, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o}",
 			 "healthy", why == NULL, "degraded", why ? why : json_null(), "version", kvk_version(),
-			 "settings", settings_json(core), "medium", medium_json(&core->backend->caps, &core->spec),
+			 "settings", settings_json(core), "pool", slots_json(core), "medium", medium_json(&core->backend->caps, &core->spec),
 			 "agent", agent_json(&agent, &core->backend->caps),
 			 "account", account_json(core), "catalog_objects", (json_int_t)totals.objects,
 			 "catalog_memory_bytes", (json_int_t)totals.memory_bytes,

@@ -208,7 +208,9 @@ static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, 
 				  bool *waits_ret)
 {
 	struct kvk_answer *answer = &task->answers[index];
-	struct kvk_request probe = { .meta_bytes = from->meta_bytes, .key_bytes = from->key.bytes };
+	struct kvk_request probe = {
+		.adapter = core->adapter, .meta_bytes = from->meta_bytes, .key_bytes = from->key.bytes,
+	};
 	struct kvk_identity identity;
 	uint64_t data_bytes = 0, charge_bytes;
 	struct kvk_item *item;

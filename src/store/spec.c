@@ -16,18 +16,6 @@
 
 /* ---- the options -------------------------------------------------------------------------------- */
 
-static int take_type(struct parsing *parsing, const char *path, const json_t *value)
-{
-	const char *text = json_string_value(value);
-	static const char *const words[] = { "nixl_store_dynamic", NULL };
-	int index;
-
-	if (text && !strcmp(text, "nixl_store"))
-		return kvk_spec_refuse(parsing, path, "\"nixl_store\" (the static pool) is not in this version; use "
-			      "\"nixl_store_dynamic\"");
-	return kvk_spec_take_word(parsing, path, value, words, &index);
-}
-
 static int take_backend(struct parsing *parsing, const char *path, const json_t *value)
 {
 	static const char *const words[] = { "POSIX", "RAM", NULL };
@@ -274,7 +262,10 @@ static int take_fault_seed(struct parsing *parsing, const char *path, const json
 static int take_backend_params(struct parsing *parsing, const char *path, const json_t *value);
 
 static const struct option options[] = {
-	{ "type", "type", take_type },
+	{ "type", "type", kvk_spec_take_type },
+	{ "pool_size", "pool_size", kvk_spec_take_pool_size },
+	{ "slot_size", "slot_size", kvk_spec_take_slot_size },
+	{ "file_size", "file_size", kvk_spec_take_file_size },
 	{ "backend", "backend", take_backend },
 	{ "backend_params", "backend_params", take_backend_params },
 	{ "persist_enabled", "persist_enabled", take_persist },
@@ -307,6 +298,10 @@ static const struct option backend_options[] = {
 	{ "backend_params.use_direct_io", "use_direct_io", take_use_direct_io },
 	{ "backend_params.max_capacity_gb", "max_capacity_gb", take_max_capacity },
 	{ "backend_params.shard_dirs", "shard_dirs", take_shard_dirs },
+	{ "backend_params.device_path", "device_path", kvk_spec_take_device_path },
+	{ "backend_params.pool_size", "pool_size", kvk_spec_take_pool_size },
+	{ "backend_params.slot_size", "slot_size", kvk_spec_take_slot_size },
+	{ "backend_params.file_size", "file_size", kvk_spec_take_file_size },
 	{ NULL, NULL, NULL },
 };
 
@@ -384,6 +379,8 @@ int kvk_spec_parse(struct kvk_spec *spec, const char *json, struct kvk_error *er
 	json_decref(root);
 	if (!err)
 		err = settle_layout(&parsing);
+	if (!err)
+		err = kvk_spec_settle_pool(&parsing);
 	if (!err && !spec->ram && !spec->path)
 		err = kvk_error_set(error, -EINVAL, "backend_params.file_path", "is missing: the directory to keep "
 				    "objects in");
@@ -397,6 +394,7 @@ void kvk_spec_release(struct kvk_spec *spec)
 {
 	kvk_spec_release_quotas(spec);
 	kvk_mem_free(spec->path);
+	kvk_mem_free(spec->device);
 	kvk_mem_free(spec->manifest);
 	kvk_mem_free(spec->fault);
 	*spec = (struct kvk_spec){ 0 };

@@ -14,6 +14,7 @@ struct kvk_quota {
 struct kvk_spec {
 	bool ram;                              /* "backend": "RAM" */
 	char *path;                            /* NULL only with ram */
+	char *device;                          /* of a pool: the path of a block device; NULL: files */
 	bool direct;
 	struct kvk_superblock_wish wish;
 	bool shared;
