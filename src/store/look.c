@@ -199,7 +199,7 @@ int kvk_core_status(struct kvk_core *core, char **ret)
 	kvk_catalog_totals(core->catalog, &totals);
 	core->backend->ops->space(core->backend, &space);
 	why = degraded(core, &agent);
-	root = json_pack("{s:b, s:o?, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o}",
+	root = json_pack("{s:b, s:o?, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o}",
 			 "healthy", why == NULL, "degraded", why ? why : json_null(), "version", kvk_version(),
 			 "settings", settings_json(core), "pool", slots_json(core), "medium", medium_json(&core->backend->caps, &core->spec),
 			 "agent", agent_json(&agent, &core->backend->caps),
