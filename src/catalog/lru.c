@@ -12,7 +12,8 @@ void kvk_lru_add(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t 
 
 void kvk_lru_touch(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index)
 {
-	if (shard->lists[0].newest == index)
+	/* The only one of its shard is told anew to those who compare shards. */
+	if (shard->lists[0].newest == index && shard->lists[0].oldest != index)
 		return;
 	kvk_use_drop(catalog, shard, index);
 	kvk_use_push(catalog, shard, index, KVK_USE_FIRST);
