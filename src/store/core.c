@@ -147,10 +147,26 @@ static int open_agent(struct kvk_core *core, struct kvk_error *error)
 	return kvk_agent_new(&core->agent, &options, error);
 }
 
+/* What was unlinked is credited only after a sync, and once this process is gone only a scan would find out. */
+static void credit_removed(struct kvk_core *core)
+{
+	struct kvk_account_visit visit = { 0 };
+	struct kvk_xfer sync;
+
+	if (!core->account || !kvk_account_has_credits(core->account))
+		return;
+	kvk_account_sync_begin(core->account);
+	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
+	core->backend->ops->run(core->backend, &sync);
+	visit.synced = sync.result >= 0;
+	kvk_account_visit(core->account, &visit, ACCOUNT_WAIT_MS);
+}
+
 /* What is still there when opening fails, or when nothing is under way any more. */
 void kvk_core_free(struct kvk_core *core)
 {
 	kvk_agent_free(core->agent);
+	credit_removed(core);
 	kvk_account_close(core->account, ACCOUNT_WAIT_MS);
 	if (core->adapter)
 		core->adapter->ops->close(core->adapter);
