@@ -11,6 +11,7 @@
 #include "adapter/adapter.h"
 #include "catalog/catalog.h"
 #include "store/notices.h"
+#include "store/quotas.h"
 #include "store/results.h"
 #include "store/spec.h"
 #include "store/waiting.h"
@@ -26,6 +27,7 @@ struct kvk_core {
 	struct kvk_catalog *catalog;
 	struct kvk_account *account;
 	struct kvk_waiting waiting;
+	struct kvk_quotas quotas;
 	struct kvk_agent *agent;
 	/* What the room thread saw at its last visit of the account, for whoever asks. */
 	struct {
