@@ -87,6 +87,7 @@ int kvk_catalog_put_begin(struct kvk_catalog *catalog, const uint8_t digest[32],
 			  bool *durable_ret)
 {
 	uint32_t units = kvk_charge_units(charge_bytes);
+	struct kvk_chain_link link = { .id = KVK_NO_ID };
 	struct kvk_place place;
 	int err;
 
@@ -98,6 +99,9 @@ int kvk_catalog_put_begin(struct kvk_catalog *catalog, const uint8_t digest[32],
 		err = -EALREADY;
 		goto out;
 	case KVK_CATALOG_PRESENT:
+		/* Of what was only listed nobody knows whether it is whole: the put goes and sees. */
+		if (!kvk_is_whole(place.entry))
+			break;
 		*durable_ret = place.entry->durable;
 		err = -EEXIST;
 		goto out;
@@ -112,11 +116,14 @@ int kvk_catalog_put_begin(struct kvk_catalog *catalog, const uint8_t digest[32],
 		err = -ENOSPC;
 		goto out;
 	}
+	if (place.entry)
+		kvk_place_forget(catalog, &place, &link);
 	kvk_place_insert(&place, KVK_CATALOG_WRITING);
 	place.entry->charge_units = units & KVK_CHARGE_UNITS_MAX;
 	place.shard->writing_bytes += kvk_units_bytes(units);
 out:
 	kvk_place_unlock(&place);
+	kvk_chain_release(catalog, &link);
 	return err;
 }
 
@@ -157,6 +164,8 @@ int kvk_catalog_look(struct kvk_catalog *catalog, const uint8_t digest[32], bool
 
 	kvk_place_lock(&place, catalog, digest);
 	state = (int)kvk_place_state(&place);
+	if (state == KVK_CATALOG_PRESENT && !kvk_is_whole(place.entry))
+		state = KVK_CATALOG_UNKNOWN;
 	if (state == KVK_CATALOG_PRESENT) {
 		if (pin && pin_add(&place)) {
 			state = -EOVERFLOW;
@@ -171,7 +180,7 @@ int kvk_catalog_look(struct kvk_catalog *catalog, const uint8_t digest[32], bool
 		}
 	}
 	ticket->shard_version = *place.version;
-	ticket->entry_version = state == KVK_CATALOG_PRESENT ? place.entry->version : 0;
+	ticket->entry_version = kvk_place_state(&place) == KVK_CATALOG_PRESENT ? place.entry->version : 0;
 out:
 	kvk_place_unlock(&place);
 	return state;
@@ -215,6 +224,11 @@ int kvk_catalog_found(struct kvk_catalog *catalog, const uint8_t digest[32],
 		    (ticket->entry_version != 0 || ticket->shard_version != *place.version)) {
 			err = -ESTALE;
 			goto out;
+		}
+		if (!kvk_is_whole(place.entry)) {
+			kvk_place_complete(catalog, &place, info);
+			kvk_place_renew(catalog, &place);
+			learnt = true;
 		}
 		break;
 	case KVK_CATALOG_UNKNOWN:

@@ -31,6 +31,14 @@ struct kvk_catalog;
  * What the catalog keeps about an object. Of digests it compares 16 bytes: an object that shares them with another (one
  * chance in 2^69 among 10^9 objects) is taken for it here, and refused by the proof of the load.
  */
+/* How it is known what an object is. Only the first answers from memory. */
+enum kvk_source {
+	KVK_SOURCE_FOOTER = 0,         /* it was written by this process, or its footer was read */
+	KVK_SOURCE_NAME,               /* a listing showed name and length: whether it is whole, and whose, is not known */
+	KVK_SOURCE_SNAPSHOT,           /* a former process said so: as the footer does, once a listing has shown its name */
+	KVK_SOURCE_OPAQUE,             /* it has no footer that can be read: there is no more to know */
+};
+
 struct kvk_object_info {
 	uint64_t logical_bytes;
 	uint64_t charge_bytes;         /* rounded up to 4,096; counts as 8 GiB - 4,096 if it is more */
@@ -38,6 +46,7 @@ struct kvk_object_info {
 	bool published;                /* put_end: by this put, so it is charged out of the lease */
 	uint8_t parent_digest[32];     /* zeros: none; only the first 16 bytes are looked at */
 	uint64_t used_at;              /* ns since 1970; 0: now, the most recent */
+	enum kvk_source source;
 	const void *tenant;            /* salt; NULL/0 if the key is not in text form */
 	const void *model;
 	uint32_t tenant_bytes;
@@ -100,6 +109,7 @@ void kvk_catalog_put_end(struct kvk_catalog *catalog, const uint8_t digest[32],
 /* ---- lookups and gets --------------------------------------------------------------------------- */
 
 /*
+ * What was only listed is unknown here: whoever looks asks the medium, and found() tells. So is it for puts.
  * Tells the state, fills *ticket and, if present, the bytes and durable of *info_ret (may be NULL) and, with pin,
  * adds a pin (at most 65,535: -EOVERFLOW instead of a state). renew: a hit makes the object the most recent.
  */
@@ -198,10 +208,23 @@ void kvk_catalog_evicted(struct kvk_catalog *catalog, const uint8_t prefix[16], 
 /*
  * The scan found an object. unknown -> present, used once, at its place in the order of use by info->used_at. present:
  * info->used_at counts as its last use if it is later than that (others used it), and info->parent_digest if no parent
- * is known. Returns 0. -EALREADY: it is being written. -EBUSY: leaving. -ENOMEM. In ascending order of used_at each
- * costs the same, however many there are.
+ * is known; a footer completes what was only listed; a listing confirms what a snapshot said if the length is the same,
+ * and what has another length now is only listed from then on, unless it is pinned.
+ * Returns 0, or KVK_CATALOG_WANTS_FOOTER while only its name is known. -EALREADY: it is being written. -EBUSY: leaving.
+ * -ENOMEM. In ascending order of used_at each costs the same, however many there are.
  */
+#define KVK_CATALOG_WANTS_FOOTER 1
 int kvk_catalog_scanned(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_object_info *info);
+
+/* Whether only its name is known. */
+bool kvk_catalog_wants_footer(struct kvk_catalog *catalog, const uint8_t digest[32]);
+
+/*
+ * After a listing of everything whose digest begins with the byte `first` (-1: of everything there is), during which nothing
+ * came or went on the medium: what is known since before the listing and was not told by scanned() in the course of it is
+ * lost, pinned or not. Returns how many.
+ */
+uint64_t kvk_catalog_unseen(struct kvk_catalog *catalog, int first);
 
 /*
  * The parent became known later than the child. 0: the link is there. -ENOENT: one of them is not known.

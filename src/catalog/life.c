@@ -16,6 +16,8 @@ void kvk_place_make_known(struct kvk_catalog *catalog, struct kvk_place *place, 
 	entry->state = KVK_CATALOG_PRESENT;
 	entry->known = true;
 	entry->durable = info->durable;
+	entry->source = info->source & 3;
+	entry->seen = info->source != KVK_SOURCE_SNAPSHOT;
 	entry->logical_bytes = bounded_bytes(info->logical_bytes) & KVK_LOGICAL_BYTES_MAX;
 	entry->charge_units = kvk_charge_units(info->charge_bytes) & KVK_CHARGE_UNITS_MAX;
 	entry->version = *place->version;
@@ -52,6 +54,32 @@ uint64_t kvk_place_forget(struct kvk_catalog *catalog, struct kvk_place *place, 
 	kvk_use_drop(catalog, place->shard, place->index);
 	kvk_place_erase(place);
 	return charge_bytes;
+}
+
+void kvk_place_complete(struct kvk_catalog *catalog, struct kvk_place *place, const struct kvk_object_info *info)
+{
+	struct kvk_entry *entry = place->entry;
+	uint64_t before_bytes = kvk_units_bytes(entry->charge_units), charge_bytes;
+	uint32_t units = kvk_charge_units(info->charge_bytes) & KVK_CHARGE_UNITS_MAX;
+	bool changes = units != entry->charge_units;
+
+	kvk_share_sub(&catalog->tenants, entry->tenant, before_bytes);
+	kvk_share_sub(&catalog->models, entry->model, before_bytes);
+	if (changes) {
+		if (catalog->policy->leave)
+			catalog->policy->leave(catalog, entry);
+		kvk_use_drop(catalog, place->shard, place->index);
+		entry->charge_units = units & KVK_CHARGE_UNITS_MAX;
+	}
+	charge_bytes = kvk_units_bytes(units);
+	place->shard->used_bytes += charge_bytes - before_bytes;
+	entry->logical_bytes = bounded_bytes(info->logical_bytes) & KVK_LOGICAL_BYTES_MAX;
+	entry->durable = info->durable;
+	entry->source = info->source & 3;
+	entry->tenant = kvk_share_add(&catalog->tenants, info->tenant, info->tenant_bytes, charge_bytes);
+	entry->model = kvk_share_add(&catalog->models, info->model, info->model_bytes, charge_bytes);
+	if (changes && catalog->policy->add)
+		catalog->policy->add(catalog, place->shard, place->index, false);
 }
 
 void kvk_place_return(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index)

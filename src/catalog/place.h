@@ -98,6 +98,12 @@ static inline uint64_t kvk_use_at(struct kvk_catalog *catalog, uint64_t used_at_
 	return used_at;
 }
 
+/* Present, and known for what it is. */
+static inline bool kvk_is_whole(const struct kvk_entry *entry)
+{
+	return entry->state == KVK_CATALOG_PRESENT && entry->source == KVK_SOURCE_FOOTER;
+}
+
 static inline bool kvk_may_go(const struct kvk_entry *entry)
 {
 	return entry->state == KVK_CATALOG_PRESENT && entry->pins == 0 && entry->children == 0;
@@ -108,6 +114,10 @@ static inline bool kvk_may_go(const struct kvk_entry *entry)
 /* The entry is present and used from now on. What was reserved for it, and its link to its parent, are the caller's
  * business. */
 void kvk_place_make_known(struct kvk_catalog *catalog, struct kvk_place *place, const struct kvk_object_info *info);
+
+/* What was known of a present entry is replaced by what is known now; its place in the order of use, its pins and its links
+ * stay. */
+void kvk_place_complete(struct kvk_catalog *catalog, struct kvk_place *place, const struct kvk_object_info *info);
 
 /* Takes a known entry out with its pins and returns what it was charged. *link_ret: for kvk_chain_release(), after the
  * lock. */

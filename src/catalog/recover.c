@@ -30,6 +30,30 @@ static void used_elsewhere(struct kvk_catalog *catalog, struct kvk_place *place,
 		catalog->policy->touch(catalog, place->shard, place->index);
 }
 
+/* What a listing, a footer or a snapshot says of an object that is known already. */
+static void learn(struct kvk_catalog *catalog, struct kvk_place *place, const struct kvk_object_info *info)
+{
+	struct kvk_entry *entry = place->entry;
+
+	switch (info->source) {
+	case KVK_SOURCE_NAME:
+		if (kvk_charge_units(info->charge_bytes) != entry->charge_units) {
+			if (entry->pins == 0)
+				kvk_place_complete(catalog, place, info);
+		} else if (entry->source == KVK_SOURCE_SNAPSHOT) {
+			entry->source = KVK_SOURCE_FOOTER;
+		}
+		return;
+	case KVK_SOURCE_FOOTER:
+	case KVK_SOURCE_OPAQUE:
+		if (entry->source != KVK_SOURCE_FOOTER)
+			kvk_place_complete(catalog, place, info);
+		return;
+	case KVK_SOURCE_SNAPSHOT:
+		return;
+	}
+}
+
 int kvk_catalog_scanned(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_object_info *info)
 {
 	struct kvk_place place;
@@ -45,6 +69,8 @@ int kvk_catalog_scanned(struct kvk_catalog *catalog, const uint8_t digest[32], c
 		err = -EBUSY;
 		break;
 	case KVK_CATALOG_PRESENT:
+		place.entry->seen = info->source != KVK_SOURCE_SNAPSHOT || place.entry->seen;
+		learn(catalog, &place, info);
 		used_elsewhere(catalog, &place, kvk_use_at(catalog, info->used_at));
 		break;
 	case KVK_CATALOG_UNKNOWN:
@@ -56,13 +82,84 @@ int kvk_catalog_scanned(struct kvk_catalog *catalog, const uint8_t digest[32], c
 		learnt = true;
 		break;
 	}
+	if (!err && place.entry->source == KVK_SOURCE_NAME)
+		err = KVK_CATALOG_WANTS_FOOTER;
 	kvk_place_unlock(&place);
 	/* Who was known before may be before others, so the way up has to be looked at. */
 	if (learnt)
 		kvk_chain_join(catalog, digest, info->parent_digest);
-	else if (!err && !kvk_chain_is_none(info->parent_digest))
+	else if (err >= 0 && !kvk_chain_is_none(info->parent_digest))
 		kvk_catalog_link(catalog, digest, info->parent_digest);
 	return err;
+}
+
+bool kvk_catalog_wants_footer(struct kvk_catalog *catalog, const uint8_t digest[32])
+{
+	struct kvk_place place;
+	bool wants;
+
+	kvk_place_lock(&place, catalog, digest);
+	wants = kvk_place_state(&place) == KVK_CATALOG_PRESENT && place.entry->source == KVK_SOURCE_NAME;
+	kvk_place_unlock(&place);
+	return wants;
+}
+
+/* ---- what is not there any more ----------------------------------------------------------------- */
+
+#define UNSEEN_AT_ONCE 256u            /* under one lock: some ten microseconds */
+
+/* Returns how many of the entries from index on, at most UNSEEN_AT_ONCE, were lost. */
+static uint32_t lose_unseen(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t from, int first)
+{
+	struct kvk_chain_link links[UNSEEN_AT_ONCE];
+	uint32_t count = 0;
+
+	pthread_mutex_lock(&shard->lock);
+	for (uint32_t index = from; index < shard->fresh && index < from + UNSEEN_AT_ONCE; index++) {
+		struct kvk_entry *entry = kvk_shard_entry(shard, index);
+		struct kvk_place place = { .shard = shard, .entry = entry, .index = index };
+
+		if (entry->state != KVK_CATALOG_PRESENT || (first >= 0 && (int)(entry->prefix.word[0] & 255) != first))
+			continue;
+		if (entry->seen) {
+			entry->seen = 0;
+			continue;
+		}
+		place.prefix = entry->prefix;
+		place.version = &shard->versions[kvk_prefix_group(&place.prefix)];
+		kvk_version_move(&place);
+		kvk_place_forget(catalog, &place, &links[count++]);
+	}
+	pthread_mutex_unlock(&shard->lock);
+	for (uint32_t i = 0; i < count; i++)
+		kvk_chain_release(catalog, &links[i]);
+	return count;
+}
+
+static uint32_t fresh_of(struct kvk_shard *shard)
+{
+	uint32_t fresh;
+
+	pthread_mutex_lock(&shard->lock);
+	fresh = shard->fresh;
+	pthread_mutex_unlock(&shard->lock);
+	return fresh;
+}
+
+uint64_t kvk_catalog_unseen(struct kvk_catalog *catalog, int first)
+{
+	uint64_t count = 0;
+
+	for (uint32_t i = 0; i < KVK_SHARDS; i++) {
+		struct kvk_shard *shard = &catalog->shards[i];
+
+		/* The shard is in the lowest bits of the first byte. */
+		if (first >= 0 && ((uint32_t)first & (KVK_SHARDS - 1)) != i)
+			continue;
+		for (uint32_t from = 0; from < fresh_of(shard); from += UNSEEN_AT_ONCE)
+			count += lose_unseen(catalog, shard, from, first);
+	}
+	return count;
 }
 
 /* ---- all of a shard, in order ------------------------------------------------------------------- */
@@ -134,6 +231,7 @@ static bool tell(struct kvk_catalog *catalog, const struct kvk_shard *shard, con
 	struct kvk_object_info info = {
 		.logical_bytes = entry->logical_bytes, .charge_bytes = kvk_units_bytes(entry->charge_units),
 		.durable = entry->durable, .used_at = (uint64_t)entry->used_at * 1000,
+		.source = (enum kvk_source)entry->source,
 	};
 
 	/* Its place may be another's by now. */

@@ -6,22 +6,22 @@
 #include <time.h>
 
 #include "agent/thread.h"
+#include "control/keeper.h"
 #include "control/room.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 
 #define TICK_MS 100
-/* Between folders, so that sweeping never shows in the latency of requests. */
-#define SWEEP_PAUSE_MS 2
 
 struct kvk_control {
 	struct kvk_core *core;
 	pthread_mutex_t lock;          /* guards stopping */
 	pthread_cond_t stop;
 	bool stopping;
-	bool has_watch, has_notify, has_sweep, has_room;
-	pthread_t watch, notify, sweep, room_thread;
+	bool has_watch, has_notify, has_keeper, has_room;
+	pthread_t watch, notify, keeper_thread, room_thread;
 	struct kvk_room *room;
+	struct kvk_keeper *keeper;
 	uint64_t next_sync_us;
 };
 
@@ -139,16 +139,36 @@ static void *notify_main(void *argument)
 	return NULL;
 }
 
-static void *sweep_main(void *argument)
+static void *keeper_main(void *argument)
 {
 	struct kvk_control *control = argument;
-	struct kvk_adapter *adapter = control->core->adapter;
 
-	for (uint32_t folder = 0; pause_ms(control, SWEEP_PAUSE_MS); folder++) {
-		if (adapter->ops->sweep(adapter, folder) == -ERANGE)
-			break;
-	}
+	kvk_keeper_run(control->keeper);
 	return NULL;
+}
+
+static void scan_state(void *user, struct kvk_scan_state *ret)
+{
+	kvk_keeper_state(user, ret);
+}
+
+static int new_keeper(struct kvk_control *control)
+{
+	struct kvk_core *core = control->core;
+	struct kvk_keeper_options options = {
+		.backend = core->backend, .adapter = core->adapter, .catalog = core->catalog,
+		.account = core->account, .log = &core->log, .layout = core->superblock.layout,
+		.persist = core->superblock.persist, .is_keeper = &core->keeper,
+	};
+	int err;
+
+	memcpy(options.store_id, core->superblock.store_id, sizeof(options.store_id));
+	err = kvk_keeper_new(&control->keeper, &options);
+	if (err)
+		return err;
+	core->scan_user = control->keeper;
+	core->scan_state = scan_state;
+	return 0;
 }
 
 static void *room_main(void *argument)
@@ -189,9 +209,11 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 		err = kvk_thread_start(&control->room_thread, "kvk-room", room_main, control);
 		control->has_room = !err;
 	}
+	if (!err)
+		err = new_keeper(control);
 	if (!err) {
-		err = kvk_thread_start(&control->sweep, "kvk-sweep", sweep_main, control);
-		control->has_sweep = !err;
+		err = kvk_thread_start(&control->keeper_thread, "kvk-keeper", keeper_main, control);
+		control->has_keeper = !err;
 	}
 	if (err) {
 		kvk_control_stop(control, UINT64_MAX / 2);
@@ -222,11 +244,13 @@ int kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
 	pthread_mutex_unlock(&control->lock);
 	if (control->has_watch)
 		pthread_join(control->watch, NULL);
+	if (control->keeper)
+		kvk_keeper_stop(control->keeper);
 	if (control->room)
 		kvk_room_end(control->room);
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += (time_t)(wait_us / 1000000) + 1;
-	hangs = leave(control->has_sweep, control->sweep, &until);
+	hangs = leave(control->has_keeper, control->keeper_thread, &until);
 	hangs |= leave(control->has_room, control->room_thread, &until);
 	return hangs ? -ETIMEDOUT : 0;
 }
@@ -238,6 +262,7 @@ void kvk_control_end(struct kvk_control *control, bool sweeping)
 		pthread_join(control->notify, NULL);
 	if (sweeping)
 		return;
+	kvk_keeper_free(control->keeper);
 	kvk_room_free(control->room);
 	pthread_cond_destroy(&control->stop);
 	pthread_mutex_destroy(&control->lock);

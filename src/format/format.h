@@ -319,6 +319,57 @@ int kvk_account_parse(struct kvk_account_image *ret, const void *data, size_t by
 int kvk_account_parse_file(struct kvk_account_image *ret, struct kvk_account_image *scratch, const void *data,
 			   size_t bytes);
 
+/* ---- snapshot.c --------------------------------------------------------------------------------- */
+
+/*
+ * What a process knew of its store when it closed it: `.kvkeep/snapshot`. A hint: it counts only for the open that follows,
+ * and nothing of an object is believed before its name and length were seen.
+ */
+#define KVK_SNAPSHOT_HEAD_BYTES 96u
+#define KVK_SNAPSHOT_OBJECT_BYTES 64u
+#define KVK_SNAPSHOT_END_BYTES 8u
+#define KVK_SNAPSHOT_BYTES_MAX (UINT64_C(1) << 30)     /* 16 million objects; with more there is none */
+
+struct kvk_snapshot_head {
+	uint8_t store_id[16];
+	uint64_t epoch;                    /* of the account: opens there were when it was made */
+	uint64_t made_ns;                  /* since 1970 */
+	uint64_t object_count;
+	uint32_t names_bytes;              /* tenants' and models' names: a multiple of 8 */
+};
+
+struct kvk_snapshot_object {
+	uint8_t prefix[16];                /* of its id */
+	uint8_t parent_prefix[16];         /* zeros: none */
+	uint64_t logical_bytes;
+	uint64_t charge_bytes;             /* a multiple of 4,096 */
+	uint64_t used_at_ns;
+	uint32_t tenant, model;            /* of kvk_snapshot_put_name(); 0: none */
+	bool durable;
+};
+
+/* Of the whole: head, objects, names, end. 0: more than KVK_SNAPSHOT_BYTES_MAX, or names_bytes is no multiple of 8. */
+uint64_t kvk_snapshot_bytes(const struct kvk_snapshot_head *head);
+/* Where the object of that index, and behind the last one the names, begin. */
+static inline uint64_t kvk_snapshot_at(uint64_t index)
+{
+	return KVK_SNAPSHOT_HEAD_BYTES + index * KVK_SNAPSHOT_OBJECT_BYTES;
+}
+void kvk_snapshot_put_object(uint8_t at[KVK_SNAPSHOT_OBJECT_BYTES], const struct kvk_snapshot_object *object);
+/*
+ * Writes a name at *used of a buffer for names and moves that on. Returns how objects tell it: 1 and more; 0: it does not
+ * fit, or is longer than 65,535 bytes.
+ */
+uint32_t kvk_snapshot_put_name(uint8_t *names, uint32_t names_bytes, uint32_t *used, const void *name, uint32_t bytes);
+/* Writes head and end around objects and names, and seals them. */
+void kvk_snapshot_seal(uint8_t *data, const struct kvk_snapshot_head *head);
+
+/* -EBADMSG: damaged, or no snapshot. -EPROTO: whole, but newer. *ret is untouched on failure. */
+int kvk_snapshot_parse(struct kvk_snapshot_head *ret, const void *data, uint64_t bytes);
+void kvk_snapshot_get_object(struct kvk_snapshot_object *ret, const uint8_t at[KVK_SNAPSHOT_OBJECT_BYTES]);
+/* The name that objects tell so; no bytes if there is none. */
+struct kvk_key kvk_snapshot_get_name(const uint8_t *names, uint32_t names_bytes, uint32_t told);
+
 /* ---- manifest.c --------------------------------------------------------------------------------- */
 
 #define KVK_MANIFEST_BYTES_MAX 65536u

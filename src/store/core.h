@@ -13,6 +13,7 @@
 #include "store/notices.h"
 #include "store/quotas.h"
 #include "store/results.h"
+#include "store/scan_state.h"
 #include "store/spec.h"
 #include "store/waiting.h"
 
@@ -36,6 +37,9 @@ struct kvk_core {
 		atomic_bool exact;
 	} view;
 	atomic_bool keeper;                    /* this process evicts for all */
+	/* How far the scan is; NULL before control has started. */
+	void (*scan_state)(void *user, struct kvk_scan_state *ret);
+	void *scan_user;
 	struct kvk_result_queue queues[KVK_QUEUE_COUNT];
 	atomic_bool closing;
 	atomic_int_fast64_t next_task;

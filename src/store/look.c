@@ -187,6 +187,25 @@ static json_t *quota_json(uint64_t bytes)
 	return bytes == UINT64_MAX ? json_null() : json_integer((json_int_t)bytes);
 }
 
+static json_t *scan_json(struct kvk_core *core)
+{
+	static const char *const phases[] = { "waiting", "names", "footers", "idle" };
+	struct kvk_scan_state state = { .phase = KVK_SCAN_WAITING, .left_us = UINT64_MAX };
+
+	if (core->scan_state)
+		core->scan_state(core->scan_user, &state);
+	return json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:I, s:o}",
+			 "phase", phases[state.phase], "keeper", atomic_load(&core->keeper),
+			 "buckets", (json_int_t)state.buckets, "buckets_done", (json_int_t)state.buckets_done,
+			 "objects", (json_int_t)state.objects, "bytes", (json_int_t)state.bytes,
+			 "footers", (json_int_t)state.footers, "unreadable", (json_int_t)state.unreadable,
+			 "from_snapshot", (json_int_t)state.from_snapshot, "swept", (json_int_t)state.swept,
+			 "per_second", (json_int_t)state.per_second, "elapsed_s", (double)state.elapsed_us / 1e6,
+			 "left_s", state.left_us == UINT64_MAX ? json_null() : json_real((double)state.left_us / 1e6),
+			 "unsettled", (json_int_t)state.unsettled,
+			 "trouble", word_or_null(state.trouble ? strerror(-state.trouble) : ""));
+}
+
 int kvk_core_status(struct kvk_core *core, char **ret)
 {
 	struct kvk_catalog_totals totals;
@@ -199,11 +218,11 @@ int kvk_core_status(struct kvk_core *core, char **ret)
 	kvk_catalog_totals(core->catalog, &totals);
 	core->backend->ops->space(core->backend, &space);
 	why = degraded(core, &agent);
-	root = json_pack("{s:b, s:o?, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o}",
+	root = json_pack("{s:b, s:o?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o}",
 			 "healthy", why == NULL, "degraded", why ? why : json_null(), "version", kvk_version(),
 			 "settings", settings_json(core), "pool", slots_json(core), "medium", medium_json(&core->backend->caps, &core->spec),
 			 "agent", agent_json(&agent, &core->backend->caps),
-			 "account", account_json(core), "catalog_objects", (json_int_t)totals.objects,
+			 "account", account_json(core), "scan", scan_json(core), "catalog_objects", (json_int_t)totals.objects,
 			 "catalog_memory_bytes", (json_int_t)totals.memory_bytes,
 			 "medium_free_bytes", (json_int_t)space.free_bytes,
 			 "medium_total_bytes", (json_int_t)space.total_bytes,
