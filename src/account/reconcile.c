@@ -84,11 +84,13 @@ static void set_bound(struct kvk_account_image *next, struct kvk_account_tx *tx,
 	uint64_t since_bytes = next->published_bytes[finding->bucket] - finding->published_bytes;
 	uint64_t bound_bytes = kvk_account_more(kvk_account_more(0, finding->real_bytes), since_bytes);
 	uint64_t *charged_bytes = &next->charged_bytes[finding->bucket];
-	/* More than is charged can only be there if somebody died or the account was lost. What is loose stays until the end of the
-	 * pass: this may not be the bucket that it is for. */
-	bool may_raise = next->loose_bytes > 0 || next->needs_scan;
+	/* More than is charged can only be there if somebody died, and then as much more as is loose; or if the account was lost. What
+	 * is loose stays until the end of the pass: this may not be the bucket that it is for. */
+	uint64_t most_bytes = kvk_account_more(*charged_bytes, next->loose_bytes);
 
-	if (bound_bytes < *charged_bytes ? !finding->may_lower : !may_raise || bound_bytes == *charged_bytes)
+	if (bound_bytes > most_bytes && !next->needs_scan)
+		bound_bytes = most_bytes;
+	if (bound_bytes == *charged_bytes || (bound_bytes < *charged_bytes && !finding->may_lower))
 		return;
 	*charged_bytes = bound_bytes;
 	tx->changed = true;

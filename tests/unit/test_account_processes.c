@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Processes that share a folder: they lease, publish real files, unlink, sync and keep the books, and are killed or stopped at any
- * moment. At each look no file is there that is not charged, loose or leased, and the sum is never above the cap; at rest the
- * books are exact to the byte. KVK_ACCOUNT_SECONDS makes it run longer.
+ * moment. At each look no file is there, and none may come, that is not charged, loose or leased, and they never are more than the
+ * cap; at rest the books are exact to the byte. KVK_ACCOUNT_SECONDS makes it run longer.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -61,8 +61,8 @@ static uint32_t draw(struct actor *actor, uint32_t below)
 /* The gaps in which a process is likely to be killed. */
 static void dawdle(struct actor *actor)
 {
-	if (draw(actor, 4) == 0)
-		usleep(draw(actor, 2000));
+	if (draw(actor, 3) == 0)
+		usleep(draw(actor, 4000));
 }
 
 static void act_publish(struct actor *actor)
@@ -133,7 +133,7 @@ static void act_visit(struct actor *actor, bool sync)
 	if (err && err != -EBUSY)
 		give_up("a visit", err);
 	*actor->lease_bytes += visit.granted_bytes;
-	if (!err && visit.charged_bytes + visit.leased_bytes > SMALL_CAP)
+	if (visit.granted_bytes && visit.charged_bytes + visit.leased_bytes > SMALL_CAP)
 		give_up("more than the cap", 0);
 }
 
@@ -267,7 +267,8 @@ static _Noreturn void live(struct bed *bed, uint32_t index, uint64_t seed)
 			act_visit(&actor, true);
 			break;
 		case 11:
-			keeper = keeper || !actor.backend->ops->lock(actor.backend, KVK_LOCK_KEEPER, 0);
+			keeper = keeper || (draw(&actor, 8) == 0 &&
+					    !actor.backend->ops->lock(actor.backend, KVK_LOCK_KEEPER, 0));
 			if (keeper)
 				act_keeper(&actor);
 			break;
@@ -328,16 +329,17 @@ static void look(struct actor *eyes, uint64_t *books_max)
 	for (unsigned i = 0; i <= PROCESSES; i++)
 		real += leases[i];
 	eyes->backend->ops->unlock(eyes->backend, KVK_LOCK_ACCOUNT);
-	if (real > books || books > SMALL_CAP)
+	if (real > books || real > SMALL_CAP)
 		fail_msg("%llu bytes are there or may come, charged and leased are %llu, the cap is %llu", (unsigned long long)real,
 			 (unsigned long long)books, (unsigned long long)SMALL_CAP);
 	if (books > *books_max)
 		*books_max = books;
 }
 
-/* Until everything is settled and found. */
+/* Until everything is settled and found. What was found while others were at work may be too much. */
 static void rest(struct actor *eyes)
 {
+	eyes->passing = false;
 	for (unsigned i = 0; i < 200; i++) {
 		pause_ms(30);
 		act_visit(eyes, true);
@@ -388,7 +390,7 @@ static void killed_and_stopped_at_any_moment(void **state)
 	while (kvk_now_us() < end_us) {
 		uint32_t i = draw(&eyes, PROCESSES);
 
-		pause_ms(draw(&eyes, 10));
+		pause_ms(draw(&eyes, 40));
 		if (draw(&eyes, 4)) {
 			kill(children[i], SIGKILL);
 			reap(children[i], SIGKILL);
@@ -404,6 +406,9 @@ static void killed_and_stopped_at_any_moment(void **state)
 		}
 		look(&eyes, &books_max);
 		looks++;
+		if (!eyes.backend->ops->lock(eyes.backend, KVK_LOCK_KEEPER, 0))
+			act_keeper(&eyes);
+		act_visit(&eyes, false);
 	}
 	for (unsigned i = 0; i < PROCESSES; i++)
 		kill(children[i], SIGTERM);
@@ -411,7 +416,8 @@ static void killed_and_stopped_at_any_moment(void **state)
 		reap(children[i], 0);
 	rest(&eyes);
 	check_exact(&eyes);
-	print_message("%u looks, %u killed, at most %llu of %llu bytes\n", looks, kills, (unsigned long long)books_max,
+	print_message("%u looks, %u killed, %llu passes, at most %llu of %llu bytes\n", looks, kills,
+		      (unsigned long long)leases[PROCESSES + 1], (unsigned long long)books_max,
 		      (unsigned long long)SMALL_CAP);
 	assert_true(kills > 10 && books_max > SMALL_CAP / 2);
 	close_actor(&eyes);
