@@ -182,7 +182,7 @@ static bool step_up(struct kvk_catalog *catalog, struct kvk_chain_link *link)
 	return up.id != KVK_NO_ID;
 }
 
-int kvk_catalog_link(struct kvk_catalog *catalog, const uint8_t digest[32], const uint8_t parent_digest[32])
+int kvk_catalog_link(struct kvk_catalog *catalog, const uint8_t *digest, const uint8_t *parent_digest)
 {
 	struct kvk_chain_link has = { .id = KVK_NO_ID };
 	struct kvk_chain_link link, way;
