@@ -82,7 +82,8 @@ static void print_room(const struct df *df)
 	printf("leased     %s ahead, by %u process%s\n", kvk_cli_format_bytes(a, usage->leased_bytes), usage->processes,
 	       usage->processes == 1 ? "" : "es");
 	if (usage->limit_bytes && usage->limit_bytes != usage->cap_bytes)
-		printf("limit      %s: the medium has less to give than the cap\n", kvk_cli_format_bytes(a, usage->limit_bytes));
+		printf("limit      %s%s\n", kvk_cli_format_bytes(a, usage->limit_bytes), usage->cap_bytes ?
+		       ": the medium has less to give than the cap" : " with what the medium has above its floor");
 	if (usage->medium_free_bytes || usage->floor_bytes) {
 		printf("medium     %s free", kvk_cli_format_bytes(a, usage->medium_free_bytes));
 		if (total)

@@ -85,7 +85,7 @@ static int look(struct fsck *fsck, struct kvk_store *store, struct look *ret)
 {
 	uint64_t begin_ns = kvk_cli_now_ns(), since_ns = begin_ns;
 	struct look before = { .drift_bytes = 0 };
-	bool first = true, still;
+	bool first = true, still = false;
 
 	for (;;) {
 		struct timespec pause = { .tv_nsec = PAUSE_NS };

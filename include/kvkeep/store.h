@@ -202,8 +202,9 @@ enum kvk_item_flags {
 	/** get, lookup: the key bytes are the object's 32-byte digest (from kvk_list_entry), not its key. Only
 	 *  in stores with kvkeep's own naming, where the name follows from the digest. */
 	KVK_KEY_IS_DIGEST = 1u << 4,
-	/** get with KVK_GET_PEEK: the key bytes are the object's name (kvk_list_entry.name). The object is
-	 *  proven against the key that it names itself. */
+	/** get with KVK_GET_PEEK, remove: the key bytes are the object's name (kvk_list_entry.name). get: the object is
+	 *  proven against the key that it names itself. remove: it goes whatever it holds, of any namespace; listeners
+	 *  do not hear of it, for its key was not read. */
 	KVK_KEY_IS_NAME = 1u << 5,
 };
 
@@ -240,7 +241,7 @@ struct kvk_get_item {
 /** One key of a lookup, unpin or remove. The key is copied; meta stays the caller's until the answer. */
 struct kvk_key_item {
 	uint32_t struct_bytes;
-	uint32_t flags;                /* lookup: KVK_LOOKUP_PIN, KVK_KEY_IS_DIGEST */
+	uint32_t flags;                /* lookup: KVK_LOOKUP_PIN, KVK_KEY_IS_DIGEST; remove: KVK_KEY_IS_NAME */
 	struct kvk_key key;
 	void *meta;                    /* lookup: where the metadata goes, or NULL; asks the medium */
 	uint32_t meta_bytes;
@@ -378,8 +379,10 @@ KVK_API int kvk_store_set_cap(struct kvk_store *store, uint64_t cap_bytes);
 KVK_API int kvk_store_evict(struct kvk_store *store, uint64_t bytes, uint64_t *evicted_ret);
 
 /**
- * Sets what a tenant (salt) may hold before its objects are evicted first, with the policy IsolatedLRU, in this process and
- * until close. tenant NULL: the default for tenants without one of their own. UINT64_MAX: no quota.
+ * Sets what a tenant (salt) may hold before its objects are evicted first, with the policy IsolatedLRU: for all processes that
+ * have the store open, which learn of it within seconds, and for later ones, whatever specifications say. tenant NULL: the
+ * default for tenants without one of their own. UINT64_MAX: no quota.
+ * -EINVAL: the tenant is not UTF-8. -EBUSY: another process was changing quotas for a second. -EUSERS: too many have one.
  */
 KVK_API int kvk_store_set_quota(struct kvk_store *store, const void *tenant, uint32_t tenant_bytes,
 				uint64_t quota_bytes);

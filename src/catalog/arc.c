@@ -92,8 +92,10 @@ static void arc_touch(struct kvk_catalog *catalog, struct kvk_shard *shard, uint
 		entry->warm = true;
 		arc_stay(catalog, entry);
 	}
-	if (shard->lists[KVK_USE_SECOND - KVK_USE_FIRST].newest == index)
+	if (shard->lists[KVK_USE_SECOND - KVK_USE_FIRST].newest == index) {
+		kvk_use_renewed(catalog, shard, index);
 		return;
+	}
 	kvk_use_drop(catalog, shard, index);
 	kvk_use_push(catalog, shard, index, KVK_USE_SECOND);
 }

@@ -71,6 +71,7 @@ bool kvk_chain_release_to(struct kvk_catalog *catalog, const struct kvk_chain_li
 		if (catalog->policy->by_use)
 			kvk_use_drop(catalog, shard, index);
 		parent->used_at = link->used_at & KVK_USED_AT_MAX;
+		kvk_use_renewed(catalog, shard, index);
 	}
 	/* A count that reached its end is no longer one: who has so many children stays as long as anybody else can go. */
 	if (parent->children > 0 && parent->children < KVK_CHILDREN_MAX)
@@ -143,10 +144,9 @@ static bool same_prefix(const uint8_t *digest, const uint8_t *other)
 
 void kvk_chain_join(struct kvk_catalog *catalog, const uint8_t *digest, const uint8_t *parent_digest)
 {
-	static const uint8_t none[sizeof(struct kvk_prefix)];
 	struct kvk_chain_link link;
 
-	if (same_prefix(parent_digest, none) || same_prefix(parent_digest, digest))
+	if (kvk_chain_is_none(parent_digest) || same_prefix(parent_digest, digest))
 		return;
 	link = link_to(catalog, parent_digest);
 	if (link.id != KVK_NO_ID)

@@ -34,6 +34,13 @@ static inline uint32_t kvk_id_index(uint32_t id)
 	return id >> KVK_SHARD_BITS;
 }
 
+static inline bool kvk_chain_is_none(const uint8_t *parent_digest)
+{
+	struct kvk_prefix prefix = kvk_prefix_of(parent_digest);
+
+	return prefix.word[0] == 0 && prefix.word[1] == 0;
+}
+
 /* All of these are called without a shard's lock. */
 
 /* After an object became known: links it to its parent, if that is known too. */

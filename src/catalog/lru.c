@@ -12,8 +12,10 @@ void kvk_lru_add(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t 
 
 void kvk_lru_touch(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index)
 {
-	if (shard->lists[0].newest == index)
+	if (shard->lists[0].newest == index) {
+		kvk_use_renewed(catalog, shard, index);
 		return;
+	}
 	kvk_use_drop(catalog, shard, index);
 	kvk_use_push(catalog, shard, index, KVK_USE_FIRST);
 }

@@ -63,6 +63,9 @@ void kvk_use_push_heap(struct kvk_catalog *catalog, struct kvk_shard *shard, uin
 /* Sets it aside from wherever it is. */
 void kvk_use_drop(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index);
 
+/* Its used_at has risen, and it stays in its list. */
+void kvk_use_renewed(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index);
+
 /* KVK_NO_ENTRY: there is none. */
 uint32_t kvk_use_oldest(const struct kvk_shard *shard, enum kvk_use use);
 

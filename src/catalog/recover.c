@@ -25,6 +25,7 @@ static void used_elsewhere(struct kvk_catalog *catalog, struct kvk_place *place,
 		return;
 	}
 	entry->used_at = used_at & KVK_USED_AT_MAX;
+	kvk_use_renewed(catalog, place->shard, place->index);
 	if (used_at > before + OTHERS_AFTER_US && catalog->policy->touch)
 		catalog->policy->touch(catalog, place->shard, place->index);
 }
@@ -56,6 +57,7 @@ static void learn(struct kvk_catalog *catalog, struct kvk_place *place, const st
 int kvk_catalog_scanned(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_object_info *info)
 {
 	struct kvk_place place;
+	bool learnt = false;
 	int err = 0;
 
 	kvk_place_lock(&place, catalog, digest);
@@ -77,13 +79,17 @@ int kvk_catalog_scanned(struct kvk_catalog *catalog, const uint8_t digest[32], c
 			break;
 		kvk_place_insert(&place, KVK_CATALOG_PRESENT);
 		kvk_place_make_known(catalog, &place, info);
+		learnt = true;
 		break;
 	}
 	if (!err && place.entry->source == KVK_SOURCE_NAME)
 		err = KVK_CATALOG_WANTS_FOOTER;
 	kvk_place_unlock(&place);
-	if (err >= 0)
+	/* Who was known before may be before others, so the way up has to be looked at. */
+	if (learnt)
 		kvk_chain_join(catalog, digest, info->parent_digest);
+	else if (err >= 0 && !kvk_chain_is_none(info->parent_digest))
+		kvk_catalog_link(catalog, digest, info->parent_digest);
 	return err;
 }
 

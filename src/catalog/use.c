@@ -191,3 +191,14 @@ void kvk_use_drop(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t
 		list_drop(catalog, shard, index, (enum kvk_use)entry->use);
 	entry->use = KVK_USE_ASIDE;
 }
+
+void kvk_use_renewed(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index)
+{
+	const struct kvk_entry *entry = kvk_shard_entry(shard, index);
+	enum kvk_use use = (enum kvk_use)entry->use;
+
+	if (use == KVK_USE_HEAP)
+		heap_down(shard, entry->older, index);
+	if (use == KVK_USE_HEAP || (use != KVK_USE_ASIDE && list_of(shard, use)->oldest == index))
+		publish(catalog, shard, use);
+}

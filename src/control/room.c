@@ -264,6 +264,7 @@ void kvk_room_run(struct kvk_room *room)
 	struct kvk_core *core = room->core;
 
 	while (!atomic_load(&room->ending)) {
+		kvk_quotas_follow(core);
 		visit(room, atomic_load(&core->waiting.bytes));
 		make_room(room);
 		if (mind_watermark(room) > 0)

@@ -131,11 +131,8 @@ static int open_catalog(struct kvk_core *core)
 
 	if (!err)
 		kvk_catalog_clock(core->catalog, kvk_wall_ns());
-	if (!err && spec->default_quota_bytes != UINT64_MAX)
-		err = kvk_catalog_set_quota(core->catalog, NULL, 0, spec->default_quota_bytes);
-	for (uint32_t i = 0; i < spec->quota_count && !err; i++)
-		err = kvk_catalog_set_quota(core->catalog, spec->quotas[i].tenant, (uint32_t)strlen(spec->quotas[i].tenant),
-					    spec->quotas[i].bytes);
+	if (!err)
+		err = kvk_quotas_open(core);
 	return err;
 }
 
@@ -150,10 +147,26 @@ static int open_agent(struct kvk_core *core, struct kvk_error *error)
 	return kvk_agent_new(&core->agent, &options, error);
 }
 
+/* What was unlinked is credited only after a sync, and once this process is gone only a scan would find out. */
+static void credit_removed(struct kvk_core *core)
+{
+	struct kvk_account_visit visit = { 0 };
+	struct kvk_xfer sync;
+
+	if (!core->account || !kvk_account_has_credits(core->account))
+		return;
+	kvk_account_sync_begin(core->account);
+	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
+	core->backend->ops->run(core->backend, &sync);
+	visit.synced = sync.result >= 0;
+	kvk_account_visit(core->account, &visit, ACCOUNT_WAIT_MS);
+}
+
 /* What is still there when opening fails, or when nothing is under way any more. */
 void kvk_core_free(struct kvk_core *core)
 {
 	kvk_agent_free(core->agent);
+	credit_removed(core);
 	kvk_account_close(core->account, ACCOUNT_WAIT_MS);
 	if (core->adapter)
 		core->adapter->ops->close(core->adapter);
@@ -164,6 +177,7 @@ void kvk_core_free(struct kvk_core *core)
 		kvk_result_queue_release(&core->queues[i]);
 	pthread_mutex_destroy(&core->tasks_lock);
 	kvk_waiting_release(&core->waiting);
+	kvk_quotas_release(&core->quotas);
 	kvk_notices_release(&core->notices);
 	kvk_spec_release(&core->spec);
 	kvk_mem_free(core);
@@ -186,6 +200,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 	kvk_list_init(&core->tasks);
 	pthread_mutex_init(&core->tasks_lock, NULL);
 	kvk_waiting_init(&core->waiting);
+	kvk_quotas_init(&core->quotas);
 	kvk_notices_init(&core->notices, hooks);
 	core->log = (struct kvk_log_sink){ .user = &core->notices, .line = kvk_notices_line };
 

@@ -11,6 +11,7 @@
 #include "adapter/adapter.h"
 #include "catalog/catalog.h"
 #include "store/notices.h"
+#include "store/quotas.h"
 #include "store/results.h"
 #include "store/scan_state.h"
 #include "store/spec.h"
@@ -27,6 +28,7 @@ struct kvk_core {
 	struct kvk_catalog *catalog;
 	struct kvk_account *account;
 	struct kvk_waiting waiting;
+	struct kvk_quotas quotas;
 	struct kvk_agent *agent;
 	/* What the room thread saw at its last visit of the account, for whoever asks. */
 	struct {
@@ -104,5 +106,8 @@ void kvk_core_stats(struct kvk_core *core, struct kvk_stats *ret);
 int kvk_core_status(struct kvk_core *core, char **ret);
 int kvk_core_list(struct kvk_core *core, const struct kvk_list_query *query, struct kvk_list_entry *entries,
 		  uint32_t count, char **cursor_ret);
+
+/* After what was found, lost, or freed: the lease follows. */
+void kvk_core_square_room(struct kvk_core *core);
 
 #endif

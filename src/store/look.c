@@ -201,6 +201,11 @@ static json_t *scan_json(struct kvk_core *core)
 			 "trouble", word_or_null(state.trouble ? strerror(-state.trouble) : ""));
 }
 
+static json_t *quota_json(uint64_t bytes)
+{
+	return bytes == UINT64_MAX ? json_null() : json_integer((json_int_t)bytes);
+}
+
 int kvk_core_status(struct kvk_core *core, char **ret)
 {
 	struct kvk_catalog_totals totals;
@@ -213,14 +218,15 @@ int kvk_core_status(struct kvk_core *core, char **ret)
 	kvk_catalog_totals(core->catalog, &totals);
 	core->backend->ops->space(core->backend, &space);
 	why = degraded(core, &agent);
-	root = json_pack("{s:b, s:o?, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I}",
+	root = json_pack("{s:b, s:o?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o}",
 			 "healthy", why == NULL, "degraded", why ? why : json_null(), "version", kvk_version(),
 			 "settings", settings_json(core), "pool", slots_json(core), "medium", medium_json(&core->backend->caps, &core->spec),
 			 "agent", agent_json(&agent, &core->backend->caps),
 			 "account", account_json(core), "scan", scan_json(core), "catalog_objects", (json_int_t)totals.objects,
 			 "catalog_memory_bytes", (json_int_t)totals.memory_bytes,
 			 "medium_free_bytes", (json_int_t)space.free_bytes,
-			 "medium_total_bytes", (json_int_t)space.total_bytes);
+			 "medium_total_bytes", (json_int_t)space.total_bytes,
+			 "default_quota_bytes", quota_json(atomic_load(&core->quotas.default_bytes)));
 	if (!root)
 		return -ENOMEM;
 	text = json_dumps(root, JSON_COMPACT);

@@ -37,6 +37,43 @@ static void start_remove(struct kvk_request *request)
 	request->adapter->ops->remove(request);
 }
 
+/* By its file's name, whoever's it is: a list of the medium may show what no key is known of. */
+static int identify_name(const struct kvk_core *core, struct kvk_identity *ret, const struct kvk_key *from)
+{
+	const struct kvk_layout *layout = &core->superblock.layout;
+	char name[KVK_NAME_BYTES_MAX] = { 0 }, proper[KVK_NAME_BYTES_MAX];
+	struct kvk_identity identity;
+	int err;
+
+	memcpy(name, from->data, from->bytes);
+	if (strlen(name) != from->bytes)
+		return -EINVAL;
+	err = kvk_name_id(identity.id, layout, name);
+	if (err)
+		return err;
+	memcpy(identity.digest, identity.id, KVK_DIGEST_BYTES);
+	if (layout->naming == KVK_NAMING_KVKEEP) {
+		err = kvk_name_make(proper, layout, identity.digest, NULL, 0);
+		if (!err && strcmp(name, proper) != 0)
+			err = -EINVAL;
+	}
+	if (!err)
+		*ret = identity;
+	return err;
+}
+
+static void refuse(struct kvk_answer *answer, int err, bool pinned)
+{
+	if (err == -EINVAL)
+		kvk_answer_set(answer, err, KVK_REASON_ARGUMENT);
+	else if (err != -EBUSY)
+		kvk_answer_set(answer, err, KVK_REASON_NO_MEMORY);
+	else if (pinned)
+		kvk_answer_set(answer, err, KVK_REASON_PINNED);
+	else
+		kvk_answer_set(answer, -ENOENT, KVK_REASON_BUSY);
+}
+
 int64_t kvk_core_remove(struct kvk_core *core, const struct kvk_key_item *items, uint32_t count,
 			uint64_t deadline_us, struct kvk_waiter *waiter, struct kvk_task **ret)
 {
@@ -48,7 +85,7 @@ int64_t kvk_core_remove(struct kvk_core *core, const struct kvk_key_item *items,
 	int err;
 
 	for (uint32_t i = 0; i < count; i++)
-		arena_bytes += ((const struct kvk_key_item *)kvk_item_at(items, i))->key.bytes;
+		arena_bytes += ((const struct kvk_key_item *)kvk_item_at(items, i))->key.bytes + 1;
 	err = kvk_task_begin(core, KVK_QUEUE_PUT, count, arena_bytes, true, waiter, &task, &arena);
 	if (err)
 		return err;
@@ -59,18 +96,18 @@ int64_t kvk_core_remove(struct kvk_core *core, const struct kvk_key_item *items,
 		struct kvk_answer *answer = &task->answers[i];
 		struct kvk_identity identity;
 		bool pinned = false;
+		bool by_name = from->flags & KVK_KEY_IS_NAME;
 		struct kvk_item *item;
 
 		kvk_count(&core->counts.removes);
 		answer->user = from->user;
 		later[i] = false;
-		err = kvk_core_identify(core, &identity, &from->key);
+		err = by_name ? identify_name(core, &identity, &from->key) :
+				kvk_core_identify(core, &identity, &from->key);
 		if (!err)
 			err = kvk_catalog_remove_begin(core->catalog, identity.id, &pinned);
 		if (err) {
-			kvk_answer_set(answer, err == -EBUSY && !pinned ? -ENOENT : err,
-				       err != -EBUSY ? KVK_REASON_NO_MEMORY
-				       : pinned ? KVK_REASON_PINNED : KVK_REASON_BUSY);
+			refuse(answer, err, pinned);
 			continue;
 		}
 		later[i] = true;
@@ -78,8 +115,13 @@ int64_t kvk_core_remove(struct kvk_core *core, const struct kvk_key_item *items,
 		item->request.freed = freed;
 		item->alters = true;
 		kvk_item_identify(item, &identity);
-		item->request.key = kvk_arena_copy(&arena, from->key.data, from->key.bytes);
-		item->request.key_bytes = from->key.bytes;
+		if (by_name) {
+			item->request.name = kvk_arena_copy(&arena, from->key.data, from->key.bytes);
+			*arena.next++ = 0;
+		} else {
+			item->request.key = kvk_arena_copy(&arena, from->key.data, from->key.bytes);
+			item->request.key_bytes = from->key.bytes;
+		}
 		kvk_list_push(&ops, &item->request.op.link);
 	}
 	kvk_answers_now(core, task, later);

@@ -68,7 +68,10 @@ static inline void bed_end(struct bed *bed)
 
 static inline struct kvk_backend *bed_backend(struct bed *bed)
 {
-	struct kvk_backend_options options = { .path = bed->path, .create = true, .writer_id = 1 };
+	static uint64_t number;
+	struct kvk_backend_options options = {
+		.path = bed->path, .create = true, .writer_id = (uint64_t)getpid() << 32 | ++number,
+	};
 	struct kvk_backend *backend;
 	struct kvk_error error = { 0 };
 

@@ -72,7 +72,7 @@ static void spoil_x(const struct scene *scene)
 static void scene_open(struct scene *scene)
 {
 	bed_open(scene->bed, scene->more);
-	if (scene->bed->kind == BED_RAM)
+	if (bed_is_ram(scene->bed))
 		return;
 	assert_int_equal(bed_put(scene->bed->store, "X", 100, 1, NULL), 0);
 	assert_int_equal(bed_path_of(scene->bed, "X", scene->x_path, sizeof(scene->x_path)), 0);
@@ -277,7 +277,7 @@ static void run_scene(struct bed *bed, const char *more, uint64_t bytes, uint32_
 		if (!(ops & 1u << op))
 			continue;
 		for (uint32_t call = 0; call < CALL_COUNT; call++) {
-			if (call == CALL_REPLACE && bed->kind == BED_RAM)
+			if (call == CALL_REPLACE && bed_is_ram(bed))
 				continue;
 			scene.op = (enum kvk_xfer_op)op;
 			scene.call = (enum call)call;
@@ -417,14 +417,14 @@ static void test_flipped_bits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BED_TESTS(test_every_step),
+		BED_TESTS_ALL(test_every_step),
 		BED_TEST(test_every_step_of_durable_puts, BED_URING, "io_uring, buffered"),
 		BED_TEST(test_every_step_of_durable_puts, BED_THREADS_DIRECT, "threads, direct"),
 		BED_TEST(test_reserving, BED_URING_DIRECT, "io_uring, direct"),
 		BED_TEST(test_reserving, BED_THREADS_DIRECT, "threads, direct"),
-		BED_TESTS(test_failing_half_way),
-		BED_TESTS(test_short_transfers),
-		BED_TESTS(test_flipped_bits),
+		BED_TESTS_ALL(test_failing_half_way),
+		BED_TESTS_ALL(test_short_transfers),
+		BED_TESTS_ALL(test_flipped_bits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -558,19 +558,19 @@ static void test_close_under_way(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BED_TESTS(test_queues),
-		BED_TESTS(test_tasks),
-		BED_TESTS(test_waiting),
-		BED_TESTS(test_batch_at_the_cap),
-		BED_TESTS(test_batch_with_one_missing),
-		BED_TESTS(test_batch_with_twins),
-		BED_TESTS(test_pins),
-		BED_TESTS_POSIX(test_restart),
+		BED_TESTS_ALL(test_queues),
+		BED_TESTS_ALL(test_tasks),
+		BED_TESTS_ALL(test_waiting),
+		BED_TESTS_ALL_PAGES(test_batch_at_the_cap),
+		BED_TESTS_ALL(test_batch_with_one_missing),
+		BED_TESTS_ALL_PAGES(test_batch_with_twins),
+		BED_TESTS_ALL(test_pins),
+		BED_TESTS_ALL_POSIX(test_restart),
 		BED_TESTS_POSIX(test_removed_behind_its_back),
 		BED_TESTS_POSIX(test_swept_while_removed),
 		BED_TESTS(test_back_pressure),
 		BED_TESTS(test_cancel),
-		BED_TESTS(test_close_under_way),
+		BED_TESTS_ALL(test_close_under_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

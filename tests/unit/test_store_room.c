@@ -236,7 +236,7 @@ static void test_medium_full(void **state)
 {
 	struct bed *bed = *state;
 
-	bed_open(bed, "\"fault\": [{\"do\": \"fail\", \"ops\": [\"write\"], \"nth\": 5, \"errno\": \"ENOSPC\"}]");
+	bed_open(bed, "\"fault\": [{\"do\": \"fail\", \"ops\": [\"write\"], \"nth\": 5, \"error\": \"ENOSPC\"}]");
 	put_some(bed->store, 0, 4);
 	KIT_EXPECT(kit_store(bed->store, "full", OBJECT, 1), -ENOSPC, KVK_REASON_NO_ROOM);
 	assert_int_equal(bed_stats(bed->store).medium_full, 1);

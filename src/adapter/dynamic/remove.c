@@ -180,7 +180,8 @@ static void look(struct removal *removal)
 {
 	struct kvk_request *request = removal->request;
 
-	if (kvk_dynamic_of(request)->layout.naming == KVK_NAMING_LMCACHE) {
+	/* Who names the file means it, whatever its key. */
+	if (kvk_dynamic_of(request)->layout.naming == KVK_NAMING_LMCACHE && !request->name) {
 		kvk_proof_release(&removal->proof);
 		kvk_proof_init(&removal->proof, request, removal->name, KVK_PROOF_FOOTER, judged);
 		removal->proof.buffered = true;
