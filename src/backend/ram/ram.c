@@ -5,9 +5,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "backend/backend.h"
+#include "backend/ram/locks.h"
 #include "backend/ram/tree.h"
 #include "format/format.h"
 #include "util/alloc.h"
@@ -15,16 +15,12 @@
 #include "util/error.h"
 
 #define SIDE_FOLDER ".kvkeep/"
-#define LOCK_PAUSE_NS 1000000
-
-/* Of the bytes that may be locked: the rows of an account, and those that have names. */
-enum { LOCK_ROWS = 256, LOCK_COUNT = LOCK_ROWS + 4 };
 
 struct medium {
 	struct kvk_ram_tree tree;
 	struct kvk_link link;          /* in media, if kept */
 	uint32_t refs;                 /* backends, and one for being kept; guarded by media_lock */
-	const void *lock_owners[LOCK_COUNT];   /* backends; guarded by media_lock */
+	struct kvk_ram_locks locks;
 	char name[];
 };
 
@@ -72,6 +68,7 @@ static struct medium *new_medium(const char *name, uint64_t limit_bytes)
 		kvk_mem_free(medium);
 		return NULL;
 	}
+	kvk_ram_locks_init(&medium->locks);
 	kvk_list_init(&medium->link);
 	medium->refs = 1;
 	memcpy(medium->name, name, strlen(name) + 1);
@@ -83,6 +80,7 @@ static void drop_medium(struct medium *medium)
 {
 	if (--medium->refs > 0)
 		return;
+	kvk_ram_locks_release(&medium->locks);
 	kvk_ram_tree_release(&medium->tree);
 	kvk_mem_free(medium);
 }
@@ -195,11 +193,8 @@ static void ram_close(struct kvk_backend *backend)
 	if (!backend)
 		return;
 	ram = kvk_container_of(backend, struct ram, base);
+	kvk_ram_locks_give_all(&ram->medium->locks, backend);
 	pthread_mutex_lock(&media_lock);
-	for (uint32_t i = 0; i < LOCK_COUNT; i++) {
-		if (ram->medium->lock_owners[i] == backend)
-			ram->medium->lock_owners[i] = NULL;
-	}
 	drop_medium(ram->medium);
 	pthread_mutex_unlock(&media_lock);
 	kvk_mem_free(ram);
@@ -496,58 +491,24 @@ out:
 
 /* ---- locks ------------------------------------------------------------------------------------------- */
 
-/* Memory is seen by one process, but several backends of it may share a medium. */
-static const void **lock_owner(struct kvk_backend *backend, uint32_t byte)
+static struct kvk_ram_locks *locks_of(struct kvk_backend *backend)
 {
-	struct ram *ram = kvk_container_of(backend, struct ram, base);
-	uint32_t index = byte >= KVK_LOCK_HOLD ? LOCK_ROWS + byte - KVK_LOCK_HOLD : byte;
-
-	return index < LOCK_COUNT ? &ram->medium->lock_owners[index] : NULL;
+	return &kvk_container_of(backend, struct ram, base)->medium->locks;
 }
 
 static int ram_lock(struct kvk_backend *backend, uint32_t byte, uint32_t wait_ms)
 {
-	struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
-	const void **owner = lock_owner(backend, byte);
-	bool taken;
-
-	if (!owner)
-		return -EINVAL;
-	for (;;) {
-		pthread_mutex_lock(&media_lock);
-		taken = !*owner || *owner == backend;
-		if (taken)
-			*owner = backend;
-		pthread_mutex_unlock(&media_lock);
-		if (taken || wait_ms-- == 0)
-			return taken ? 0 : -EBUSY;
-		nanosleep(&pause, NULL);
-	}
+	return kvk_ram_locks_take(locks_of(backend), backend, byte, wait_ms);
 }
 
 static void ram_unlock(struct kvk_backend *backend, uint32_t byte)
 {
-	const void **owner = lock_owner(backend, byte);
-
-	if (!owner)
-		return;
-	pthread_mutex_lock(&media_lock);
-	if (*owner == backend)
-		*owner = NULL;
-	pthread_mutex_unlock(&media_lock);
+	kvk_ram_locks_give(locks_of(backend), backend, byte);
 }
 
 static int ram_is_locked(struct kvk_backend *backend, uint32_t byte)
 {
-	const void **owner = lock_owner(backend, byte);
-	int locked;
-
-	if (!owner)
-		return -EINVAL;
-	pthread_mutex_lock(&media_lock);
-	locked = *owner && *owner != backend;
-	pthread_mutex_unlock(&media_lock);
-	return locked;
+	return kvk_ram_locks_taken(locks_of(backend), backend, byte);
 }
 
 /* ---- the rest ---------------------------------------------------------------------------------------- */
