@@ -37,6 +37,7 @@ struct kvk_core {
 		atomic_bool exact;
 	} view;
 	atomic_bool keeper;                    /* this process evicts for all */
+	atomic_uint lessons;                   /* folders it looked at for want of something to evict */
 	/* How far the scan is; NULL before control has started. */
 	void (*scan_state)(void *user, struct kvk_scan_state *ret);
 	void *scan_user;
