@@ -477,6 +477,35 @@ finds_and_repairs_drift()
 	gives 1 "$kvkeep" fsck '{"backend":"RAM"}'
 }
 
+# While another process stores and loads: both are seen, what is there stays within what is charged and leased, a cap is
+# told to it, and who is not the keeper does not guess what is cold.
+sees_other_processes()
+{
+	local other tries
+
+	fill_room
+	"$kvkeep" bench room --bytes 64KiB --inflight 2 --seconds 60 --total 1GiB >benched 2>&1 &
+	other=$!
+	for tries in $(seq 100); do
+		gives 0 "$kvkeep" df room --quick --json
+		json 'v["processes"] == 2' >/dev/null 2>&1 && break
+		[ "$tries" -lt 100 ]
+	done
+	json 'v["keeper"] == "other" and v["scan"]["phase"] == "elsewhere"'
+	json 'len(v["rows"]) == 2 and sum(r["self"] for r in v["rows"]) == 1 and all(r["alive"] for r in v["rows"])'
+	gives 1 "$kvkeep" evict room 10%
+	says err 'kvkeep cap'
+	gives 0 "$kvkeep" cap room 2GiB
+	gives 1 "$kvkeep" put '{"backend_params":{"file_path":"room","max_capacity_gb":1}}' x block
+	says err '2147483648'
+	kill -INT $other
+	wait $other || true
+	gives 0 "$kvkeep" fsck room --json
+	json 'v["sound"] and v["at_rest"] and v["objects"] == 10'
+	gives 0 "$kvkeep" df room --quick --json
+	json 'v["processes"] == 1 and v["cap_bytes"] == 2 << 30'
+}
+
 doctors()
 {
 	gives 0 "$kvkeep" doctor --json
@@ -744,6 +773,7 @@ tap 'quota: what tenants may hold is kept' keeps_quotas
 tap 'purge removes a tenant, a model, a namespace, an age, and nothing else' purges
 tap 'purge: directories of LMCache' purges_directories_of_lmcache
 tap 'evict takes the coldest' evicts_the_coldest
+tap 'df, cap, evict and fsck beside another process' sees_other_processes
 tap 'fsck finds and repairs drift' finds_and_repairs_drift
 tap 'doctor looks at machine and directory, and leaves nothing' doctors
 tap 'namespace lists, shows and compares' compares_namespaces
