@@ -163,7 +163,7 @@ int main(int argc, char **argv)
 	}
 
 	before_bytes = resident_bytes();
-	if (kvk_catalog_new(&catalog, UINT64_MAX)) {
+	if (kvk_catalog_new(&catalog, UINT64_MAX, NULL)) {
 		fprintf(stderr, "catalog_memory: no memory\n");
 		goto out;
 	}

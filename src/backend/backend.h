@@ -61,6 +61,11 @@ enum kvk_xfer_flags {
 	KVK_XFER_NOWAIT = 1u << 1,     /* READ through run() only */
 	KVK_XFER_BUFFERED = 1u << 2,   /* OPEN: through the page cache, also where direct I/O is in use */
 	KVK_XFER_IF_ABSENT = 1u << 4,  /* CREATE */
+	KVK_XFER_QUIET = 1u << 5,      /* OPEN through run() only: reading leaves the access time as it is */
+	KVK_XFER_WRITABLE = 1u << 6,   /* OPEN through run() only: for WRITE, RESERVE and SYNC as well */
+	/* OPEN through run() only: name is the path of a block device, which nobody else may have open like this (-EBUSY),
+	 * nor mounted; at most one a backend. -ENOTBLK: it is none. -EOPNOTSUPP: this medium has no devices. */
+	KVK_XFER_DEVICE = 1u << 7,
 };
 
 struct kvk_stat {
@@ -112,6 +117,8 @@ enum {
 	KVK_LOCK_HOLD = 4096,          /* hold() */
 	KVK_LOCK_ACCOUNT = 4097,
 	KVK_LOCK_KEEPER = 4098,
+	KVK_LOCK_POOL = 4099,          /* the one process that a pool belongs to */
+	KVK_LOCK_QUOTAS = 4100,        /* while the file of quotas is changed */
 };
 
 /* What a medium has; 0 inodes in all: it does not count them. Free is what this user may have. */
@@ -143,6 +150,13 @@ struct kvk_names {
 	char **names;
 	uint32_t count;
 	uint32_t room;
+};
+
+/* How a folder is listed with what the medium says of its files. Both are called on the calling thread. */
+struct kvk_listing {
+	bool (*wanted)(void *user, const char *name);          /* false: it is passed over, and costs nothing more */
+	bool (*visit)(void *user, const char *name, const struct kvk_stat *stat);   /* false ends the listing */
+	void *user;
 };
 
 struct kvk_backend_options {
@@ -205,6 +219,13 @@ struct kvk_backend_ops {
 			   uint64_t bytes);
 	/* Appends the names in a folder ("" is the root) in no order, "." and ".." excepted. -ENOENT. */
 	int (*list)(struct kvk_backend *backend, const char *folder, struct kvk_names *names);
+	/*
+	 * The same with the stat of each name that is wanted, without opening it and of a link itself. What goes away meanwhile
+	 * is passed over. *modified_ns: when a name in the folder last came or went, before it was read. -EAGAIN: names
+	 * came or went meanwhile, and may have been visited or not. -ENOENT.
+	 */
+	int (*list_stat)(struct kvk_backend *backend, const char *folder, const struct kvk_listing *listing,
+			 uint64_t *modified_ns);
 	/* When a name in that folder ("" is the root) last came or went. -ENOENT. */
 	int (*folder_time)(struct kvk_backend *backend, const char *folder, uint64_t *modified_ns);
 	int (*space)(struct kvk_backend *backend, struct kvk_space *ret);

@@ -200,6 +200,7 @@ enum kvk_name_kind kvk_name_kind(const char *component, const struct kvk_layout 
 				 uint8_t digest[KVK_DIGEST_BYTES])
 {
 	uint8_t found[KVK_DIGEST_BYTES];
+	struct kvk_key model, salt;
 	size_t bytes = strlen(component);
 
 	if (is_temp(component))
@@ -218,8 +219,7 @@ enum kvk_name_kind kvk_name_kind(const char *component, const struct kvk_layout 
 	}
 	if (layout->levels > 0 && bytes == 2 && is_hex(component[0]) && is_hex(component[1]))
 		return KVK_NAME_FOLDER;
-	if (layout->naming == KVK_NAMING_LMCACHE && component[0] != '.' && bytes > strlen(lmcache_end) &&
-	    strcmp(component + bytes - strlen(lmcache_end), lmcache_end) == 0)
+	if (layout->naming == KVK_NAMING_LMCACHE && component[0] != '.' && kvk_name_owner(component, &model, &salt))
 		return KVK_NAME_OBJECT;
 	return KVK_NAME_OTHER;
 }

@@ -173,6 +173,14 @@ static int fault_list(struct kvk_backend *backend, const char *folder, struct kv
 	return inner->ops->list(inner, folder, names);
 }
 
+static int fault_list_stat(struct kvk_backend *backend, const char *folder, const struct kvk_listing *listing,
+			   uint64_t *modified_ns)
+{
+	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
+
+	return inner->ops->list_stat(inner, folder, listing, modified_ns);
+}
+
 static int fault_folder_time(struct kvk_backend *backend, const char *folder, uint64_t *modified_ns)
 {
 	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
@@ -231,6 +239,7 @@ static int fault_sweep(struct kvk_backend *backend, const char *name)
 	.save_file = fault_save_file, \
 	.update_file = fault_update_file, \
 	.list = fault_list, \
+	.list_stat = fault_list_stat, \
 	.folder_time = fault_folder_time, \
 	.space = fault_space, \
 	.hold = fault_hold, \

@@ -40,6 +40,7 @@ static int posix_open(struct kvk_backend **ret, const struct kvk_backend_options
 	posix->root_fd = -1;
 	posix->own_fd = -1;
 	posix->locks_fd = -1;
+	atomic_init(&posix->device_fd, -1);
 	pthread_mutex_init(&posix->lock, NULL);
 	posix->owner = posix->sys->effective_uid();
 	posix->group = options->group;
@@ -94,6 +95,7 @@ const struct kvk_backend_ops kvk_backend_posix = {
 	.save_file = kvk_posix_save_file,
 	.update_file = kvk_posix_update_file,
 	.list = kvk_posix_list,
+	.list_stat = kvk_posix_list_stat,
 	.folder_time = kvk_posix_folder_time,
 	.space = posix_space,
 	.hold = kvk_posix_hold,

@@ -40,6 +40,7 @@ struct kvk_posix {
 	bool has_noreplace;            /* RENAME_NOREPLACE */
 	bool must_chmod;               /* a new file does not have file_mode by itself */
 	bool wants_ring;
+	_Atomic int device_fd;         /* a block device that is open as a place; -1: none */
 	enum kvk_posix_publish publish;
 	uint64_t writer_id;
 	_Atomic uint64_t sequence;     /* of temporary names */
@@ -58,6 +59,7 @@ struct kvk_place {
 	int folder_fd;                 /* CREATE: the folder of the name; -1 for OPEN */
 	bool own_folder;               /* folder_fd is not the root's */
 	bool published;
+	bool device;
 	char temp[64];                 /* last component of the temporary name; empty: there is none */
 };
 
@@ -113,7 +115,14 @@ void kvk_posix_run(struct kvk_backend *backend, struct kvk_xfer *xfer);
 void kvk_posix_opened(struct kvk_posix *posix, struct kvk_xfer *xfer, int fd);
 int kvk_posix_open_flags(const struct kvk_posix *posix, const struct kvk_xfer *xfer);
 int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat);
+/* Of a name in the folder fd, itself if it is a link; "": of fd. */
+int kvk_posix_stat_at(struct kvk_posix *posix, int fd, const char *name, struct kvk_stat *stat);
 int kvk_posix_temp_base(struct kvk_posix *posix, const char *name, char *base, size_t bytes);
+
+/* ---- listing.c ------------------------------------------------------------------------------------ */
+
+int kvk_posix_list_stat(struct kvk_backend *backend, const char *folder, const struct kvk_listing *listing,
+			uint64_t *modified_ns);
 
 /* ---- files.c: files beside the objects ------------------------------------------------------------ */
 

@@ -4,8 +4,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <liburing.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -108,6 +110,11 @@ static int sys_syncfs(int fd)
 	return result_of(syncfs(fd));
 }
 
+static int sys_device_bytes(int fd, uint64_t *ret)
+{
+	return result_of(ioctl(fd, BLKGETSIZE64, ret));
+}
+
 static int sys_flock(int fd, int operation)
 {
 	return result_of(flock(fd, operation));
@@ -147,6 +154,7 @@ const struct kvk_posix_sys kvk_posix_sys_real = {
 	.preadv2 = sys_preadv2,
 	.pwritev2 = sys_pwritev2,
 	.fallocate = sys_fallocate,
+	.device_bytes = sys_device_bytes,
 	.fdatasync = sys_fdatasync,
 	.fsync = sys_fsync,
 	.syncfs = sys_syncfs,

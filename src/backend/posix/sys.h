@@ -34,6 +34,7 @@ struct kvk_posix_sys {
 	int64_t (*preadv2)(int fd, const struct iovec *iov, int iov_count, off_t offset, int flags);
 	int64_t (*pwritev2)(int fd, const struct iovec *iov, int iov_count, off_t offset, int flags);
 	int (*fallocate)(int fd, int mode, off_t offset, off_t bytes);
+	int (*device_bytes)(int fd, uint64_t *ret);        /* BLKGETSIZE64 */
 	int (*fdatasync)(int fd);
 	int (*fsync)(int fd);
 	int (*syncfs)(int fd);

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* Of the bytes that may be locked: the rows of an account, and those that have names. */
-enum { KVK_RAM_LOCK_ROWS = 256, KVK_RAM_LOCKS = KVK_RAM_LOCK_ROWS + 3 };
+enum { KVK_RAM_LOCK_ROWS = 256, KVK_RAM_LOCKS = KVK_RAM_LOCK_ROWS + 5 };
 
 struct kvk_ram_locks {
 	pthread_mutex_t lock;          /* guards owners */

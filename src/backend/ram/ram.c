@@ -9,6 +9,7 @@
 #include "backend/backend.h"
 #include "backend/ram/locks.h"
 #include "backend/ram/tree.h"
+#include "format/format.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -204,17 +205,20 @@ static void ram_close(struct kvk_backend *backend)
 static int run_open(struct kvk_ram_tree *tree, struct kvk_xfer *xfer)
 {
 	bool create = xfer->op == KVK_XFER_CREATE;
-	struct ram_place *place = kvk_mem_zalloc(1, sizeof(*place));
+	struct ram_place *place;
 	struct kvk_stat found;
 	int err;
 
+	if (xfer->flags & KVK_XFER_DEVICE)
+		return -EOPNOTSUPP;
+	place = kvk_mem_zalloc(1, sizeof(*place));
 	if (!place)
 		return -ENOMEM;
 	if (create && (xfer->flags & KVK_XFER_IF_ABSENT) && !kvk_ram_tree_stat_name(tree, xfer->name, &found)) {
 		kvk_mem_free(place);
 		return -EEXIST;
 	}
-	place->writable = create;
+	place->writable = create || (xfer->flags & KVK_XFER_WRITABLE);
 	err = create ? kvk_ram_tree_create(tree, xfer->name, &place->node)
 		     : kvk_ram_tree_open(tree, xfer->name, &place->node);
 	if (err) {
@@ -531,6 +535,36 @@ static int ram_folder_time(struct kvk_backend *backend, const char *folder, uint
 	return err;
 }
 
+static int ram_list_stat(struct kvk_backend *backend, const char *folder, const struct kvk_listing *listing,
+			 uint64_t *modified_ns)
+{
+	uint64_t before_ns, after_ns;
+	struct kvk_names names = { 0 };
+	bool going_on = true;
+	int err = backend->ops->folder_time(backend, folder, &before_ns);
+
+	if (!err)
+		err = ram_list(backend, folder, &names);
+	for (uint32_t i = 0; i < names.count && going_on && !err; i++) {
+		char path[KVK_NAME_BYTES_MAX];
+		struct kvk_stat stat;
+
+		if (!listing->wanted(listing->user, names.names[i]) ||
+		    snprintf(path, sizeof(path), "%s%s%s", folder, *folder ? "/" : "", names.names[i]) >=
+		    (int)sizeof(path) ||
+		    kvk_ram_tree_stat_name(tree_of(backend), path, &stat))
+			continue;
+		going_on = listing->visit(listing->user, names.names[i], &stat);
+	}
+	if (!err)
+		err = backend->ops->folder_time(backend, folder, &after_ns);
+	kvk_names_release(&names);
+	if (err)
+		return err;
+	*modified_ns = before_ns;
+	return after_ns == before_ns ? 0 : -EAGAIN;
+}
+
 static int ram_space(struct kvk_backend *backend, struct kvk_space *ret)
 {
 	struct kvk_space space = { 0 };
@@ -561,6 +595,7 @@ const struct kvk_backend_ops kvk_backend_ram = {
 	.save_file = ram_save_file,
 	.update_file = ram_update_file,
 	.list = ram_list,
+	.list_stat = ram_list_stat,
 	.folder_time = ram_folder_time,
 	.space = ram_space,
 	.hold = ram_hold,
