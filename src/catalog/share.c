@@ -177,13 +177,14 @@ static void remove_name(struct kvk_share_table *table, uint16_t id)
 	kvk_mem_free(held);
 }
 
-void kvk_share_sub(struct kvk_share_table *table, uint16_t id, uint64_t used_bytes)
+void kvk_share_sub(struct kvk_share_table *table, uint16_t id, uint64_t used_bytes, uint64_t leaving_bytes)
 {
 	struct kvk_share_use *use;
 
 	pthread_mutex_lock(&table->lock);
 	use = use_of(table, id);
 	use->used_bytes -= used_bytes;
+	use->leaving_bytes -= leaving_bytes;
 	use->objects--;
 	judge(table, use);
 	if (id != 0 && use->objects == 0 && !use->has_quota)
@@ -220,6 +221,7 @@ int kvk_share_set_quota(struct kvk_share_table *table, const void *name, uint32_
 	int err = 0;
 
 	pthread_mutex_lock(&table->lock);
+	table->over_changes++;
 	if (!name) {
 		table->quota_bytes = quota_bytes;
 		judge_all(table);

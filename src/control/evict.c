@@ -6,6 +6,8 @@
  */
 #include "control/evict.h"
 
+#include "control/scan.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,18 +77,64 @@ static uint64_t evict_run(struct kvk_core *core, uint32_t bucket, const struct k
 	return freed;
 }
 
+/* ---- who is not the keeper ---------------------------------------------------------------------- */
+
+/* So many objects are enough to choose from. */
+#define LESSON_OBJECTS 64
+
+struct lesson {
+	struct kvk_catalog *catalog;
+	uint32_t learnt;
+};
+
+static bool take_in(void *user, const struct kvk_scanned *scanned)
+{
+	struct lesson *lesson = user;
+
+	if (scanned->kind == KVK_NAME_OBJECT && kvk_scan_tell(lesson->catalog, scanned) >= 0)
+		lesson->learnt++;
+	return true;
+}
+
+/*
+ * The keeper has seen all that is there; another process knows only what it met, and that may be nothing. When it finds
+ * nothing to evict it looks at some folders, so that no process starves because others filled the store.
+ */
+static bool learn(struct kvk_core *core)
+{
+	struct lesson lesson = { .catalog = core->catalog };
+	uint32_t buckets = core->adapter->ops->buckets(core->adapter);
+	uint64_t modified_ns;
+
+	if (atomic_load(&core->keeper))
+		return false;
+	for (uint32_t i = 0; i < buckets && lesson.learnt < LESSON_OBJECTS; i++) {
+		uint32_t bucket = atomic_fetch_add(&core->lessons, 1) % buckets;
+
+		core->adapter->ops->scan(core->adapter, bucket, take_in, &lesson, &modified_ns);
+	}
+	return lesson.learnt > 0;
+}
+
 uint64_t kvk_evict(struct kvk_core *core, uint64_t bytes)
 {
 	struct kvk_victim victims[VICTIMS];
 	uint64_t freed = 0;
+	bool learnt = false;
 	int in_vain = 0;
 
 	while (freed < bytes && in_vain < ROUNDS_IN_VAIN && !atomic_load(&core->closing)) {
 		uint32_t count = kvk_catalog_evict(core->catalog, bytes - freed, victims, VICTIMS), first = 0;
 		uint64_t before = freed;
 
+		if (count == 0 && !learnt) {
+			learnt = learn(core);
+			if (learnt)
+				continue;
+		}
 		if (count == 0)
 			break;
+		learnt = false;
 		qsort(victims, count, sizeof(victims[0]), by_prefix);
 		for (uint32_t i = 1; i <= count; i++) {
 			if (i < count && bucket_of(core, &victims[i]) == bucket_of(core, &victims[first]))

@@ -163,8 +163,8 @@ static uint64_t medium_left(const struct kvk_room *room)
 	return room->limit_bytes > used ? room->limit_bytes - used : 0;
 }
 
-/* One visit: what is needed, asked for; what is too much, given back. */
-static int visit(struct kvk_room *room, uint64_t need_bytes)
+/* One visit: what is needed, asked for; what is too much, given back. hurry: what was unlinked is credited now. */
+static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 {
 	struct kvk_core *core = room->core;
 	uint64_t now_us = kvk_now_us(), target, free_bytes = kvk_catalog_room(core->catalog), keep;
@@ -173,7 +173,7 @@ static int visit(struct kvk_room *room, uint64_t need_bytes)
 	int err;
 
 	if (kvk_account_has_credits(core->account) &&
-	    (need_bytes > 0 || is_over(room) || now_us - room->synced_us > CREDIT_US)) {
+	    (hurry || need_bytes > 0 || is_over(room) || now_us - room->synced_us > CREDIT_US)) {
 		visit.synced = sync_all(core);
 		room->synced_us = kvk_now_us();
 	}
@@ -236,9 +236,10 @@ static void make_room(struct kvk_room *room)
 
 	while (need_bytes > 0 && !atomic_load(&room->ending)) {
 		uint64_t all_bytes = atomic_load(&core->waiting.bytes), evicted = 0;
-		bool others = room->last.processes > 1;
+		/* Somebody else, or we ourselves, will give something back soon. */
+		bool soon = room->last.processes > 1 || atomic_load(&core->removing) > 0;
 
-		if (visit(room, all_bytes > need_bytes ? all_bytes : need_bytes))
+		if (visit(room, all_bytes > need_bytes ? all_bytes : need_bytes, true))
 			break;
 		if (room->last.needs_scan) {
 			kvk_waiting_serve(core, KVK_SERVE_SCANNING, 0);
@@ -251,8 +252,9 @@ static void make_room(struct kvk_room *room)
 			evicted = kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART);
 		if (evicted > 0)
 			continue;
-		/* What others leased and do not use comes back within a second, and the keeper evicts for all. */
-		kvk_waiting_serve(core, KVK_SERVE_ALL, kvk_now_us() - (others ? PATIENCE_US : 0));
+		/* What others leased and do not use comes back within a second, the keeper evicts for all, and what is
+		 * being removed is free in a moment. */
+		kvk_waiting_serve(core, KVK_SERVE_ALL, kvk_now_us() - (soon ? PATIENCE_US : 0));
 		return;
 	}
 	if (room->failing)
@@ -265,10 +267,13 @@ void kvk_room_run(struct kvk_room *room)
 
 	while (!atomic_load(&room->ending)) {
 		kvk_quotas_follow(core);
-		visit(room, atomic_load(&core->waiting.bytes));
+		visit(room, atomic_load(&core->waiting.bytes), false);
 		make_room(room);
 		if (mind_watermark(room) > 0)
-			visit(room, atomic_load(&core->waiting.bytes));
+			visit(room, atomic_load(&core->waiting.bytes), false);
 		kvk_room_listen(core, kvk_now_us() + TICK_US);
 	}
+	/* What was unlinked would else stay charged until the next keeper has looked at every folder. */
+	if (kvk_account_has_credits(core->account) && !atomic_load(&core->closing))
+		visit(room, 0, true);
 }

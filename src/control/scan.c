@@ -47,19 +47,15 @@ static int sweep(struct kvk_scan *scan, const struct kvk_scanned *scanned)
 	return (int)xfer.result;
 }
 
-static int tell_catalog(struct names_walk *walk, const struct kvk_scanned *scanned)
+int kvk_scan_tell(struct kvk_catalog *catalog, const struct kvk_scanned *scanned)
 {
 	struct kvk_object_info info = {
 		.charge_bytes = kvk_page_ceil(scanned->bytes),
 		.used_at = scanned->accessed_ns > scanned->modified_ns ? scanned->accessed_ns : scanned->modified_ns,
 		.source = KVK_SOURCE_NAME,
 	};
-	int err = kvk_catalog_scanned(walk->scan->catalog, scanned->id, &info);
+	int err = kvk_catalog_scanned(catalog, scanned->id, &info);
 
-	if (err == KVK_CATALOG_WANTS_FOOTER) {
-		walk->bare = true;
-		err = 0;
-	}
 	/* Being written or removed at this moment: whoever does that knows it better. */
 	return err == -EALREADY || err == -EBUSY ? 0 : err;
 }
@@ -78,7 +74,11 @@ static bool visit_name(void *user, const struct kvk_scanned *scanned)
 			return true;
 		}
 	} else if (scanned->kind == KVK_NAME_OBJECT) {
-		walk->err = tell_catalog(walk, scanned);
+		walk->err = kvk_scan_tell(walk->scan->catalog, scanned);
+		if (walk->err == KVK_CATALOG_WANTS_FOOTER) {
+			walk->bare = true;
+			walk->err = 0;
+		}
 		if (walk->err)
 			return false;
 		walk->objects++;

@@ -59,6 +59,9 @@ struct kvk_scan {
 	struct kvk_scan_bucket buckets[KVK_SCAN_BUCKETS];
 };
 
+/* Tells the catalog of an object that was listed. 0; KVK_CATALOG_WANTS_FOOTER: nothing but its name is known; -ENOMEM. */
+int kvk_scan_tell(struct kvk_catalog *catalog, const struct kvk_scanned *scanned);
+
 /* The owner's members are set, the rest is zero. */
 void kvk_scan_init(struct kvk_scan *scan);
 

@@ -182,6 +182,11 @@ static json_t *account_json(struct kvk_core *core)
 			 "limit_bytes", (json_int_t)atomic_load(&core->view.limit_bytes), "rows", list);
 }
 
+static json_t *quota_json(uint64_t bytes)
+{
+	return bytes == UINT64_MAX ? json_null() : json_integer((json_int_t)bytes);
+}
+
 static json_t *scan_json(struct kvk_core *core)
 {
 	static const char *const phases[] = { "waiting", "names", "footers", "idle" };
@@ -199,11 +204,6 @@ static json_t *scan_json(struct kvk_core *core)
 			 "left_s", state.left_us == UINT64_MAX ? json_null() : json_real((double)state.left_us / 1e6),
 			 "unsettled", (json_int_t)state.unsettled,
 			 "trouble", word_or_null(state.trouble ? strerror(-state.trouble) : ""));
-}
-
-static json_t *quota_json(uint64_t bytes)
-{
-	return bytes == UINT64_MAX ? json_null() : json_integer((json_int_t)bytes);
 }
 
 int kvk_core_status(struct kvk_core *core, char **ret)
