@@ -69,6 +69,7 @@ struct kvk_account_visit {
 	bool synced;               /* in: everything was synced, by a sync that began after kvk_account_sync_begin() */
 	uint64_t granted_bytes;    /* out: new lease, to be put into circulation */
 	uint64_t charged_bytes;    /* out, of all processes: what is loose included */
+	uint64_t loose_bytes;      /* out: of that, what processes that died had leased */
 	uint64_t leased_bytes;     /* out, of all processes */
 	uint64_t cap_bytes;        /* out; 0: none */
 	uint64_t missing_bytes;    /* out: what want_bytes asked for and the cap, or a scan to come, did not allow */

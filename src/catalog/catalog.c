@@ -207,7 +207,7 @@ void kvk_catalog_warm(struct kvk_catalog *catalog, const uint8_t *const *digests
 int kvk_catalog_found(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket, const struct kvk_object_info *info, bool pin)
 {
-	bool learnt = false;
+	bool learnt = false, completed = false;
 	struct kvk_place place;
 	int err = 0;
 
@@ -228,7 +228,7 @@ int kvk_catalog_found(struct kvk_catalog *catalog, const uint8_t digest[32],
 		if (!kvk_is_whole(place.entry)) {
 			kvk_place_complete(catalog, &place, info);
 			kvk_place_renew(catalog, &place);
-			learnt = true;
+			completed = true;
 		}
 		break;
 	case KVK_CATALOG_UNKNOWN:
@@ -250,6 +250,8 @@ out:
 	kvk_place_unlock(&place);
 	if (learnt)
 		kvk_chain_join(catalog, digest, info->parent_digest);
+	else if (completed && !kvk_chain_is_none(info->parent_digest))
+		kvk_catalog_link(catalog, digest, info->parent_digest);
 	return err;
 }
 

@@ -220,11 +220,12 @@ int kvk_catalog_scanned(struct kvk_catalog *catalog, const uint8_t digest[32], c
 bool kvk_catalog_wants_footer(struct kvk_catalog *catalog, const uint8_t digest[32]);
 
 /*
- * After a listing of everything whose digest begins with the byte `first` (-1: of everything there is), during which nothing
- * came or went on the medium: what is known since before the listing and was not told by scanned() in the course of it is
- * lost, pinned or not. Returns how many.
+ * Around a listing of everything whose digest begins with the byte `first` (-1: of everything there is). If nothing came or went
+ * on the medium during it: what is known since before it and was not told by scanned() in its course is lost, pinned or
+ * not. lose_unseen() returns how many.
  */
-uint64_t kvk_catalog_unseen(struct kvk_catalog *catalog, int first);
+void kvk_catalog_forget_seen(struct kvk_catalog *catalog, int first);
+uint64_t kvk_catalog_lose_unseen(struct kvk_catalog *catalog, int first);
 
 /*
  * The parent became known later than the child. 0: the link is there. -ENOENT: one of them is not known.

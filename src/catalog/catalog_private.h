@@ -67,7 +67,7 @@ struct kvk_entry {
 	uint64_t known : 1;            /* present, or leaving and present before: charged */
 	uint64_t durable : 1;
 	uint64_t source : 2;           /* enum kvk_source */
-	uint64_t seen : 1;             /* known later than the last listing, or told by it */
+	uint64_t seen : 1;             /* known since after the last listing began, or told by it */
 	uint32_t version;              /* the group's when it became what it is now; 0 unless known */
 	uint32_t older;                /* neighbours in its list; in the heap: its place there */
 	uint32_t newer;                /* free: the next free one */

@@ -14,7 +14,8 @@
 static void used_elsewhere(struct kvk_catalog *catalog, struct kvk_place *place, uint64_t used_at)
 {
 	struct kvk_entry *entry = place->entry;
-	uint64_t before = entry->used_at;
+	/* What was only listed was used when its access time says so. */
+	uint64_t before = entry->used_at + (entry->source == KVK_SOURCE_NAME ? 0 : OTHERS_AFTER_US);
 
 	if (used_at <= before)
 		return;
@@ -26,7 +27,7 @@ static void used_elsewhere(struct kvk_catalog *catalog, struct kvk_place *place,
 	}
 	entry->used_at = used_at & KVK_USED_AT_MAX;
 	kvk_use_renewed(catalog, place->shard, place->index);
-	if (used_at > before + OTHERS_AFTER_US && catalog->policy->touch)
+	if (catalog->policy->touch)
 		catalog->policy->touch(catalog, place->shard, place->index);
 }
 
@@ -108,8 +109,8 @@ bool kvk_catalog_wants_footer(struct kvk_catalog *catalog, const uint8_t digest[
 
 #define UNSEEN_AT_ONCE 256u            /* under one lock: some ten microseconds */
 
-/* Returns how many of the entries from index on, at most UNSEEN_AT_ONCE, were lost. */
-static uint32_t lose_unseen(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t from, int first)
+/* Of the entries from index on, at most UNSEEN_AT_ONCE. Returns how many were lost. */
+static uint32_t lose_some(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t from, int first, bool lose)
 {
 	struct kvk_chain_link links[UNSEEN_AT_ONCE];
 	uint32_t count = 0;
@@ -121,8 +122,8 @@ static uint32_t lose_unseen(struct kvk_catalog *catalog, struct kvk_shard *shard
 
 		if (entry->state != KVK_CATALOG_PRESENT || (first >= 0 && (int)(entry->prefix.word[0] & 255) != first))
 			continue;
-		if (entry->seen) {
-			entry->seen = 0;
+		if (!lose || entry->seen) {
+			entry->seen = entry->seen && lose;
 			continue;
 		}
 		place.prefix = entry->prefix;
@@ -146,7 +147,7 @@ static uint32_t fresh_of(struct kvk_shard *shard)
 	return fresh;
 }
 
-uint64_t kvk_catalog_unseen(struct kvk_catalog *catalog, int first)
+static uint64_t lose_all(struct kvk_catalog *catalog, int first, bool lose)
 {
 	uint64_t count = 0;
 
@@ -157,9 +158,19 @@ uint64_t kvk_catalog_unseen(struct kvk_catalog *catalog, int first)
 		if (first >= 0 && ((uint32_t)first & (KVK_SHARDS - 1)) != i)
 			continue;
 		for (uint32_t from = 0; from < fresh_of(shard); from += UNSEEN_AT_ONCE)
-			count += lose_unseen(catalog, shard, from, first);
+			count += lose_some(catalog, shard, from, first, lose);
 	}
 	return count;
+}
+
+void kvk_catalog_forget_seen(struct kvk_catalog *catalog, int first)
+{
+	lose_all(catalog, first, false);
+}
+
+uint64_t kvk_catalog_lose_unseen(struct kvk_catalog *catalog, int first)
+{
+	return lose_all(catalog, first, true);
 }
 
 /* ---- all of a shard, in order ------------------------------------------------------------------- */

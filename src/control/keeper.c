@@ -18,6 +18,11 @@
 #define POLL_TURNS 4
 /* What fell in a bucket is written down only after a sync of everything, which is made this often at most. */
 #define SYNC_US UINT64_C(5000000)
+/* How often the account is asked whether a dead process left a lease. */
+#define LOOSE_US UINT64_C(1000000)
+/* A finding that the account refused so often is out of date: somebody posted since. Before that, somebody may only have
+ * to visit the account, which he was asked to. */
+#define REFUSED_MAX 2
 /* The account's lock is held for a few milliseconds at a time; the next turn tries again. */
 #define LOCK_WAIT_MS 100
 
@@ -41,7 +46,7 @@ struct kvk_keeper {
 	bool kept_before;
 	bool passing;                  /* a pass has begun in the account and not ended */
 	uint32_t poll_next, list_next;
-	uint64_t next_sync_us;
+	uint64_t next_sync_us, next_loose_us;
 };
 
 int kvk_keeper_new(struct kvk_keeper **ret, const struct kvk_keeper_options *options)
@@ -147,21 +152,54 @@ static void post(struct kvk_keeper *keeper, bool lower)
 
 		if (findings[i].status == 0) {
 			bucket->posted = true;
+			bucket->passed = true;
 			bucket->exact = bucket->exact || lower;
+		} else if (findings[i].status == -EAGAIN && ++bucket->refused >= REFUSED_MAX) {
+			bucket->stands = false;
 		}
 	}
 }
 
-/* Somebody posted to these since they were listed: what was found says nothing any more. */
-static uint32_t count_unsettled(struct kvk_keeper *keeper)
+/* Whether all buckets were posted since the pass began. In a store that never rests they are not all at one time. */
+static bool count_unsettled(struct kvk_keeper *keeper)
 {
 	struct kvk_scan *scan = &keeper->scan;
-	uint32_t count = 0;
+	uint32_t unsettled = 0, left = 0;
 
-	for (uint32_t i = 0; i <= scan->bucket_count; i++)
-		count += !scan->buckets[kvk_scan_bucket_at(scan, i)].posted;
-	atomic_store(&keeper->unsettled, count);
-	return count;
+	for (uint32_t i = 0; i <= scan->bucket_count; i++) {
+		const struct kvk_scan_bucket *bucket = &scan->buckets[kvk_scan_bucket_at(scan, i)];
+
+		unsettled += !bucket->posted;
+		left += !bucket->passed;
+	}
+	atomic_store(&keeper->unsettled, unsettled);
+	return left == 0;
+}
+
+static void begin_pass(struct kvk_keeper *keeper)
+{
+	struct kvk_scan *scan = &keeper->scan;
+
+	kvk_account_pass_begin(scan->account);
+	keeper->passing = true;
+	for (uint32_t i = 0; i <= scan->bucket_count; i++) {
+		struct kvk_scan_bucket *bucket = &scan->buckets[kvk_scan_bucket_at(scan, i)];
+
+		bucket->stands = false;
+		bucket->passed = false;
+	}
+}
+
+/* What a process that died had leased counts as used until everything was listed once more. */
+static void mind_loose(struct kvk_keeper *keeper)
+{
+	struct kvk_account_visit visit = { .want_bytes = 0 };
+
+	if (keeper->passing || kvk_now_us() < keeper->next_loose_us)
+		return;
+	keeper->next_loose_us = kvk_now_us() + LOOSE_US;
+	if (!kvk_account_visit(keeper->scan.account, &visit, LOCK_WAIT_MS) && (visit.loose_bytes || visit.needs_scan))
+		begin_pass(keeper);
 }
 
 static bool has_inexact(const struct kvk_scan *scan)
@@ -181,8 +219,9 @@ static void settle(struct kvk_keeper *keeper)
 	struct kvk_xfer sync;
 
 	post(keeper, false);
-	if (count_unsettled(keeper) == 0 && keeper->passing && kvk_account_pass_end(scan->account) == 0)
+	if (count_unsettled(keeper) && keeper->passing && kvk_account_pass_end(scan->account) == 0)
 		keeper->passing = false;
+	mind_loose(keeper);
 	if (kvk_now_us() < keeper->next_sync_us || !has_inexact(scan))
 		return;
 	keeper->next_sync_us = kvk_now_us() + SYNC_US;
@@ -308,8 +347,7 @@ static void begin(struct kvk_keeper *keeper)
 	kvk_log(keeper->log, KVK_LOG_INFO, "this process is the store's keeper");
 	load_snapshot(keeper);
 	keeper->kept_before = true;
-	kvk_account_pass_begin(scan->account);
-	keeper->passing = true;
+	begin_pass(keeper);
 }
 
 static void keep(struct kvk_keeper *keeper)

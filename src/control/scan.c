@@ -106,8 +106,10 @@ int kvk_scan_names(struct kvk_scan *scan, uint32_t bucket)
 	struct kvk_bucket_finding finding;
 	uint64_t modified_ns = 0, ignored_ns;
 	uint64_t stamp = stamp_of(scan, bucket, &ignored_ns);
-	int err;
+	int err, first = scan->bucket_count > 1 ? (int)bucket : -1;
 
+	if (bucket != KVK_SCAN_QUARANTINE)
+		kvk_catalog_forget_seen(scan->catalog, first);
 	kvk_account_finding(scan->account, &finding, bucket);
 	err = scan->adapter->ops->scan(scan->adapter, bucket, visit_name, &walk, &modified_ns);
 	if (walk.err)
@@ -125,11 +127,12 @@ int kvk_scan_names(struct kvk_scan *scan, uint32_t bucket)
 	is->stands = !err && !walk.swept && finding.modified_ns < finding.begin_ns;
 	is->posted = false;
 	is->exact = false;
+	is->refused = 0;
 	is->listed = true;
 	is->wants_footers = is->wants_footers || walk.bare;
 	/* Only a listing in which nothing moved proves that something is not there. */
 	if (is->stands && bucket != KVK_SCAN_QUARANTINE)
-		kvk_catalog_unseen(scan->catalog, scan->bucket_count > 1 ? (int)bucket : -1);
+		kvk_catalog_lose_unseen(scan->catalog, first);
 	atomic_fetch_add(&scan->objects, walk.objects);
 	atomic_fetch_add(&scan->bytes, walk.bytes);
 	atomic_fetch_add(&scan->buckets_done, 1);

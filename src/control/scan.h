@@ -35,6 +35,8 @@ struct kvk_scan_bucket {
 	bool stands;                   /* nothing moved during the last listing, as far as can be known */
 	bool posted;                   /* the finding is in the account, or the account has more */
 	bool exact;                    /* and no more than it */
+	bool passed;                   /* posted since the pass began that is under way in the account */
+	uint8_t refused;               /* how often the account did not take the finding */
 	bool wants_footers;            /* there are objects that only their names are known of */
 };
 

@@ -256,7 +256,10 @@ static void step_scanned(struct model *model, struct model_key *key)
 	static const int by_state[] = { [KVK_CATALOG_WRITING] = -EALREADY, [KVK_CATALOG_LEAVING] = -EBUSY };
 	uint32_t tenant, model_name;
 	struct kvk_object_info info = random_info(model, &tenant, &model_name);
-	uint64_t used_at = 1 + pick(model, (uint32_t)model->use + 20);
+	/* Uses of others count if they are a minute later: before that, an access time may tell of our own. */
+	const uint64_t minute = 60000000;
+	uint64_t wide = (uint64_t)pick(model, UINT32_MAX) << 32 | pick(model, UINT32_MAX);
+	uint64_t used_at = pick(model, 4) ? 1 + wide % (model->use + 20) : model->use + minute - 5 + wide % 10;
 	int expected = by_state[key->state];
 	struct model_key *parent = key_of(model, info.parent_digest);
 
@@ -273,7 +276,7 @@ static void step_scanned(struct model *model, struct model_key *key)
 		model_make_known(model, key, &info, tenant, model_name);
 		return;
 	}
-	if (used_at > key->used_at)
+	if (used_at > key->used_at + minute)
 		key->used_at = used_at;
 	if (used_at > model->use)
 		model->use = used_at;
