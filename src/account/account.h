@@ -109,21 +109,30 @@ uint64_t kvk_account_epoch(const struct kvk_account *account, bool *alone_at_ope
 /* What listing a bucket's folders found. */
 struct kvk_bucket_finding {
 	uint32_t bucket;
-	int status;                /* out: 0: it stands in the account. -EAGAIN: list again later */
-	uint64_t mark;             /* of kvk_account_finding() */
-	uint64_t begin_ns;         /* of kvk_account_finding() */
+	int status;                /* out */
 	uint64_t modified_ns;      /* of the folders (the newest of them), the same before and after the listing */
 	uint64_t real_bytes;
 	bool may_lower;            /* a sync of everything was made after the listing. Otherwise a bucket only rises */
+	/* The account's own: */
+	uint32_t remade;
+	uint64_t sequence;
+	uint64_t published_bytes;
+	uint64_t begin_ns;
+	uint64_t end_ns;
 };
 
-/* To be called before the folders are looked at: sets bucket, mark and begin_ns, clears the rest. */
+/* To be called before the folders are looked at: sets the bucket and what is the account's own, clears the rest. */
 void kvk_account_finding(struct kvk_account *account, struct kvk_bucket_finding *finding, uint32_t bucket);
 /*
- * One transaction that sets the buckets to what was found. -EAGAIN in a status: somebody posted to the bucket since, or may have
- * something there that is not posted; the processes concerned are asked to visit. Findings that stay true may be handed
- * in again. A bucket that rises takes as much off what is loose. Returns as kvk_account_visit(); on failure every status is
- * that.
+ * One transaction that brings the buckets to what was found. In a status:
+ *
+ *	0        done. Exactly, if the bucket was quiet; otherwise it is at least what is there, and at most that and what
+ *	         was published meanwhile
+ *	-EAGAIN  something of it may not be posted. All processes are asked to visit: hand the same finding in again after a while
+ *	-ESTALE  it can never be said any more (the folder changed just before the listing, or the account was made anew): list
+ *	         again
+ *
+ * Returns as kvk_account_visit(); on failure every status is that.
  */
 int kvk_account_reconcile(struct kvk_account *account, struct kvk_bucket_finding *findings, uint32_t count,
 			  uint32_t wait_ms);

@@ -68,6 +68,9 @@ struct kvk_account {
 	uint8_t encoded[KVK_ACCOUNT_BYTES];
 };
 
+/* Longer than a tick of the kernel's clock, and than another processor is late to see one. */
+#define KVK_ACCOUNT_MARGIN_NS UINT64_C(20000000)
+
 /* ---- time.c: called with the lock held ----------------------------------------------------------------- */
 
 /* The clock that the kernel stamps folders with: the time of its last tick. */

@@ -2,33 +2,48 @@
 /*
  * How what is written down is brought to what is really there, while others publish and unlink.
  *
- * A finding says: the folders of a bucket, last changed at m, held so many bytes. It may be written down only if nothing that
- * it shows is still to be posted, or else an unlink that it shows already would be taken off once more. So:
+ * A finding says: the folders of a bucket, last changed at m, held so many bytes when they were listed. What must not happen is
+ * that the listing shows an unlink already whose credit is still to come, for then it would be taken off twice; and that what was
+ * posted as published is neither in the listing nor added. So there are two ways:
  *
- * - every live process has settled up to a time after m: what it did before, which is all that the listing can show, is
- *   posted;
- * - nobody posted to the bucket since the mark, which is before the listing: what is posted, the listing has seen.
+ * Quiet. Every live process has settled up to a time after m: what it did before, which is all that the listing can show, is
+ * posted. And nobody posted to the bucket since the mark, which is before the listing: what is posted, the listing has
+ * seen. Then the bucket is what was found, exactly. What was published later is not posted, so a lease stands for it.
  *
- * What is published after the listing is not posted either (or the second rule fails), so a lease stands for it.
+ * Busy. Every live process has settled up to a time after the listing: each unlink that it can show is credited. What was posted as
+ * published since the mark is added, whether the listing has seen it or not. That is too much by what came and went in that
+ * time, and never too little. Without it, a store that is never quiet would never get back what dead processes left behind.
  */
 #include <errno.h>
 
 #include "account/account_private.h"
 
 #define PASS_WAIT_MS 5000
+#define FUTURE_NS UINT64_C(1000000000)
 
 void kvk_account_finding(struct kvk_account *account, struct kvk_bucket_finding *finding, uint32_t bucket)
 {
 	pthread_mutex_lock(&account->lock);
 	*finding = (struct kvk_bucket_finding){
 		.bucket = bucket,
-		.mark = account->image.sequence,
+		.remade = account->image.remade,
+		.sequence = account->image.sequence,
+		.published_bytes = bucket < KVK_ACCOUNT_BUCKETS ? account->image.published_bytes[bucket] : 0,
 		.begin_ns = kvk_account_tick_ns(),
 	};
 	pthread_mutex_unlock(&account->lock);
 }
 
-/* A modification time in the future is of no operation of ours since, or it would be the present. */
+/*
+ * Two changes within a tick leave one time, so that a folder that changed just before its listing may have changed during it. A
+ * time in the future is of no operation of ours since it was set, or it would be the present.
+ */
+static bool is_stable(const struct kvk_bucket_finding *finding)
+{
+	return finding->modified_ns + KVK_ACCOUNT_MARGIN_NS <= finding->begin_ns ||
+	       finding->modified_ns > finding->begin_ns + FUTURE_NS;
+}
+
 static uint64_t changed_ns(const struct kvk_bucket_finding *finding)
 {
 	return finding->modified_ns < finding->begin_ns ? finding->modified_ns : finding->begin_ns;
@@ -45,11 +60,11 @@ static bool all_settled(const struct kvk_account_image *image, uint64_t ns)
 
 static bool posted_since(const struct kvk_account_image *image, const struct kvk_bucket_finding *finding)
 {
-	return (int32_t)((uint32_t)finding->mark - image->posted[finding->bucket]) < 0;
+	return (int32_t)((uint32_t)finding->sequence - image->posted[finding->bucket]) < 0;
 }
 
-static void set_bucket(struct kvk_account_image *next, struct kvk_account_tx *tx,
-		       const struct kvk_bucket_finding *finding)
+static void set_exactly(struct kvk_account_image *next, struct kvk_account_tx *tx,
+			const struct kvk_bucket_finding *finding)
 {
 	uint64_t real_bytes = kvk_account_more(0, finding->real_bytes);
 	uint64_t *charged_bytes = &next->charged_bytes[finding->bucket];
@@ -63,22 +78,51 @@ static void set_bucket(struct kvk_account_image *next, struct kvk_account_tx *tx
 	tx->changed = true;
 }
 
-static int judge(struct kvk_account_image *next, struct kvk_account_tx *tx, const struct kvk_bucket_finding *finding)
+static void set_bound(struct kvk_account_image *next, struct kvk_account_tx *tx,
+		      const struct kvk_bucket_finding *finding)
 {
+	uint64_t since_bytes = next->published_bytes[finding->bucket] - finding->published_bytes;
+	uint64_t bound_bytes = kvk_account_more(kvk_account_more(0, finding->real_bytes), since_bytes);
+	uint64_t *charged_bytes = &next->charged_bytes[finding->bucket];
+	/* More than is charged can only be there if somebody died, and then as much more as is loose; or if the account was lost. What
+	 * is loose stays until the end of the pass: this may not be the bucket that it is for. */
+	uint64_t most_bytes = kvk_account_more(*charged_bytes, next->loose_bytes);
+
+	if (bound_bytes > most_bytes && !next->needs_scan)
+		bound_bytes = most_bytes;
+	if (bound_bytes == *charged_bytes || (bound_bytes < *charged_bytes && !finding->may_lower))
+		return;
+	*charged_bytes = bound_bytes;
+	tx->changed = true;
+}
+
+static int judge(struct kvk_account_image *next, struct kvk_account_tx *tx, struct kvk_bucket_finding *finding)
+{
+	bool quiet;
+	uint64_t wanted_ns;
+
 	if (finding->bucket >= KVK_ACCOUNT_BUCKETS || finding->begin_ns == 0)
 		return -EINVAL;
-	if (posted_since(next, finding))
-		return -EAGAIN;
-	if (!all_settled(next, changed_ns(finding))) {
-		/* Idle processes visit without writing, unless they are asked. */
-		if (next->wanted_ns <= changed_ns(finding)) {
-			next->wanted_ns = changed_ns(finding) + 1;
-			tx->changed = true;
-		}
-		return -EAGAIN;
+	if (finding->remade != next->remade || !is_stable(finding))
+		return -ESTALE;
+	if (finding->end_ns == 0)
+		finding->end_ns = kvk_account_tick_ns();
+	quiet = !posted_since(next, finding);
+	if (quiet && all_settled(next, changed_ns(finding))) {
+		set_exactly(next, tx, finding);
+		return 0;
 	}
-	set_bucket(next, tx, finding);
-	return 0;
+	if (all_settled(next, finding->end_ns)) {
+		set_bound(next, tx, finding);
+		return 0;
+	}
+	/* Idle processes visit without writing, unless they are asked. */
+	wanted_ns = (quiet ? changed_ns(finding) : finding->end_ns) + 1;
+	if (next->wanted_ns < wanted_ns) {
+		next->wanted_ns = wanted_ns;
+		tx->changed = true;
+	}
+	return -EAGAIN;
 }
 
 int kvk_account_reconcile(struct kvk_account *account, struct kvk_bucket_finding *findings, uint32_t count,

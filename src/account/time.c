@@ -11,7 +11,6 @@
 #include "account/account_private.h"
 
 #define NS_PER_S UINT64_C(1000000000)
-#define MARGIN_NS UINT64_C(20000000)
 /* The wall clock is slewed by half a millisecond a second at most; what is set back by more shows. */
 #define BACK_NS UINT64_C(10000000)
 
@@ -69,7 +68,7 @@ uint64_t kvk_account_frontier(struct kvk_account *account)
 		if (atomic_load(&account->turns[i].count) && account->turns[i].since_ns < oldest_ns)
 			oldest_ns = account->turns[i].since_ns;
 	}
-	oldest_ns = kvk_account_less(oldest_ns, MARGIN_NS);
+	oldest_ns = kvk_account_less(oldest_ns, KVK_ACCOUNT_MARGIN_NS);
 
 	/* At the last look no unlink waited: those that do now were under way then, or came later. */
 	if (account->credits_since_ns == 0 && atomic_load(&account->credits_bytes))

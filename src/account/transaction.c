@@ -143,6 +143,7 @@ static void post_bucket(struct kvk_account *account, struct kvk_account_tx *tx, 
 	if (!published_bytes && !credited_bytes)
 		return;
 	next->charged_bytes[bucket] = kvk_account_more(next->charged_bytes[bucket], published_bytes);
+	next->published_bytes[bucket] += published_bytes;
 	next->charged_bytes[bucket] = kvk_account_less(next->charged_bytes[bucket], credited_bytes);
 	next->posted[bucket] = (uint32_t)next->sequence + 1;
 	tx->changed = true;

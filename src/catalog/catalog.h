@@ -228,10 +228,10 @@ void kvk_catalog_forget_seen(struct kvk_catalog *catalog, int first);
 uint64_t kvk_catalog_lose_unseen(struct kvk_catalog *catalog, int first);
 
 /*
- * The parent became known later than the child. 0: the link is there. -ENOENT: one of them is not known.
+ * The parent became known later than the child; of both digests 16 bytes are read. 0: the link is there. -ENOENT: one of them is not known.
  * -EEXIST: it has another parent. -ELOOP: it would close a circle, or the way up is longer than 65,536.
  */
-int kvk_catalog_link(struct kvk_catalog *catalog, const uint8_t digest[32], const uint8_t parent_digest[32]);
+int kvk_catalog_link(struct kvk_catalog *catalog, const uint8_t *digest, const uint8_t *parent_digest);
 
 #define KVK_CATALOG_SHARDS 64u
 

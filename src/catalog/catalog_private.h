@@ -121,6 +121,7 @@ struct kvk_coldest {
 	enum kvk_use use;              /* the oldest there; KVK_USE_ASIDE: the entry below, wherever it stands */
 	uint32_t index;
 	uint16_t generation;
+	uint16_t tenant;
 	uint64_t used_at;              /* what the oldest was seen at; or the entry's */
 };
 

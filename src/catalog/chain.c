@@ -60,7 +60,7 @@ bool kvk_chain_release_to(struct kvk_catalog *catalog, const struct kvk_chain_li
 {
 	struct kvk_entry *parent = link->id == KVK_NO_ID ? NULL : parent_lock(catalog, link);
 	struct kvk_shard *shard;
-	bool was_aside, freed;
+	bool freed;
 	uint32_t index;
 
 	if (!parent)
@@ -76,13 +76,12 @@ bool kvk_chain_release_to(struct kvk_catalog *catalog, const struct kvk_chain_li
 	/* A count that reached its end is no longer one: who has so many children stays as long as anybody else can go. */
 	if (parent->children > 0 && parent->children < KVK_CHILDREN_MAX)
 		parent->children--;
-	was_aside = parent->use == KVK_USE_ASIDE;
 	kvk_place_return(catalog, shard, index);
-	freed = was_aside && parent->use != KVK_USE_ASIDE;
+	freed = kvk_may_go(parent);
 	if (freed)
 		*freed_ret = (struct kvk_coldest){
 			.shard = link->id & (KVK_SHARDS - 1), .use = KVK_USE_ASIDE, .index = index,
-			.generation = parent->generation, .used_at = parent->used_at,
+			.generation = parent->generation, .tenant = parent->tenant, .used_at = parent->used_at,
 		};
 	parent_unlock(catalog, link);
 	return freed;
@@ -183,7 +182,7 @@ static bool step_up(struct kvk_catalog *catalog, struct kvk_chain_link *link)
 	return up.id != KVK_NO_ID;
 }
 
-int kvk_catalog_link(struct kvk_catalog *catalog, const uint8_t digest[32], const uint8_t parent_digest[32])
+int kvk_catalog_link(struct kvk_catalog *catalog, const uint8_t *digest, const uint8_t *parent_digest)
 {
 	struct kvk_chain_link has = { .id = KVK_NO_ID };
 	struct kvk_chain_link link, way;

@@ -49,7 +49,7 @@ void kvk_chain_join(struct kvk_catalog *catalog, const uint8_t *digest, const ui
 /* A child is gone, or was chosen to go: its parent has one less, and was used no earlier than that. */
 void kvk_chain_release(struct kvk_catalog *catalog, const struct kvk_chain_link *link);
 
-/* The same; true if the parent stands in the order of use again because of that: *freed_ret is where. */
+/* The same; true if the parent may go now: *freed_ret is which. */
 bool kvk_chain_release_to(struct kvk_catalog *catalog, const struct kvk_chain_link *link, struct kvk_coldest *freed_ret);
 
 /* A child that was chosen stays after all. */

@@ -44,7 +44,7 @@ static void choose(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_
 	shard->objects--;
 	memcpy(victim->prefix, &entry->prefix, sizeof(victim->prefix));
 	victim->charge_bytes = kvk_units_bytes(entry->charge_units);
-	victim->used_at_ns = (uint64_t)entry->used_at * 1000;
+	victim->used_at_ns = kvk_used_at_ns(entry);
 	*link_ret = (struct kvk_chain_link){
 		.id = entry->counted ? entry->parent : KVK_NO_ID,
 		.generation = entry->parent_generation, .used_at = entry->used_at,

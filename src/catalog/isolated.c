@@ -20,10 +20,9 @@ struct kvk_candidates {
 	struct kvk_coldest heap[CANDIDATES];
 	uint32_t count;
 	bool coldest_on_top;
-	bool all;                      /* nobody of the sought standing was left out for want of a place */
 	bool named;                    /* what next() returned last was one of these */
 	enum kvk_share_standing sought;
-	uint64_t warmest;              /* if not all: what was used later may have been left out */
+	uint64_t warmest;              /* nobody who was used last at this time or before was left out */
 	uint64_t over_changes;
 	uint64_t none_in_call[KVK_SHARE_WITHOUT + 1];   /* the call in which none of that standing were found */
 	uint8_t standings[KVK_SHARE_NAMES_MAX + 1];
@@ -92,7 +91,6 @@ static void offer(struct kvk_candidates *candidates, const struct kvk_coldest *c
 		push(candidates, candidate);
 		return;
 	}
-	candidates->all = false;
 	if (candidate->used_at < candidates->heap[0].used_at) {
 		candidates->heap[0] = *candidate;
 		sift_down(candidates, 0);
@@ -107,7 +105,7 @@ static void collect(struct kvk_catalog *catalog, enum kvk_share_standing sought)
 
 	candidates->count = 0;
 	candidates->coldest_on_top = false;
-	candidates->all = true;
+	candidates->warmest = atomic_load(&catalog->used_at);
 	candidates->sought = sought;
 	kvk_share_standings(&catalog->tenants, candidates->standings);
 	for (uint32_t number = 0; number < KVK_SHARDS; number++) {
@@ -126,7 +124,8 @@ static void collect(struct kvk_catalog *catalog, enum kvk_share_standing sought)
 		}
 		pthread_mutex_unlock(&shard->lock);
 	}
-	candidates->warmest = candidates->count ? candidates->heap[0].used_at : 0;
+	if (candidates->count == CANDIDATES)
+		candidates->warmest = candidates->heap[0].used_at;
 	candidates->coldest_on_top = true;
 	for (uint32_t at = candidates->count / 2; at-- > 0;)
 		sift_down(candidates, at);
@@ -175,10 +174,14 @@ static bool isolated_judge(struct kvk_catalog *catalog, struct kvk_shard *shard,
 /* A parent that may go follows its child, if nobody colder may have been left out. */
 static void isolated_freed(struct kvk_catalog *catalog, const struct kvk_coldest *freed)
 {
+	enum kvk_share_standing standing = kvk_share_standing(&catalog->tenants, freed->tenant);
 	struct kvk_candidates *candidates = catalog->candidates;
 
-	if (candidates->named && candidates->count < CANDIDATES &&
-	    (candidates->all || freed->used_at <= candidates->warmest))
+	if (standing == KVK_SHARE_WITHIN)
+		return;
+	if (standing != candidates->sought || !candidates->named)
+		candidates->none_in_call[standing] = 0;        /* there is one now */
+	else if (candidates->count < CANDIDATES && freed->used_at <= candidates->warmest)
 		push(candidates, freed);
 }
 

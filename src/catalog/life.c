@@ -40,12 +40,11 @@ uint64_t kvk_place_forget(struct kvk_catalog *catalog, struct kvk_place *place, 
 		.id = entry->counted ? entry->parent : KVK_NO_ID,
 		.generation = entry->parent_generation, .used_at = entry->used_at,
 	};
-	if (entry->chosen && catalog->policy->quotas)
-		kvk_share_leaving(&catalog->tenants, entry->tenant, -(int64_t)charge_bytes);
 	if (!entry->chosen && catalog->policy->leave)
 		catalog->policy->leave(catalog, entry);
-	kvk_share_sub(&catalog->tenants, entry->tenant, charge_bytes);
-	kvk_share_sub(&catalog->models, entry->model, charge_bytes);
+	kvk_share_sub(&catalog->tenants, entry->tenant, charge_bytes,
+		      entry->chosen && catalog->policy->quotas ? charge_bytes : 0);
+	kvk_share_sub(&catalog->models, entry->model, charge_bytes, 0);
 	place->shard->used_bytes -= charge_bytes;
 	if (entry->state == KVK_CATALOG_PRESENT)
 		place->shard->objects--;

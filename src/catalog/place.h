@@ -104,6 +104,14 @@ static inline bool kvk_is_whole(const struct kvk_entry *entry)
 	return entry->state == KVK_CATALOG_PRESENT && entry->source == KVK_SOURCE_FOOTER;
 }
 
+/* Through a variable of 64 bits: gcc computes with a field of 52 bits in 52 bits. */
+static inline uint64_t kvk_used_at_ns(const struct kvk_entry *entry)
+{
+	uint64_t used_at = entry->used_at;
+
+	return used_at * 1000;
+}
+
 static inline bool kvk_may_go(const struct kvk_entry *entry)
 {
 	return entry->state == KVK_CATALOG_PRESENT && entry->pins == 0 && entry->children == 0;

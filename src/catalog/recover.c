@@ -241,7 +241,7 @@ static bool tell(struct kvk_catalog *catalog, const struct kvk_shard *shard, con
 	const struct kvk_entry *entry = kvk_shard_entry(shard, visited->index);
 	struct kvk_object_info info = {
 		.logical_bytes = entry->logical_bytes, .charge_bytes = kvk_units_bytes(entry->charge_units),
-		.durable = entry->durable, .used_at = (uint64_t)entry->used_at * 1000,
+		.durable = entry->durable, .used_at = kvk_used_at_ns(entry),
 		.source = (enum kvk_source)entry->source,
 	};
 

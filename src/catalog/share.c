@@ -177,13 +177,14 @@ static void remove_name(struct kvk_share_table *table, uint16_t id)
 	kvk_mem_free(held);
 }
 
-void kvk_share_sub(struct kvk_share_table *table, uint16_t id, uint64_t used_bytes)
+void kvk_share_sub(struct kvk_share_table *table, uint16_t id, uint64_t used_bytes, uint64_t leaving_bytes)
 {
 	struct kvk_share_use *use;
 
 	pthread_mutex_lock(&table->lock);
 	use = use_of(table, id);
 	use->used_bytes -= used_bytes;
+	use->leaving_bytes -= leaving_bytes;
 	use->objects--;
 	judge(table, use);
 	if (id != 0 && use->objects == 0 && !use->has_quota)
@@ -220,6 +221,7 @@ int kvk_share_set_quota(struct kvk_share_table *table, const void *name, uint32_
 	int err = 0;
 
 	pthread_mutex_lock(&table->lock);
+	table->over_changes++;
 	if (!name) {
 		table->quota_bytes = quota_bytes;
 		judge_all(table);
@@ -324,7 +326,7 @@ uint32_t kvk_share_list(struct kvk_share_table *table, struct kvk_share *shares,
 	pthread_mutex_lock(&table->lock);
 	for (uint32_t id = 0; id < table->row_count || id == 0; id++) {
 		const struct share_name *held = id ? table->rows[id].name : NULL;
-		const struct kvk_share_use *use = id ? &held->use : &table->unnamed;
+		const struct kvk_share_use *use = held ? &held->use : &table->unnamed;
 		struct kvk_share share = { 0 };
 
 		if ((id && !held) || !is_told(use))

@@ -43,7 +43,7 @@ struct kvk_share_table {
 	uint64_t quota_bytes;          /* of who has none of its own; UINT64_MAX: none */
 	uint32_t quota_count;          /* who has one of its own that is not UINT64_MAX */
 	uint32_t over_count;
-	uint64_t over_changes;         /* how often a name came over its quota */
+	uint64_t over_changes;         /* how often a name came over its quota, or a quota was set */
 };
 
 void kvk_share_table_init(struct kvk_share_table *table);
@@ -52,8 +52,8 @@ void kvk_share_table_release(struct kvk_share_table *table);
 
 /* Counts one object of used_bytes under name and returns the name's id; 0, "", also when memory is short. */
 uint16_t kvk_share_add(struct kvk_share_table *table, const void *name, uint32_t name_bytes, uint64_t used_bytes);
-/* Takes it off again. With the last object the id is free and may come to mean another name. */
-void kvk_share_sub(struct kvk_share_table *table, uint16_t id, uint64_t used_bytes);
+/* Takes it off again, leaving_bytes of it as leaving. With the last object the id is free and may come to mean another name. */
+void kvk_share_sub(struct kvk_share_table *table, uint16_t id, uint64_t used_bytes, uint64_t leaving_bytes);
 
 /* Of the used bytes of a name so many more, or less, are on their way out. */
 void kvk_share_leaving(struct kvk_share_table *table, uint16_t id, int64_t bytes);
@@ -66,7 +66,8 @@ enum kvk_share_standing kvk_share_standing(struct kvk_share_table *table, uint16
 /* The standing of every id: KVK_SHARE_NAMES_MAX + 1 of them. Ids that nobody has stand within. */
 void kvk_share_standings(struct kvk_share_table *table, uint8_t *standings);
 
-/* How many names are over their quota, and whether there are quotas; *changes_ret grows when another comes over its own. */
+/* How many names are over their quota, and whether there are quotas; *changes_ret grows when another comes over its own,
+ * and when quotas are set. */
 uint32_t kvk_share_over(struct kvk_share_table *table, bool *quotas_ret, uint64_t *changes_ret);
 
 /* The name of an id that an object counts under: it stays as long as the object does. NULL: "". */

@@ -236,7 +236,8 @@ static void make_room(struct kvk_room *room)
 
 	while (need_bytes > 0 && !atomic_load(&room->ending)) {
 		uint64_t all_bytes = atomic_load(&core->waiting.bytes), evicted = 0;
-		bool others = room->last.processes > 1;
+		/* Somebody else, or we ourselves, will give something back soon. */
+		bool soon = room->last.processes > 1 || atomic_load(&core->removing) > 0;
 
 		if (visit(room, all_bytes > need_bytes ? all_bytes : need_bytes, true))
 			break;
@@ -251,8 +252,9 @@ static void make_room(struct kvk_room *room)
 			evicted = kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART);
 		if (evicted > 0)
 			continue;
-		/* What others leased and do not use comes back within a second, and the keeper evicts for all. */
-		kvk_waiting_serve(core, KVK_SERVE_ALL, kvk_now_us() - (others ? PATIENCE_US : 0));
+		/* What others leased and do not use comes back within a second, the keeper evicts for all, and what is
+		 * being removed is free in a moment. */
+		kvk_waiting_serve(core, KVK_SERVE_ALL, kvk_now_us() - (soon ? PATIENCE_US : 0));
 		return;
 	}
 	if (room->failing)

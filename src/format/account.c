@@ -21,9 +21,11 @@ enum {
 	AT_RESERVED_1 = 76,
 	AT_CHARGED = 128,
 	AT_POSTED = AT_CHARGED + 8 * KVK_ACCOUNT_BUCKETS,
-	AT_RESERVED_2 = AT_POSTED + 4 * KVK_ACCOUNT_BUCKETS,
-	AT_CRC = 4092,
-	AT_ROWS = 4096,
+	AT_ZERO = AT_POSTED + 4 * KVK_ACCOUNT_BUCKETS,
+	AT_PUBLISHED = AT_ZERO + 4,
+	AT_RESERVED_2 = AT_PUBLISHED + 8 * KVK_ACCOUNT_BUCKETS,
+	AT_CRC = 8188,
+	AT_ROWS = 8192,
 	ROW_BYTES = 64,
 
 	ROW_TOKEN = 0,
@@ -39,7 +41,7 @@ enum {
 	ROW_FLAG_LOST = 1,
 };
 
-_Static_assert(AT_RESERVED_2 < AT_CRC, "the first page holds what is not a row");
+_Static_assert(AT_PUBLISHED % 8 == 0 && AT_RESERVED_2 < AT_CRC, "two pages hold what is not a row");
 _Static_assert(AT_ROWS + ROW_BYTES * KVK_ACCOUNT_ROWS == KVK_ACCOUNT_BYTES, "rows end the image");
 _Static_assert(ROW_HOST + sizeof(((struct kvk_account_line *)0)->host) == ROW_BYTES, "a row");
 /* Sums of all that an image holds stay below 2^64. */
@@ -68,6 +70,7 @@ void kvk_account_encode(const struct kvk_account_image *image, uint8_t data[KVK_
 	for (size_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++) {
 		kvk_put64(data + AT_CHARGED + 8 * i, image->charged_bytes[i]);
 		kvk_put32(data + AT_POSTED + 4 * i, image->posted[i]);
+		kvk_put64(data + AT_PUBLISHED + 8 * i, image->published_bytes[i]);
 	}
 	for (size_t i = 0; i < KVK_ACCOUNT_ROWS; i++) {
 		const struct kvk_account_line *line = &image->rows[i];
@@ -133,7 +136,7 @@ int kvk_account_parse(struct kvk_account_image *ret, const void *data, size_t by
 	/* A later writer may use the reserved bytes, and says so with a flag that may be ignored. */
 	if (kvk_get32(from + AT_COMPAT) == 0)
 		valid = valid && kvk_all_zero(from + AT_RESERVED_1, AT_CHARGED - AT_RESERVED_1) &&
-			kvk_all_zero(from + AT_RESERVED_2, AT_CRC - AT_RESERVED_2);
+			kvk_get32(from + AT_ZERO) == 0 && kvk_all_zero(from + AT_RESERVED_2, AT_CRC - AT_RESERVED_2);
 	for (size_t i = 0; valid && i < KVK_ACCOUNT_BUCKETS; i++)
 		valid = kvk_get64(from + AT_CHARGED + 8 * i) <= KVK_ACCOUNT_VALUE_MAX;
 	for (size_t i = 0; valid && i < KVK_ACCOUNT_ROWS; i++) {
@@ -155,6 +158,7 @@ int kvk_account_parse(struct kvk_account_image *ret, const void *data, size_t by
 	for (size_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++) {
 		ret->charged_bytes[i] = kvk_get64(from + AT_CHARGED + 8 * i);
 		ret->posted[i] = kvk_get32(from + AT_POSTED + 4 * i);
+		ret->published_bytes[i] = kvk_get64(from + AT_PUBLISHED + 8 * i);
 	}
 	for (size_t i = 0; i < KVK_ACCOUNT_ROWS; i++)
 		row_parse(&ret->rows[i], from + AT_ROWS + ROW_BYTES * i);

@@ -278,7 +278,7 @@ uint64_t kvk_pool_writer(const uint8_t pool_id[16], uint64_t first_slot);
 
 /* ---- account.c ---------------------------------------------------------------------------------- */
 
-#define KVK_ACCOUNT_BYTES 20480u               /* of one copy; the file has two */
+#define KVK_ACCOUNT_BYTES 24576u               /* of one copy; the file has two */
 #define KVK_ACCOUNT_BUCKETS (KVK_BUCKETS + 1)  /* quarantine too */
 #define KVK_ACCOUNT_ROWS 256u
 #define KVK_ACCOUNT_VALUE_MAX (UINT64_C(1) << 54)
@@ -305,6 +305,7 @@ struct kvk_account_image {
 	uint32_t remade;           /* random, a new one whenever the file was lost */
 	uint64_t charged_bytes[KVK_ACCOUNT_BUCKETS];
 	uint32_t posted[KVK_ACCOUNT_BUCKETS];          /* the low half of the sequence in which a process last posted */
+	uint64_t published_bytes[KVK_ACCOUNT_BUCKETS]; /* all that was ever posted as published, modulo 2^64 */
 	bool needs_scan;           /* charged may be less than what is there */
 	struct kvk_account_line rows[KVK_ACCOUNT_ROWS];
 };

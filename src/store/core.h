@@ -48,6 +48,7 @@ struct kvk_core {
 	atomic_uint_fast32_t held_items;       /* answered while the kernel may have the caller's memory */
 	pthread_mutex_t tasks_lock;            /* guards the links of tasks */
 	struct kvk_link tasks;                 /* not wholly answered yet */
+	atomic_uint removing;                  /* removes whose blocks are not free yet */
 	atomic_uint_fast64_t unsynced_bytes;   /* published since the last sync of everything */
 	atomic_bool syncing;                   /* a sync of everything is under way */
 	atomic_uint_fast64_t trouble_us;       /* when the medium last failed; 0: never */

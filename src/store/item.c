@@ -213,6 +213,8 @@ static void item_finished(struct kvk_op *op)
 		item->settle(item);
 	if (item->alters && item->started)
 		kvk_account_leave(core->account, item->entered);
+	if (item->removes)
+		atomic_fetch_sub(&core->removing, 1);
 	if (item->hangs) {
 		if (item->request.deliver)
 			kvk_memory_fill(item->request.data, item->request.data_count, 0xdb);

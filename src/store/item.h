@@ -29,6 +29,7 @@ struct kvk_item {
 	int found;                             /* lookup: what the catalog said of the finding */
 	bool started;                          /* a lane has taken it up */
 	bool alters;                           /* put, remove: may publish or unlink */
+	bool removes;                          /* counted in core->removing */
 	uint32_t entered;                      /* the account, when it was started */
 	bool settled;                          /* the catalog has been told what came of it */
 	bool hangs;                            /* its memory is with the kernel: a release will follow */

@@ -30,6 +30,8 @@ static void freed(struct kvk_request *request)
 
 	kvk_catalog_credit(item->core->catalog, item->credit_bytes);
 	kvk_account_unlinked(item->core->account, request->bucket, kvk_page_ceil(request->unlinked_bytes));
+	if (atomic_load(&item->core->waiting.bytes) > 0)
+		kvk_room_ring(item->core);
 }
 
 static void start_remove(struct kvk_request *request)
@@ -114,6 +116,8 @@ int64_t kvk_core_remove(struct kvk_core *core, const struct kvk_key_item *items,
 		item = kvk_item_begin(core, task, i, KVK_OP_LIGHT, until_us, start_remove, settle_remove);
 		item->request.freed = freed;
 		item->alters = true;
+		item->removes = true;
+		atomic_fetch_add(&core->removing, 1);
 		kvk_item_identify(item, &identity);
 		if (by_name) {
 			item->request.name = kvk_arena_copy(&arena, from->key.data, from->key.bytes);

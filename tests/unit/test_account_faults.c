@@ -142,7 +142,7 @@ static void check_exact(struct scene *scene, const char *when)
 static const struct kvk_fault_rule kinds[] = {
 	{ .kind = KVK_FAULT_FAIL, .error = ENOSPC },
 	{ .kind = KVK_FAULT_FAIL_AFTER, .error = EIO },
-	{ .kind = KVK_FAULT_SHORTEN, .part_bytes = 20480 - 512 },
+	{ .kind = KVK_FAULT_SHORTEN, .part_bytes = KVK_ACCOUNT_BYTES - 512 },
 	{ .kind = KVK_FAULT_SHORTEN, .part_bytes = 16384 },
 	{ .kind = KVK_FAULT_SHORTEN, .part_bytes = 1 },
 };

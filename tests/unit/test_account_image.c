@@ -18,10 +18,10 @@ static uint8_t data[2 * KVK_ACCOUNT_BYTES], again[KVK_ACCOUNT_BYTES], forged[KVK
 
 static void seal_account(uint8_t *at)
 {
-	uint32_t state = seal_crc_bits(at, 4092, 0xffffffffu);
+	uint32_t state = seal_crc_bits(at, 8188, 0xffffffffu);
 
-	state = seal_crc_bits(at + 4096, KVK_ACCOUNT_BYTES - 4096, state);
-	seal_put(at + 4092, 4, ~state);
+	state = seal_crc_bits(at + 8192, KVK_ACCOUNT_BYTES - 8192, state);
+	seal_put(at + 8188, 4, ~state);
 }
 
 /* Every field has a value of its own. */
@@ -39,6 +39,7 @@ static int fill(void **state)
 	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++) {
 		sample.charged_bytes[i] = KVK_ACCOUNT_VALUE_MAX - i;
 		sample.posted[i] = UINT32_MAX - i;
+		sample.published_bytes[i] = UINT64_C(1) + (i + 1) * UINT64_C(6);
 	}
 	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i += 3) {
 		sample.rows[i] = (struct kvk_account_line){
@@ -64,11 +65,12 @@ static void fields_stand_where_the_table_says(void **state)
 		{ 32, 8, UINT64_C(0x99aabbccddeeff01) }, { 40, 8, UINT64_MAX }, { 48, 8, 4096 }, { 56, 8, 8192 },
 		{ 64, 8, UINT64_C(1700000000000000001) }, { 72, 4, 0xdeadbeef }, { 76, 4, 0 },
 		{ 128, 8, UINT64_C(1) << 54 }, { 128 + 8 * 256, 8, (UINT64_C(1) << 54) - 256 },
-		{ 2184, 4, UINT32_MAX }, { 2184 + 4 * 256, 4, UINT32_MAX - 256 }, { 3212, 8, 0 },
-		{ 4096, 8, 1 }, { 4096 + 8, 8, UINT64_C(1) << 54 }, { 4096 + 16, 8, UINT64_MAX }, { 4096 + 24, 4, 0 },
-		{ 4096 + 28, 4, 1000 }, { 4096 + 32, 4, 0 }, { 4096 + 36, 4, 0 }, { 4096 + 40, 1, 'a' },
-		{ 4096 + 63, 1, 0 }, { 4096 + 64, 8, 0 }, { 4096 + 64 + 32, 4, 1 },
-		{ 4096 + 255 * 64, 8, 256 }, { 4096 + 255 * 64 + 32, 4, 1 }, { 4096 + 255 * 64 + 28, 4, 1255 },
+		{ 2184, 4, UINT32_MAX }, { 2184 + 4 * 256, 4, UINT32_MAX - 256 }, { 3212, 4, 0 },
+		{ 3216, 8, 7 }, { 3216 + 8 * 256, 8, UINT64_C(1) + 257 * 6 }, { 5272, 8, 0 },
+		{ 8192, 8, 1 }, { 8192 + 8, 8, UINT64_C(1) << 54 }, { 8192 + 16, 8, UINT64_MAX }, { 8192 + 24, 4, 0 },
+		{ 8192 + 28, 4, 1000 }, { 8192 + 32, 4, 0 }, { 8192 + 36, 4, 0 }, { 8192 + 40, 1, 'a' },
+		{ 8192 + 63, 1, 0 }, { 8192 + 64, 8, 0 }, { 8192 + 64 + 32, 4, 1 },
+		{ 8192 + 255 * 64, 8, 256 }, { 8192 + 255 * 64 + 32, 4, 1 }, { 8192 + 255 * 64 + 28, 4, 1255 },
 	};
 
 	assert_memory_equal(data, "kvkacct\x1a", 8);
@@ -95,6 +97,7 @@ static void every_value_comes_back(void **state)
 		    parsed.remade == sample.remade && parsed.needs_scan);
 	assert_memory_equal(parsed.charged_bytes, sample.charged_bytes, sizeof(parsed.charged_bytes));
 	assert_memory_equal(parsed.posted, sample.posted, sizeof(parsed.posted));
+	assert_memory_equal(parsed.published_bytes, sample.published_bytes, sizeof(parsed.published_bytes));
 	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++) {
 		const struct kvk_account_line *a = &parsed.rows[i], *b = &sample.rows[i];
 
@@ -121,9 +124,9 @@ static void every_flipped_bit_is_refused(void **state)
 /* Under a right CRC as well, what is accepted is exactly what the encoder writes. */
 static void every_sealed_bit_is_refused_or_written_so(void **state)
 {
-	/* The first page but the charges in the middle, a row in use, a lost one, a free one, the last one. */
+	/* The first pages but the charges in the middle, a row in use, a lost one, a free one, the last one. */
 	static const struct { unsigned from, to; } parts[] = {
-		{ 0, 144 }, { 2176, 2192 }, { 3200, 3232 }, { 4084, 4092 }, { 4096, 4096 + 3 * 64 }, { 20416, 20480 },
+		{ 0, 144 }, { 2176, 2192 }, { 3200, 3232 }, { 5264, 5280 }, { 8180, 8188 }, { 8192, 8192 + 3 * 64 }, { 24512, 24576 },
 	};
 	unsigned accepted = 0, refused = 0;
 

@@ -181,6 +181,7 @@ static void build_account(void)
 	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++) {
 		image.charged_bytes[i] = (uint64_t)i * i << 12;
 		image.posted[i] = 3 * i;
+		image.published_bytes[i] = ((uint64_t)i << 12) * 99;
 	}
 	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i += 4)
 		image.rows[i] = (struct kvk_account_line){
