@@ -62,8 +62,8 @@ void kvk_place_complete(struct kvk_catalog *catalog, struct kvk_place *place, co
 	uint32_t units = kvk_charge_units(info->charge_bytes) & KVK_CHARGE_UNITS_MAX;
 	bool changes = units != entry->charge_units;
 
-	kvk_share_sub(&catalog->tenants, entry->tenant, before_bytes);
-	kvk_share_sub(&catalog->models, entry->model, before_bytes);
+	kvk_share_sub(&catalog->tenants, entry->tenant, before_bytes, 0);
+	kvk_share_sub(&catalog->models, entry->model, before_bytes, 0);
 	if (changes) {
 		if (catalog->policy->leave)
 			catalog->policy->leave(catalog, entry);
