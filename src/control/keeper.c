@@ -150,13 +150,16 @@ static void post(struct kvk_keeper *keeper, bool lower)
 	for (uint32_t i = 0; i < count; i++) {
 		struct kvk_scan_bucket *bucket = &scan->buckets[findings[i].bucket];
 
-		if (findings[i].status == 0) {
+		if (findings[i].status >= 0) {
 			bucket->posted = true;
 			bucket->passed = true;
-			bucket->exact = bucket->exact || lower;
-		} else if (findings[i].status == -EAGAIN && ++bucket->refused >= REFUSED_MAX) {
-			bucket->stands = false;
 		}
+		if (findings[i].status == 0)
+			bucket->exact = bucket->exact || lower;
+		/* What it stands at is too much, or this listing never says anything. */
+		if (findings[i].status > 0 || findings[i].status == -ESTALE ||
+		    (findings[i].status == -EAGAIN && ++bucket->refused >= REFUSED_MAX))
+			bucket->stands = false;
 	}
 }
 
@@ -222,7 +225,8 @@ static void settle(struct kvk_keeper *keeper)
 	if (count_unsettled(keeper) && keeper->passing && kvk_account_pass_end(scan->account) == 0)
 		keeper->passing = false;
 	mind_loose(keeper);
-	if (kvk_now_us() < keeper->next_sync_us || !has_inexact(scan))
+	/* In a store that never rests nothing stands for long enough to be seen here, and a pass lowers what the dead left. */
+	if (kvk_now_us() < keeper->next_sync_us || (!keeper->passing && !has_inexact(scan)))
 		return;
 	keeper->next_sync_us = kvk_now_us() + SYNC_US;
 	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
