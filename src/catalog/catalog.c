@@ -6,12 +6,12 @@
  *     1. A lookup asks: unknown. It opens the file.
  *     2. A remove begins, renames the file away, ends.
  *     3. The lookup reports what it found: the dying object would be back, and charged, with no file behind it.
- * So each group of keys has a version, which moves whenever we may have changed what lies under a name: at the end
- * of each put, of each remove, and at a loss. A finding about an object that is unknown holds only under the version
- * under which it was asked for. One about an object that is known holds as long as this is the same life of
- * the object: the entry carries the version under which it became known. Lives of one key are always divided by an
- * end that moves the version, so two of them never carry the same one. found() does not move it: two lookups
- * that find the same file agree.
+ * So each group of keys has a version, which moves whenever we may have changed what lies under a name: at the
+ * end of each put, of each remove, and at a loss. A finding about an object that is unknown holds only under
+ * the version under which it was asked for. One about an object that is known holds as long as this is the same
+ * life of the object: the entry carries the version under which it became known. Lives of one key are always
+ * divided by an end that moves the version, so two of them never carry the same one. found() does not move it:
+ * two lookups that find the same file agree.
  */
 #include "catalog/catalog.h"
 

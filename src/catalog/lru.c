@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Least recently used first. What was used in this process' life stands in a list, what was found by its access time in the heap. */
+/* Least recently used first. What was used in this process' life stands in a list, what was found by its access
+ * time in the heap. */
 #include "catalog/policy.h"
 
 void kvk_lru_add(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, bool newest)

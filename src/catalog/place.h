@@ -88,7 +88,8 @@ static inline uint64_t kvk_use_at(struct kvk_catalog *catalog, uint64_t used_at_
 	uint64_t latest = atomic_load_explicit(&catalog->used_at, memory_order_relaxed);
 
 	while (used_at > latest) {
-		/* The clock of who wrote an access time may be wrong: what it says of the future would keep an object for ever. */
+		/* The clock of who wrote an access time may be wrong: what it says of the future would keep an
+		 * object for ever. */
 		if (atomic_load_explicit(&catalog->clock_us, memory_order_relaxed))
 			return latest;
 		/* Without a clock: what is used from now on is used later. */
@@ -117,8 +118,8 @@ static inline bool kvk_may_go(const struct kvk_entry *entry)
  * business. */
 void kvk_place_make_known(struct kvk_catalog *catalog, struct kvk_place *place, const struct kvk_object_info *info);
 
-/* Takes a known entry out with its pins and returns what it was charged. *link_ret: for kvk_chain_release(), after the
- * lock. */
+/* Takes a known entry out with its pins and returns what it was charged. *link_ret: for kvk_chain_release(),
+ * after the lock. */
 uint64_t kvk_place_forget(struct kvk_catalog *catalog, struct kvk_place *place, struct kvk_chain_link *link_ret);
 
 /* It may go again, if nothing else is in the way: it stands in the order of use again. */

@@ -2,10 +2,10 @@
 /*
  * What a policy decides, and the lists it decides with. For src/catalog.
  *
- * A policy orders the objects of each shard in up to two lists and a heap, and says which of these to take from next;
- * what is oldest is compared over all shards, so that a policy behaves as if there were one shard, at any size. What
- * may not go (pinned, leaving, with children) is nobody's business here: it is set aside where it is met, and comes
- * back through back().
+ * A policy orders the objects of each shard in up to two lists and a heap, and says which of these to take from
+ * next; what is oldest is compared over all shards, so that a policy behaves as if there were one shard, at any
+ * size. What may not go (pinned, leaving, with children) is nobody's business here: it is set aside where it is
+ * met, and comes back through back().
  */
 #ifndef KVK_CATALOG_POLICY_H
 #define KVK_CATALOG_POLICY_H
@@ -31,7 +31,8 @@ struct kvk_policy {
 	void (*stay)(struct kvk_catalog *catalog, struct kvk_entry *entry);
 	/* Where to look next; evict_lock is held. False: nowhere. */
 	bool (*next)(struct kvk_catalog *catalog, struct kvk_coldest *ret);
-	/* Whether this one, the oldest of where next() said, goes. False: it was moved on, or is no longer meant. */
+	/* Whether this one, the oldest of where next() said, goes. False: it was moved on, or is no longer
+	 * meant. */
 	bool (*judge)(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index);
 	/* A parent may go since its last child was chosen; evict_lock is held, no shard's. */
 	void (*freed)(struct kvk_catalog *catalog, const struct kvk_coldest *freed);

@@ -2,9 +2,9 @@
 /*
  * The order of use: two lists, and a heap for what does not come in as the newest.
  *
- * The heap is there for objects that a scan finds (each has an access time, and folders come in any order: walking a
- * list to its place would cost 10^6 objects 10^11 steps) and for parents whose last child went. Entries know
- * their place in it, so that they can be taken out wherever they are.
+ * The heap is there for objects that a scan finds (each has an access time, and folders come in any order:
+ * walking a list to its place would cost 10^6 objects 10^11 steps) and for parents whose last child went.
+ * Entries know their place in it, so that they can be taken out wherever they are.
  */
 #include "catalog/policy.h"
 
@@ -20,8 +20,8 @@ uint32_t kvk_use_oldest(const struct kvk_shard *shard, enum kvk_use use)
 	return shard->lists[use - KVK_USE_FIRST].oldest;
 }
 
-/* An entry keeps the low 32 bits of when it entered its queue: enough as long as the oldest entered less than 2^32 before
- * the newest. */
+/* An entry keeps the low 32 bits of when it entered its queue: enough as long as the oldest entered less than
+ * 2^32 before the newest. */
 static uint64_t order_of(struct kvk_catalog *catalog, const struct kvk_entry *entry)
 {
 	uint64_t now = atomic_load_explicit(&catalog->order, memory_order_relaxed);
