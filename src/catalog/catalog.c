@@ -162,8 +162,6 @@ int kvk_catalog_look(struct kvk_catalog *catalog, const uint8_t digest[32], bool
 			state = -EOVERFLOW;
 			goto out;
 		}
-		if (renew)
-			kvk_place_renew(catalog, &place);
 		if (info_ret) {
 			info_ret->logical_bytes = place.entry->logical_bytes;
 			info_ret->charge_bytes = kvk_units_bytes(place.entry->charge_units);
@@ -172,6 +170,10 @@ int kvk_catalog_look(struct kvk_catalog *catalog, const uint8_t digest[32], bool
 	}
 	ticket->shard_version = *place.version;
 	ticket->entry_version = state == KVK_CATALOG_PRESENT ? place.entry->version : 0;
+	/* Last: who reads a field beside a bit that was just written waits until that is in the cache, and with it all
+	 * that was written before, neighbours in the list among it. */
+	if (state == KVK_CATALOG_PRESENT && renew)
+		kvk_place_renew(catalog, &place);
 out:
 	kvk_place_unlock(&place);
 	return state;

@@ -6,8 +6,8 @@
  * The order is LRU's. Who is chosen first would need a list for each tenant in each shard; instead all objects
  * are looked at in the order in which they lie in memory (at 10^6 objects some ten milliseconds, a shard's lock held
  * for a 64th of that), and the coldest 1,024 are kept for the calls that follow, as long as nobody else comes over
- * his quota. What may go again since they were collected (a pin taken off, an object that others used less lately than
- * these) is looked at the next time.
+ * his quota. What may go again since they were collected (a pin taken off, an old object that was
+ * scanned) is looked at the next time.
  */
 #include <errno.h>
 

@@ -17,6 +17,10 @@ void kvk_lru_touch(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_
 		kvk_use_renewed(catalog, shard, index);
 		return;
 	}
+	if (kvk_shard_entry(shard, index)->use == KVK_USE_FIRST) {
+		kvk_use_to_newest(catalog, shard, index, KVK_USE_FIRST);
+		return;
+	}
 	kvk_use_drop(catalog, shard, index);
 	kvk_use_push(catalog, shard, index, KVK_USE_FIRST);
 }

@@ -61,6 +61,9 @@ void kvk_use_push(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t
 void kvk_use_push_old(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use);
 void kvk_use_push_heap(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index);
 
+/* From where it stands in a list to the new end of the same: what a hit does most. */
+void kvk_use_to_newest(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use);
+
 /* Sets it aside from wherever it is. */
 void kvk_use_drop(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index);
 
