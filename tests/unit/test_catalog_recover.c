@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a restart needs: scanned objects in the order of their access times, links learnt later, everything told in order. */
+/* What a restart needs: scanned objects in the order of their access times, links learnt later, everything told
+ * in order. */
 #include <stdlib.h>
 
 #include "catalog_kit.h"
@@ -119,7 +120,8 @@ static bool link_one(void *user, const uint8_t prefix[16], const struct kvk_obje
 	return true;
 }
 
-/* Everything that visit() tells, put into another catalog as it comes, links after it: what goes is the same, in order. */
+/* Everything that visit() tells, put into another catalog as it comes, links after it: what goes is the same,
+ * in order. */
 static void a_copy_goes_in_the_same_order(void **state)
 {
 	struct kvk_catalog *catalog = new_catalog(KVK_POLICY_LRU);
@@ -218,7 +220,8 @@ static void links_come_in_any_order(void **state)
 			struct digest parent = digest_number(n - 1);
 			int err = kvk_catalog_link(catalog, child.bytes, parent.bytes);
 
-			/* Longer ways up than are gone are refused: what would have to be looked at is not known to end. */
+			/* Longer ways up than are gone are refused: what would have to be looked at is not
+			 * known to end. */
 			if (err != 0 && !(order == 2 && err == -ELOOP))
 				fail_msg("order %d: the link to %" PRIu64 " answers %d", order, n - 1, err);
 		}
