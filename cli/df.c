@@ -104,6 +104,7 @@ static void print_scan(const struct df *df)
 		printf("keeper     %s\n", df->usage.processes > 1 ? "another process" : "nobody yet");
 	switch (scan->phase) {
 	case KVK_SCAN_UNKNOWN:
+	case KVK_SCAN_WAITING:
 		break;
 	case KVK_SCAN_ELSEWHERE:
 		puts("scan       by the keeper");

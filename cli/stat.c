@@ -146,7 +146,8 @@ static int find_entry(struct kvk_store *store, const struct kvk_cli_key *key, st
 		if (count < 0)
 			found = count;
 		for (int i = 0; i < count && !found; i++) {
-			if (entries[i].key_bytes == key->bytes && !memcmp(entries[i].key, key->data, key->bytes)) {
+			if (entries[i].state != KVK_OBJECT_FOREIGN && entries[i].key_bytes == key->bytes &&
+			    !memcmp(entries[i].key, key->data, key->bytes)) {
 				*entry = entries[i];
 				found = 1;
 			}

@@ -8,6 +8,8 @@
 /* A store looks at its account at once after it was opened; on a medium that hangs it may never. */
 #define FIRST_LOOK_NS UINT64_C(5000000000)
 #define PAUSE_NS 20000000
+/* Whoever is free to be the keeper tries every 250 ms. */
+#define KEEPER_NS UINT64_C(1000000000)
 
 volatile sig_atomic_t kvk_cli_interrupted;
 
@@ -98,8 +100,8 @@ void kvk_scan_read(struct kvk_scan *ret, const json_t *status, const struct kvk_
 	};
 	if (!phase)
 		ret->phase = KVK_SCAN_UNKNOWN;
-	else if (!json_is_true(json_object_get(scan, "keeper")) && usage->processes > 1)
-		ret->phase = KVK_SCAN_ELSEWHERE;
+	else if (!json_is_true(json_object_get(scan, "keeper")))
+		ret->phase = usage->processes > 1 ? KVK_SCAN_ELSEWHERE : KVK_SCAN_WAITING;
 	else if (!strcmp(phase, "names"))
 		ret->phase = KVK_SCAN_NAMES;
 	else if (!strcmp(phase, "footers"))
@@ -113,6 +115,8 @@ const char *kvk_scan_text(enum kvk_scan_phase phase)
 	switch (phase) {
 	case KVK_SCAN_UNKNOWN:
 		break;
+	case KVK_SCAN_WAITING:
+		return "waiting";
 	case KVK_SCAN_ELSEWHERE:
 		return "elsewhere";
 	case KVK_SCAN_NAMES:
@@ -127,6 +131,7 @@ const char *kvk_scan_text(enum kvk_scan_phase phase)
 
 int kvk_scan_wait(struct kvk_store *store, const char *verb)
 {
+	uint64_t begin_ns = kvk_cli_now_ns();
 	struct kvk_progress progress;
 	struct kvk_usage usage;
 	struct kvk_scan scan;
@@ -144,7 +149,8 @@ int kvk_scan_wait(struct kvk_store *store, const char *verb)
 		json_decref(status);
 		if (scan.phase == KVK_SCAN_IDLE)
 			break;
-		if (scan.phase == KVK_SCAN_ELSEWHERE)
+		/* Right after the last keeper closed nobody is it for a moment. */
+		if (scan.phase == KVK_SCAN_ELSEWHERE && kvk_cli_now_ns() - begin_ns > KEEPER_NS)
 			err = -EBUSY;
 		else if (scan.phase == KVK_SCAN_UNKNOWN)
 			err = -EIO;

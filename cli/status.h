@@ -31,6 +31,7 @@ json_t *kvk_usage_json(struct kvk_store *store);
 
 enum kvk_scan_phase {
 	KVK_SCAN_UNKNOWN = 0,      /* the library does not tell */
+	KVK_SCAN_WAITING,          /* this process will, in a moment */
 	KVK_SCAN_ELSEWHERE,        /* another process does it */
 	KVK_SCAN_NAMES,            /* names and sizes: what is there is being counted */
 	KVK_SCAN_FOOTERS,          /* tenants and chains are being read */

@@ -228,17 +228,24 @@ uint32_t bed_ops(const struct bed *bed, uint32_t ops)
 		ops |= 1u << KVK_XFER_WRITE;
 	if (ops & 1u << KVK_XFER_OPEN)
 		ops |= 1u << KVK_XFER_READ;
-	return ops & ~(writes | 1u << KVK_XFER_OPEN);
+	if (ops & 1u << KVK_XFER_SYNC_FOLDER)
+		ops |= 1u << KVK_XFER_SYNC;
+	return ops & ~(writes | 1u << KVK_XFER_OPEN | 1u << KVK_XFER_SYNC_FOLDER);
+}
+
+uint64_t bed_pool_files(struct kvk_store *store)
+{
+	struct kvk_adapter *adapter = bed_core(store)->adapter;
+	struct kvk_slots slots = { 0 };
+
+	if (adapter->ops->slots)
+		adapter->ops->slots(adapter, &slots);
+	return slots.files;
 }
 
 uint64_t bed_places(struct kvk_store *store)
 {
-	const struct kvk_adapter *adapter = bed_core(store)->adapter;
-	struct kvk_slots slots = { 0 };
-
-	if (adapter->ops->slots)
-		adapter->ops->slots(bed_core(store)->adapter, &slots);
-	return kvk_fault_places(bed_backend(store)) - slots.files;
+	return kvk_fault_places(bed_backend(store)) - bed_pool_files(store);
 }
 
 /* ---- short forms -------------------------------------------------------------------------------- */

@@ -101,6 +101,8 @@ struct kvk_backend *bed_backend(struct kvk_store *store);
 
 /* The bits of the transfers that do in this bed what these do with a file per key: a pool opens, publishes and moves nothing. */
 uint32_t bed_ops(const struct bed *bed, uint32_t ops);
+/* How many files a pool has. */
+uint64_t bed_pool_files(struct kvk_store *store);
 /* Places that the store has open beside those that it holds as long as it is open; needs the fault backend. */
 uint64_t bed_places(struct kvk_store *store);
 

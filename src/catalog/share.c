@@ -326,7 +326,7 @@ uint32_t kvk_share_list(struct kvk_share_table *table, struct kvk_share *shares,
 	pthread_mutex_lock(&table->lock);
 	for (uint32_t id = 0; id < table->row_count || id == 0; id++) {
 		const struct share_name *held = id ? table->rows[id].name : NULL;
-		const struct kvk_share_use *use = id ? &held->use : &table->unnamed;
+		const struct kvk_share_use *use = held ? &held->use : &table->unnamed;
 		struct kvk_share share = { 0 };
 
 		if ((id && !held) || !is_told(use))

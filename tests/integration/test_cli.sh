@@ -241,6 +241,19 @@ pages_are_whole()
 	[ "$seen" = 6 ]
 }
 
+# The same key in two namespaces: each store shows its own.
+shows_its_own()
+{
+	local spec='{"backend_params":{"file_path":"twice"},"namespace":{"model":"n"}}'
+
+	echo one | "$kvkeep" put twice k >/dev/null
+	echo three | "$kvkeep" put "$spec" k >/dev/null
+	gives 0 "$kvkeep" stat --json twice k
+	json 'v["bytes"] == 4 and v["namespace"] is None'
+	gives 0 "$kvkeep" stat --json "$spec" k
+	json 'v["bytes"] == 6 and v["namespace"]'
+}
+
 shows_all_about_one()
 {
 	gives 0 "$kvkeep" stat --json store "$key"
@@ -428,18 +441,15 @@ purges_directories_of_lmcache()
 
 evicts_the_coldest()
 {
-	local i
-
 	fill_room
-	for i in 1 2 3 4; do
-		touch -a -d '2 days ago' "$(object_file room "m@00000000@0@0$i@t$((i % 4))")"
-	done
+	gives 0 "$kvkeep" get room m@00000000@0@01@t1
+	gives 0 "$kvkeep" get room m@00000000@0@03@t3
 	gives 0 "$kvkeep" evict room 20% --json
 	json "v['wanted_bytes'] == 2 * $charge and v['evicted_bytes'] == 2 * $charge and v['objects'] == 2"
 	gives 0 "$kvkeep" evict room 200K
 	says out '2 objects'
 	gives 0 "$kvkeep" ls room --json
-	json 'sorted(o["key"] for o in v["objects"] if o["namespace"] is None) == ["m@00000000@0@05@t1", "m@00000000@0@06@t2", "m@00000000@0@07@t3", "m@00000000@0@08@t0", "other@00000000@0@09"]'
+	json 'sorted(o["key"] for o in v["objects"] if o["namespace"] is None) == ["m@00000000@0@01@t1", "m@00000000@0@03@t3", "m@00000000@0@07@t3", "m@00000000@0@08@t0", "other@00000000@0@09"]'
 	gives 1 "$kvkeep" evict room 1G
 	gives 1 "$kvkeep" evict '{"backend_params":{"file_path":"room"},"eviction":{"eviction_policy":"noop"}}' 1M
 	says err '--policy LRU'
@@ -465,6 +475,35 @@ finds_and_repairs_drift()
 	json "v['sound'] and v['drift_bytes'] == 0 and v['used_bytes'] == 10 * $charge"
 	gives 0 "$kvkeep" fsck room
 	gives 1 "$kvkeep" fsck '{"backend":"RAM"}'
+}
+
+# While another process stores and loads: both are seen, what is there stays within what is charged and leased, a cap is
+# told to it, and who is not the keeper does not guess what is cold.
+sees_other_processes()
+{
+	local other tries
+
+	fill_room
+	"$kvkeep" bench room --bytes 64KiB --inflight 2 --seconds 60 --total 1GiB >benched 2>&1 &
+	other=$!
+	for tries in $(seq 100); do
+		gives 0 "$kvkeep" df room --quick --json
+		json 'v["processes"] == 2' >/dev/null 2>&1 && break
+		[ "$tries" -lt 100 ]
+	done
+	json 'v["keeper"] == "other" and v["scan"]["phase"] == "elsewhere"'
+	json 'len(v["rows"]) == 2 and sum(r["self"] for r in v["rows"]) == 1 and all(r["alive"] for r in v["rows"])'
+	gives 1 "$kvkeep" evict room 10%
+	says err 'kvkeep cap'
+	gives 0 "$kvkeep" cap room 2GiB
+	gives 1 "$kvkeep" put '{"backend_params":{"file_path":"room","max_capacity_gb":1}}' x block
+	says err '2147483648'
+	kill -INT $other
+	wait $other || true
+	gives 0 "$kvkeep" fsck room --json
+	json 'v["sound"] and v["at_rest"] and v["objects"] == 10'
+	gives 0 "$kvkeep" df room --quick --json
+	json 'v["processes"] == 1 and v["cap_bytes"] == 2 << 30'
 }
 
 doctors()
@@ -724,6 +763,7 @@ tap 'a damaged object is told in one line and nothing written' damage_is_told_an
 tap 'ls lists and filters' lists
 tap 'pages of ls hold each object once' pages_are_whole
 tap 'stat shows all about an object' shows_all_about_one
+tap 'stat shows the object of its own namespace' shows_its_own
 tap 'stat shows what a store holds' shows_what_a_store_holds
 tap 'verify finds each damaged object' verifies
 tap 'verify goes on after a signal' verify_goes_on_after_a_signal
@@ -733,6 +773,7 @@ tap 'quota: what tenants may hold is kept' keeps_quotas
 tap 'purge removes a tenant, a model, a namespace, an age, and nothing else' purges
 tap 'purge: directories of LMCache' purges_directories_of_lmcache
 tap 'evict takes the coldest' evicts_the_coldest
+tap 'df, cap, evict and fsck beside another process' sees_other_processes
 tap 'fsck finds and repairs drift' finds_and_repairs_drift
 tap 'doctor looks at machine and directory, and leaves nothing' doctors
 tap 'namespace lists, shows and compares' compares_namespaces

@@ -574,7 +574,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BED_TESTS_ALL_PAGES(lookup_while_a_put_is_published),
-		BED_TESTS_ALL_PAGES(put_while_a_lookup_is_on_the_medium),
+		BED_TESTS(put_while_a_lookup_is_on_the_medium),
 		BED_TESTS_ALL_PAGES_POSIX(lookups_of_a_former_run),
 		BED_TESTS_ALL_PAGES_POSIX(lookup_while_a_neighbour_changes),
 		BED_TESTS(everything_while_bytes_are_freed),

@@ -13,11 +13,14 @@ static void posted(struct kvk_xfer *xfer)
 	struct kvk_erase *erase = kvk_container_of(xfer, struct kvk_erase, xfer);
 	struct kvk_pool *pool = kvk_pool_of_request(erase->request);
 
+	if (xfer->result >= 0)
+		erase->status = 0;
+	else if (xfer->result != -ECANCELED || erase->status == 0)
+		erase->status = (int)xfer->result;
 	if (xfer->result < 0 && ++erase->tries < TRIES_MAX) {
 		post(erase);
 		return;
 	}
-	erase->status = xfer->result < 0 ? (int)xfer->result : 0;
 	kvk_pool_map_free(&pool->map, &erase->run, erase->status == 0);
 	kvk_pool_changed(pool);
 	if (erase->status)
@@ -42,6 +45,7 @@ static void post(struct kvk_erase *erase)
 void kvk_erase_start(struct kvk_erase *erase)
 {
 	erase->tries = 0;
+	erase->status = 0;
 	post(erase);
 }
 
