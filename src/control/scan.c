@@ -9,7 +9,7 @@
 
 /* Footers are read in portions of so much work. */
 #define PORTION_US 5000
-#define REST_FACTOR 3
+#define REST_FACTOR 1
 
 void kvk_scan_init(struct kvk_scan *scan)
 {

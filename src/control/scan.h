@@ -75,7 +75,7 @@ int kvk_scan_names(struct kvk_scan *scan, uint32_t bucket);
 /* Lists all buckets, on KVK_SCAN_THREADS threads. Returns the first error. */
 int kvk_scan_pass(struct kvk_scan *scan);
 
-/* Reads the footers of a bucket's objects that want it, resting three times as long as it works: rest_us() sleeps,
+/* Reads the footers of a bucket's objects that want it, resting as long as it works: rest_us() sleeps,
  * and returns false when it is time to stop. */
 int kvk_scan_footers(struct kvk_scan *scan, uint32_t bucket, bool (*rest_us)(void *user, uint64_t us), void *user);
 
