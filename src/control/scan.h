@@ -21,8 +21,7 @@
 
 /*
  * A folder's time comes from the kernel's tick (10 ms at most), so what changes a moment after it was read may leave the
- * same time behind. Only what was still for so long is known to be unchanged; and what has this time may have happened so
- * much later.
+ * same time behind. Only what was still for so long is known to be unchanged.
  */
 #define KVK_SCAN_TICK_NS UINT64_C(20000000)
 
