@@ -270,13 +270,29 @@ bool batch_add_chain(struct batch *batch, PyObject *parents, PyObject *depths, P
 	return true;
 }
 
+static uint64_t room_bytes(const struct kvk_get_item *item)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < item->data_count; i++)
+		bytes += item->data[i].iov_len;
+	return bytes;
+}
+
 /* ---- answers ------------------------------------------------------------------------------------ */
 
 static PyObject *result_tuple(const struct batch *batch, uint32_t index)
 {
 	const struct kvk_result *result = &batch->results[index];
+	int status = result->status;
+	uint32_t reason = result->reason;
 	PyObject *meta = NULL;
 
+	if (batch->exact && status == 0 &&
+	    result->bytes != room_bytes((const struct kvk_get_item *)batch->items + index)) {
+		status = -EMSGSIZE;
+		reason = KVK_REASON_ARGUMENT;
+	}
 	if (batch->metas && result->status == 0) {
 		uint32_t bytes = result->meta_bytes < KVK_META_BYTES_MAX ? result->meta_bytes : KVK_META_BYTES_MAX;
 
@@ -288,7 +304,7 @@ static PyObject *result_tuple(const struct batch *batch, uint32_t index)
 		Py_INCREF(Py_None);
 		meta = Py_None;
 	}
-	return Py_BuildValue("(iIKKN)", (int)result->status, (unsigned int)result->reason,
+	return Py_BuildValue("(iIKKN)", status, (unsigned int)reason,
 			     (unsigned long long)result->bytes, (unsigned long long)result->object_bytes, meta);
 }
 

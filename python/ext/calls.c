@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define DRAIN_MAX 256
+#define HELD_WANTS_DRAIN "memory that may be held wants drain(), which tells when it is free again"
 
 static void list_add(struct core *core, struct batch *batch)
 {
@@ -112,11 +113,17 @@ static PyObject *core_put(PyObject *self, PyObject *args)
 	PyObject *keys, *buffers, *parents, *depths, *metas;
 	unsigned long long deadline_us;
 	struct batch *batch;
+	unsigned int flags;
 	int wait;
 
-	if (!PyArg_ParseTuple(args, "OOOOOKp", &keys, &buffers, &parents, &depths, &metas, &deadline_us, &wait))
+	if (!PyArg_ParseTuple(args, "OOOOOIKp", &keys, &buffers, &parents, &depths, &metas, &flags, &deadline_us,
+			      &wait))
 		return NULL;
-	batch = batch_new(BATCH_PUT, keys, 0, false);
+	if (wait && flags & KVK_MEM_HELD) {
+		PyErr_SetString(PyExc_ValueError, HELD_WANTS_DRAIN);
+		return NULL;
+	}
+	batch = batch_new(BATCH_PUT, keys, flags, false);
 	if (!batch)
 		return NULL;
 	batch->deadline_us = deadline_us;
@@ -133,15 +140,20 @@ static PyObject *core_get(PyObject *self, PyObject *args)
 	unsigned int flags;
 	PyObject *keys, *buffers;
 	struct batch *batch;
-	int want_meta, wait;
+	int want_meta, wait, exact = 0;
 
-	if (!PyArg_ParseTuple(args, "OOKKIpKp", &keys, &buffers, &offset_bytes, &range_bytes, &flags, &want_meta,
-			      &deadline_us, &wait))
+	if (!PyArg_ParseTuple(args, "OOKKIpKp|p", &keys, &buffers, &offset_bytes, &range_bytes, &flags, &want_meta,
+			      &deadline_us, &wait, &exact))
 		return NULL;
+	if (wait && flags & KVK_MEM_HELD) {
+		PyErr_SetString(PyExc_ValueError, HELD_WANTS_DRAIN);
+		return NULL;
+	}
 	batch = batch_new(BATCH_GET, keys, flags, want_meta);
 	if (!batch)
 		return NULL;
 	batch->deadline_us = deadline_us;
+	batch->exact = exact;
 	if (buffers != Py_None && !batch_add_buffers(batch, buffers)) {
 		batch_free(batch);
 		return NULL;
@@ -312,20 +324,22 @@ out:
 
 /* ---- queues ------------------------------------------------------------------------------------- */
 
-/* Puts one drained result to its batch, and appends (task, results) when the batch is complete. */
+/* Puts one drained result to its batch, and appends (task, kind, results) when the batch is complete. */
 static bool take_result(const struct kvk_result *result, PyObject *list)
 {
 	struct batch *batch = (struct batch *)(uintptr_t)result->user;
 	PyObject *results, *tuple;
 	int err;
 
-	batch->results[result->item] = *result;
+	if (!(result->flags & KVK_RESULT_RELEASE))
+		batch->results[result->item] = *result;
 	batch->task = result->task;
-	if (++batch->answered < batch->count)
+	/* What the kernel still holds is answered when it lets go: whoever asks must not reuse the memory before. */
+	if (result->flags & KVK_RESULT_HELD || ++batch->answered < batch->count)
 		return true;
 	list_remove(batch);
 	results = batch_results(batch);
-	tuple = results ? Py_BuildValue("(LN)", (long long)batch->task, results) : NULL;
+	tuple = results ? Py_BuildValue("(LiN)", (long long)batch->task, (int)batch->kind, results) : NULL;
 	err = tuple ? PyList_Append(list, tuple) : -1;
 	Py_XDECREF(tuple);
 	batch_free(batch);
@@ -414,14 +428,14 @@ static PyObject *core_cancel(PyObject *self, PyObject *args)
 }
 
 PyMethodDef core_call_methods[] = {
-	{ "put", core_put, METH_VARARGS, "put(keys, buffers, parents, depths, metas, deadline_us, wait)" },
+	{ "put", core_put, METH_VARARGS, "put(keys, buffers, parents, depths, metas, flags, deadline_us, wait)" },
 	{ "get", core_get, METH_VARARGS,
-	  "get(keys, buffers, offset_bytes, range_bytes, flags, want_meta, deadline_us, wait)" },
+	  "get(keys, buffers, offset_bytes, range_bytes, flags, want_meta, deadline_us, wait, exact=False)" },
 	{ "lookup", core_lookup, METH_VARARGS, "lookup(keys, flags, want_meta, deadline_us, wait)" },
 	{ "unpin", core_unpin, METH_VARARGS, "unpin(keys, 0, False, 0, wait)" },
 	{ "remove", core_remove, METH_VARARGS, "remove(keys, 0, False, deadline_us, wait)" },
 	{ "read", core_read, METH_VARARGS, "read(keys, flags, want_meta, deadline_us)" },
-	{ "drain", core_drain, METH_VARARGS, "drain(queue) -> [(task, [result, ...]), ...]" },
+	{ "drain", core_drain, METH_VARARGS, "drain(queue) -> [(task, kind, [result, ...]), ...]" },
 	{ "event_fd", core_event_fd, METH_VARARGS, "event_fd(queue) -> int" },
 	{ "wait", core_wait, METH_VARARGS, "wait(queue, wait_us) -> bool" },
 	{ "cancel", core_cancel, METH_VARARGS, "cancel(task) -> bool" },

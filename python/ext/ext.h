@@ -63,6 +63,7 @@ struct batch {
 	struct iovec *pieces;
 	void *items;                   /* kvk_put_item, kvk_get_item or kvk_key_item, count of them */
 	struct kvk_result *results;
+	bool exact;                    /* get: an object of another length than its buffer is -EMSGSIZE */
 	uint8_t *metas;                /* KVK_META_BYTES_MAX each; NULL if nobody wants them */
 };
 

@@ -67,7 +67,7 @@ class Waiters:
         with self._lock:
             if self._core.closed:
                 return
-            done = [(self._tasks.pop(task, None), results) for task, results in self._core.drain(queue)]
+            done = [(self._tasks.pop(task, None), results) for task, _, results in self._core.drain(queue)]
         for waiter, results in done:
             if waiter is not None:
                 loop, future, _ = waiter

@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
-import threading
 import weakref
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 from kvkeep import _kvkeep
 from kvkeep._aio import Waiters
 from kvkeep._buffers import pieces
+from kvkeep._core import open_core
 from kvkeep._errors import from_result
 from kvkeep._spec import with_options
 
 Key = Any
 
-LEVELS = {0: logging.ERROR, 1: logging.WARNING, 2: logging.INFO, 3: logging.DEBUG}
 # -ENOENT and -EBADMSG: not there, or there and not to be believed.
 MISSES = frozenset([-2, -74])
 NO_ENTRY = -2
@@ -77,9 +75,8 @@ class Store:
     """
 
     def __init__(self, spec: dict[str, Any], on_event: Callable[[str, list[bytes]], None] | None = None) -> None:
-        self._core = _kvkeep.Core(json.dumps(spec), on_event is not None)
+        self._core = open_core(spec, on_event)
         self._waiters = Waiters(self._core)
-        threading.Thread(target=_listen, args=(self._core, on_event), name='kvkeep-notices', daemon=True).start()
         self._end = weakref.finalize(self, self._core.close)
 
     # ---- one object
@@ -123,7 +120,7 @@ class Store:
             return []
         buffers = list(buffers)
         results = self._core.put(keys, [pieces(buffer, False) for buffer in buffers], parents, depths, metas,
-                                 _us(timeout), True)
+                                 0, _us(timeout), True)
         return [_stored(result) for result in results]
 
     def get_many(self, keys: Sequence[Key], *, timeout: float | None = None) -> list[bytes | None]:
@@ -193,7 +190,7 @@ class Store:
         buffers = list(buffers)            # kept here until the answer, whatever the caller does
         places = [pieces(buffer, False) for buffer in buffers]
         results = await self._waiters.wait(_kvkeep.QUEUE_PUT, buffers, lambda: self._core.put(
-            keys, places, parents, depths, metas, _us(timeout), False))
+            keys, places, parents, depths, metas, 0, _us(timeout), False))
         return [_stored(result) for result in results]
 
     async def aget_many(self, keys: Sequence[Key], *, timeout: float | None = None) -> list[bytes | None]:
@@ -341,17 +338,3 @@ def _stored(result: tuple[Any, ...]) -> bool:
     if result[0] == 0:
         return result[1] != _kvkeep.REASON_PRESENT
     raise from_result(result[0], result[1], 'put')
-
-
-def _listen(core: Any, on_event: Callable[[str, Iterable[bytes]], None] | None) -> None:
-    """Hands on what the store says until it is closed."""
-    log = logging.getLogger('kvkeep')
-    while (notices := core.notices(60_000_000)) is not None:
-        for notice in notices:
-            try:
-                if notice[0] == 'log':
-                    log.log(LEVELS.get(notice[1], logging.DEBUG), '%s', notice[2])
-                elif on_event:
-                    on_event(notice[0], notice[1])
-            except Exception:
-                log.exception('a listener failed')
