@@ -63,7 +63,7 @@ def lookup(adapter, names):
     wait_for(adapter.get_lookup_and_lock_event_fd())
     bitmap = adapter.query_lookup_and_lock_result(task)
     assert adapter.query_lookup_and_lock_result(task) is None
-    return bitmap.bits
+    return [bitmap.test(index) for index in range(len(names))]
 
 
 def load(adapter, names, memory):
@@ -71,7 +71,7 @@ def load(adapter, names, memory):
     wait_for(adapter.get_load_event_fd())
     bitmap = adapter.query_load_result(task)
     assert adapter.query_load_result(task) is None
-    return bitmap.bits
+    return [bitmap.test(index) for index in range(len(names))]
 
 
 def until(condition):
@@ -192,6 +192,8 @@ def test_another_dtype_or_shape_is_a_miss(adapter):
 
 def test_salts_and_grown_keys_keep_apart(adapter):
     plain, salted = keys(1)[0], keys(1, salt='tenant')[0]
+    if 'lora' not in ObjectKey.__dataclass_fields__:
+        pytest.skip('keys of this version have not grown')
     grown = ObjectKey(plain.chunk_hash, plain.model_name, plain.kv_rank, 0, '', lora='x')
     store(adapter, [salted], [Memory(b'1234')])
     assert lookup(adapter, [plain, salted, grown]) == [False, True, False]
@@ -200,7 +202,7 @@ def test_salts_and_grown_keys_keep_apart(adapter):
     adapter.submit_unlock([salted, salted, grown])
     assert set(adapter.get_usage().bytes_by_cache_salt) >= {'tenant'}
     listed = adapter.list_l2_keys(page_size=10).entries
-    assert {entry.key[1] for entry in listed} == {salted, grown}
+    assert {entry.key.to_object_key() for entry in listed} == {salted, grown}
 
 
 def test_listing_pages(adapter):
@@ -208,7 +210,7 @@ def test_listing_pages(adapter):
     found, cursor = [], None
     while True:
         page = adapter.list_l2_keys('org/model', 10, cursor)
-        found += [(entry.key[1], entry.size_bytes) for entry in page.entries]
+        found += [(entry.key.to_object_key(), entry.size_bytes) for entry in page.entries]
         cursor = page.next_page_token
         if cursor is None:
             break

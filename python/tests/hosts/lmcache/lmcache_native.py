@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As much of LMCache as its adapters see: tests/check_engines.py has the real one."""
+"""As much of LMCache as its adapters see: check_engines.py has the real one."""
 
 
 class Bitmap:

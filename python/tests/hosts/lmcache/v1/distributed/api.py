@@ -12,7 +12,15 @@ class ObjectKey:
     lora: str = ''             # a field that the released ones do not have: keys grow
 
     def to_encoded_object_key(self):
-        return ('encoded', self)
+        return Encoded(self)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    key: ObjectKey
+
+    def to_object_key(self):
+        return self.key
 
 
 @dataclass(frozen=True)
