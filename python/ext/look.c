@@ -220,7 +220,7 @@ static PyObject *entry_dict(const struct kvk_list_entry *entry)
 	if (!dict ||
 	    !dict_add(dict, "key", bytes_or_none(entry->key, entry->key_bytes)) ||
 	    !dict_add(dict, "state", PyUnicode_FromString(states[entry->state <= 4 ? entry->state : 0])) ||
-	    !dict_add(dict, "bytes", PyLong_FromUnsignedLongLong(entry->object_bytes)) ||
+	    !dict_add(dict, "object_bytes", PyLong_FromUnsignedLongLong(entry->object_bytes)) ||
 	    !dict_add(dict, "stored_bytes", PyLong_FromUnsignedLongLong(entry->stored_bytes)) ||
 	    !dict_add(dict, "created_ns", PyLong_FromUnsignedLongLong(entry->created_ns)) ||
 	    !dict_add(dict, "depth", PyLong_FromUnsignedLong(entry->depth)) ||

@@ -161,7 +161,7 @@ class Adapter(L2AdapterInterface):
             raise ValueError(f'{cursor!r} is no cursor of a page before')
         cursor = cursor and cursor[len(CURSOR):]
         entries, cursor = self._core.list(None, model_name, None, 0, cursor, page_size)
-        found = [(text_key(entry['key']), entry['bytes']) for entry in entries
+        found = [(text_key(entry['key']), entry['object_bytes']) for entry in entries
                  if entry['key'] is not None and entry['state'] == 'present']
         return key_list_page([(key, size) for key, size in found if key is not None],
                              None if cursor is None else CURSOR + cursor)
@@ -364,7 +364,7 @@ class Adapter(L2AdapterInterface):
                 for entry in entries:
                     key = text_key(entry['key']) if entry['key'] is not None else None
                     if key is not None and entry['state'] == 'present':
-                        found.append((self._used_ns(entry), key, entry['bytes']))
+                        found.append((self._used_ns(entry), key, entry['object_bytes']))
                 if cursor is None:
                     break
         except Exception:
@@ -387,10 +387,10 @@ class Adapter(L2AdapterInterface):
 
     def _used_ns(self, entry: dict[str, Any]) -> int:
         """When an object was used last: readers renew the access time of its file."""
-        root = self._options.get('file_path') or (self._options.get('backend_params') or {}).get('file_path')
+        root = self._options.get('file_path') or (self._options.get('backend_params') or {}).get('file_path') or ''
         try:
             accessed_ns = os.stat(os.path.join(root, entry['name'])).st_atime_ns
-        except (OSError, TypeError):
+        except OSError:
             accessed_ns = 0
         return max(accessed_ns, entry['created_ns'], 0) or time.time_ns()
 

@@ -28,7 +28,7 @@ class Entry:
 
     key: bytes | None
     state: str
-    bytes: int
+    object_bytes: int
     stored_bytes: int
     created_ns: int
     depth: int
@@ -236,7 +236,7 @@ class Store:
 
     # ---- looking at it
 
-    def list(self, *, prefix: Key | None = None, model: str | None = None, salt: str | None = None,  # noqa: A003
+    def entries(self, *, prefix: Key | None = None, model: str | None = None, salt: str | None = None,
              created_before_ns: int = 0) -> Iterator[Entry]:
         """Every object, or those that match, read from the medium in the stable order of their names."""
         cursor = None
@@ -290,7 +290,7 @@ class Store:
 
     def __iter__(self) -> Iterator[bytes]:
         """The keys of what this namespace can load."""
-        for entry in self.list():
+        for entry in self.entries():
             if entry.key is not None and entry.state == 'present':
                 yield entry.key
 

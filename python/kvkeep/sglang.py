@@ -20,7 +20,6 @@ import os
 import threading
 from typing import Any, Callable, Sequence
 
-from kvkeep import _kvkeep
 from kvkeep._buffers import piece
 from kvkeep._host import open_for_host
 from kvkeep._namespace import plain

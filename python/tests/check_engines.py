@@ -60,7 +60,8 @@ def check(engine):
     try:
         done = run(python, '-m', 'pytest', '-p', 'no:cacheprovider', '-rs', '-v',
                    *[os.path.join(HERE, name) for name in CONTRACTS[engine]],
-                   env={**os.environ, 'KVKEEP_REAL_ENGINES': '1', 'PATH': os.path.dirname(python) + ':' + os.environ['PATH']},
+                   env={**os.environ, 'KVKEEP_REAL_ENGINES': '1',
+                        'PATH': os.path.dirname(python) + ':' + os.environ['PATH']},
                    cwd=folder, stdout=subprocess.PIPE, text=True)
     finally:
         if not os.environ.get('KVKEEP_KEEP'):

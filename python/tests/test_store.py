@@ -99,10 +99,10 @@ def test_metadata_parents_and_lists(store):
     store.put('a', b'1', meta=b'what the engine says', depth=1)
     store.put('b', b'22', parent='a', depth=2)
     assert store.meta('a') == b'what the engine says' and store.meta('b') == b'' and store.meta('c') is None
-    entries = {entry.key: entry for entry in store.list()}
+    entries = {entry.key: entry for entry in store.entries()}
     assert entries[b'b'].parent_digest == entries[b'a'].digest and entries[b'b'].depth == 2
-    assert entries[b'a'].bytes == 1 and entries[b'a'].meta == b'what the engine says'
-    assert [entry.key for entry in store.list(prefix='b')] == [b'b']
+    assert entries[b'a'].object_bytes == 1 and entries[b'a'].meta == b'what the engine says'
+    assert [entry.key for entry in store.entries(prefix='b')] == [b'b']
     assert store.usage().objects == 2 and store.stats()['put_stored'] == 2 and store.status()['healthy'] is True
     assert store.verify('a') is True and store.verify('c') is False
 
@@ -216,7 +216,7 @@ def test_no_room(folder):
 def test_damage_is_a_miss(folder):
     with kvkeep.open(folder + '/s') as store:
         store.put(KEY, payload(KEY, 100000))
-        name = next(store.list()).name
+        name = next(store.entries()).name
         with open(f'{folder}/s/{name}', 'r+b') as file:
             file.seek(5000)
             file.write(b'\0')
