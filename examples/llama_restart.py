@@ -26,7 +26,7 @@ from torch.nn import functional
 
 import kvkeep
 
-CHUNK, VOCABULARY, WIDTH, LAYERS, HEADS, KV_HEADS = 256, 2048, 512, 8, 8, 4
+CHUNK, VOCABULARY, WIDTH, LAYERS, HEADS, KV_HEADS = 256, 2048, 256, 6, 4, 2
 HEAD = WIDTH // HEADS
 
 
@@ -55,7 +55,7 @@ class Model:
 
     def forward(self, tokens, past):
         """The logits of the last token, and the KV of these tokens: (layers, 2, heads, tokens, width)."""
-        before = past[0].shape[3] if past else 0
+        before = past[0].shape[2] if past else 0
         hidden = self.embedding[tokens]
         angle = torch.arange(before, before + len(tokens))[:, None] / 10000 ** (torch.arange(0, HEAD, 2) / HEAD)
         turn = torch.cat([angle, angle], -1)
