@@ -18,16 +18,23 @@
 /* One process has the whole cap: what is used and was not leased takes from the room. */
 void kvk_core_square_room(struct kvk_core *core)
 {
+	static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+	uint64_t cap_bytes = core->superblock.cap_bytes;
 	struct kvk_catalog_totals totals;
-	uint64_t taken_bytes;
+	uint64_t room_bytes, taken_bytes;
 
-	if (core->superblock.cap_bytes == 0)
+	if (cap_bytes == 0)
 		return;
-	kvk_catalog_totals(core->catalog, &totals);
+	pthread_mutex_lock(&one_at_a_time);
+	/* Until no put reserved or gave back while it was added up. */
+	do {
+		room_bytes = kvk_catalog_room(core->catalog);
+		kvk_catalog_totals(core->catalog, &totals);
+	} while (room_bytes != kvk_catalog_room(core->catalog));
 	taken_bytes = totals.used_bytes + totals.writing_bytes;
-	kvk_catalog_take_room(core->catalog, UINT64_MAX);
-	if (taken_bytes < core->superblock.cap_bytes)
-		kvk_catalog_add_room(core->catalog, (int64_t)(core->superblock.cap_bytes - taken_bytes));
+	kvk_catalog_add_room(core->catalog,
+			     (int64_t)(taken_bytes < cap_bytes ? cap_bytes - taken_bytes : 0) - (int64_t)room_bytes);
+	pthread_mutex_unlock(&one_at_a_time);
 }
 
 static void charge_quarantine(void *user, int64_t bytes)
