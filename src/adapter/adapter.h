@@ -75,6 +75,9 @@ struct kvk_request {
 	uint32_t reason;               /* enum kvk_reason */
 	enum kvk_outcome outcome;
 	uint64_t moved_bytes;          /* logical bytes written or delivered */
+	uint32_t bucket;               /* of the account: where its file lies */
+	uint64_t published_bytes;      /* length of the file that was given a name, also if it was taken away again */
+	uint64_t unlinked_bytes;       /* of files whose names were taken away; remove: valid in freed() */
 	struct kvk_facts facts;
 	bool dirty;                    /* bytes may have reached data; set while it is touched */
 	void *state;                   /* the adapter's */
@@ -202,8 +205,11 @@ struct kvk_adapter_options {
 	bool accept_unverified;
 	uint64_t quarantine_bytes;     /* may hold so much */
 	const struct kvk_log_sink *log;
-	/* Charges (positive) and credits bytes that quarantine holds. */
-	void (*charge)(void *user, int64_t bytes);
+	/* Around moving a file from a bucket to quarantine; the end tells how long it is, 0 if it stayed. */
+	uint32_t (*aside_begin)(void *user);
+	/* The key of what evict() removed, where its footer tells; NULL: nobody wants to know, and no footer is read. */
+	void (*evicted)(void *user, const void *key, uint32_t key_bytes);
+	void (*aside_end)(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes);
 	void *user;
 	/* For a pool: */
 	const struct kvk_pool_shape *pool;
@@ -240,11 +246,14 @@ struct kvk_superblock_wish {
 
 /*
  * Reads the superblock, or makes it, and holds the store. Naming and layout must agree; cap, durability and persist are
- * changed if nobody else has the store open, and must agree otherwise. On success *ret holds what is in force.
+ * changed if nobody else has the store open, and must agree otherwise. On success *ret holds what is in force, and
+ * *made_ret tells whether there was none.
  * -ENOENT, -EPROTO, -EINVAL, -EBUSY with *error filled.
  */
-int kvk_superblock_settle(struct kvk_superblock *ret, struct kvk_backend *backend,
+int kvk_superblock_settle(struct kvk_superblock *ret, bool *made_ret, struct kvk_backend *backend,
 			  const struct kvk_superblock_wish *wish, struct kvk_error *error);
+/* While others may have the store open: they learn of it from the account. */
+int kvk_superblock_set_cap(struct kvk_backend *backend, uint64_t cap_bytes);
 
 /* Keeps the manifest, once; what is there already must be the same text. */
 int kvk_namespace_keep(struct kvk_backend *backend, const uint8_t digest[KVK_DIGEST_BYTES],

@@ -191,11 +191,11 @@ static int settle_changes(struct kvk_superblock *is, const struct kvk_superblock
 	return 0;
 }
 
-int kvk_superblock_settle(struct kvk_superblock *ret, struct kvk_backend *backend,
+int kvk_superblock_settle(struct kvk_superblock *ret, bool *made_ret, struct kvk_backend *backend,
 			  const struct kvk_superblock_wish *wish, struct kvk_error *error)
 {
 	struct kvk_superblock is;
-	bool changed = false;
+	bool changed = false, made = false;
 	int alone, err;
 
 	err = load(&is, backend, error);
@@ -221,6 +221,7 @@ int kvk_superblock_settle(struct kvk_superblock *ret, struct kvk_backend *backen
 		if (getrandom(is.store_id, sizeof(is.store_id), 0) != sizeof(is.store_id))
 			return kvk_error_set(error, -EIO, NULL, "no random numbers from the kernel");
 		err = save(&is, backend, error);
+		made = true;
 	} else if (!err) {
 		err = check_fixed(&is, wish, error);
 		if (!err)
@@ -238,5 +239,17 @@ int kvk_superblock_settle(struct kvk_superblock *ret, struct kvk_backend *backen
 		return kvk_error_set(error, err, "backend_params.file_path", "cannot settle the store's settings: %s",
 				     strerror(-err));
 	*ret = is;
+	*made_ret = made;
 	return 0;
+}
+
+int kvk_superblock_set_cap(struct kvk_backend *backend, uint64_t cap_bytes)
+{
+	struct kvk_superblock is;
+	int err = load(&is, backend, NULL);
+
+	if (err)
+		return err;
+	is.cap_bytes = cap_bytes;
+	return save(&is, backend, NULL);
 }

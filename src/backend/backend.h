@@ -118,6 +118,7 @@ enum {
 	KVK_LOCK_ACCOUNT = 4097,
 	KVK_LOCK_KEEPER = 4098,
 	KVK_LOCK_POOL = 4099,          /* the one process that a pool belongs to */
+	KVK_LOCK_QUOTAS = 4100,        /* while the file of quotas is changed */
 };
 
 /* What a medium has; 0 inodes in all: it does not count them. Free is what this user may have. */

@@ -224,6 +224,18 @@ enum kvk_name_kind kvk_name_kind(const char *component, const struct kvk_layout 
 	return KVK_NAME_OTHER;
 }
 
+uint32_t kvk_name_bucket(const struct kvk_layout *layout, const char *name)
+{
+	static const char quarantine[] = ".kvkeep/quarantine/";
+	uint8_t bucket;
+
+	if (strncmp(name, quarantine, strlen(quarantine)) == 0)
+		return KVK_BUCKET_QUARANTINE;
+	if (layout->levels == 0 || kvk_unhex(&bucket, name, 1) != 0 || name[2] != '/')
+		return 0;
+	return bucket;
+}
+
 /* ---- names next to an object -------------------------------------------------------------------- */
 
 /* Bytes of name up to and with its last slash. */

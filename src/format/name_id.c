@@ -123,7 +123,13 @@ static int lmcache_id(uint8_t id[KVK_DIGEST_BYTES], uint32_t levels, const char 
 		return err;
 	if (strlen(component) > COMPONENT_BYTES_MAX)
 		return -EINVAL;
-	if (split(&parts, component) && parts.group.bytes == 0 && parts.salt.bytes == 0) {
+	if (!split(&parts, component) || parts.hash.bytes / 2 < levels)
+		return -EINVAL;
+	for (uint32_t i = 0; i < levels; i++) {
+		if (memcmp(name + 3 * i, (const char *)parts.hash.data + 2 * i, 2) != 0)
+			return -EINVAL;
+	}
+	if (parts.group.bytes == 0 && parts.salt.bytes == 0) {
 		int before = (int)((const char *)parts.hash.data - component);
 
 		snprintf(newer, sizeof(newer), "%.*s0_%s", before, component, component + before);
@@ -139,12 +145,14 @@ static int lmcache_id(uint8_t id[KVK_DIGEST_BYTES], uint32_t levels, const char 
 
 int kvk_name_id(uint8_t id[KVK_DIGEST_BYTES], const struct kvk_layout *layout, const char *name)
 {
-	uint8_t digest[KVK_DIGEST_BYTES];
+	uint8_t digest[KVK_DIGEST_BYTES], folders[2];
 
 	if (kvk_name_kind(last_component(name), layout, digest) != KVK_NAME_OBJECT)
 		return -EINVAL;
 	if (layout->naming == KVK_NAMING_LMCACHE)
 		return lmcache_id(id, layout->levels, name);
+	if (folders_of(folders, name, layout->levels) || memcmp(folders, digest, layout->levels) != 0)
+		return -EINVAL;
 	memcpy(id, digest, KVK_DIGEST_BYTES);
 	return 0;
 }

@@ -259,26 +259,7 @@ static int take_fault_seed(struct parsing *parsing, const char *path, const json
 	return err;
 }
 
-static int take_eviction_policy(struct parsing *parsing, const char *path, const json_t *value)
-{
-	static const char *const words[] = { "noop", "LRU", "IsolatedLRU", "ARC", "S3FIFO", NULL };
-	int index, err = kvk_spec_take_word(parsing, path, value, words, &index);
-
-	if (!err && index > 0)
-		return kvk_error_set(parsing->error, -EINVAL, path, "\"%s\" is not in this version, which refuses puts "
-				     "beyond the cap; use \"noop\" or leave \"eviction\" out", words[index]);
-	return err;
-}
-
-static int take_fraction(struct parsing *parsing, const char *path, const json_t *value)
-{
-	double number;
-
-	return kvk_spec_take_number(parsing, path, value, 0, 1, &number);
-}
-
 static int take_backend_params(struct parsing *parsing, const char *path, const json_t *value);
-static int take_eviction(struct parsing *parsing, const char *path, const json_t *value);
 
 static const struct option options[] = {
 	{ "type", "type", kvk_spec_take_type },
@@ -288,7 +269,9 @@ static const struct option options[] = {
 	{ "backend", "backend", take_backend },
 	{ "backend_params", "backend_params", take_backend_params },
 	{ "persist_enabled", "persist_enabled", take_persist },
-	{ "eviction", "eviction", take_eviction },
+	{ "eviction", "eviction", kvk_spec_take_eviction },
+	{ "min_free_gb", "min_free_gb", kvk_spec_take_min_free },
+	{ "disk_high_watermark", "disk_high_watermark", kvk_spec_take_disk_watermark },
 	{ "durability", "durability", take_durability },
 	{ "batch_seconds", "batch_seconds", take_batch_seconds },
 	{ "batch_mb", "batch_mb", take_batch_mb },
@@ -322,14 +305,8 @@ static const struct option backend_options[] = {
 	{ NULL, NULL, NULL },
 };
 
-static const struct option eviction_options[] = {
-	{ "eviction.eviction_policy", "eviction_policy", take_eviction_policy },
-	{ "eviction.trigger_watermark", "trigger_watermark", take_fraction },
-	{ "eviction.eviction_ratio", "eviction_ratio", take_fraction },
-	{ NULL, NULL, NULL },
-};
-
-static int take_object(struct parsing *parsing, const char *path, const json_t *value, const struct option *known)
+int kvk_spec_take_object(struct parsing *parsing, const char *path, const json_t *value,
+			 const struct option *known)
 {
 	const struct option *option;
 	const char *name;
@@ -356,12 +333,7 @@ static int take_object(struct parsing *parsing, const char *path, const json_t *
 
 static int take_backend_params(struct parsing *parsing, const char *path, const json_t *value)
 {
-	return take_object(parsing, path, value, backend_options);
-}
-
-static int take_eviction(struct parsing *parsing, const char *path, const json_t *value)
-{
-	return take_object(parsing, path, value, eviction_options);
+	return kvk_spec_take_object(parsing, path, value, backend_options);
 }
 
 /* ---- the whole ---------------------------------------------------------------------------------- */
@@ -393,6 +365,7 @@ int kvk_spec_parse(struct kvk_spec *spec, const char *json, struct kvk_error *er
 
 	*spec = (struct kvk_spec){
 		.memory_bytes = 256 * MIB, .depth_bytes = 32 * MIB, .deadline_us = 30000000, .max_items = 65536,
+		.trigger_watermark = 0.8, .eviction_ratio = 0.2, .default_quota_bytes = UINT64_MAX, .disk_watermark = 1,
 		.batch_us = 5000000, .batch_bytes = 1024 * MIB, .fault_seed = 1,
 		.wish = { .create = true, .values = { .persist = true } },
 	};
@@ -402,7 +375,7 @@ int kvk_spec_parse(struct kvk_spec *spec, const char *json, struct kvk_error *er
 	if (!root)
 		return kvk_error_set(error, -EINVAL, NULL, "not valid JSON: %s at line %d, column %d", where.text,
 				     where.line, where.column);
-	err = take_object(&parsing, "", root, options);
+	err = kvk_spec_take_object(&parsing, "", root, options);
 	json_decref(root);
 	if (!err)
 		err = settle_layout(&parsing);
@@ -419,6 +392,7 @@ int kvk_spec_parse(struct kvk_spec *spec, const char *json, struct kvk_error *er
 
 void kvk_spec_release(struct kvk_spec *spec)
 {
+	kvk_spec_release_quotas(spec);
 	kvk_mem_free(spec->path);
 	kvk_mem_free(spec->device);
 	kvk_mem_free(spec->manifest);

@@ -41,6 +41,16 @@ int kvk_spec_take_number(struct parsing *parsing, const char *path, const json_t
 int kvk_spec_take_word(struct parsing *parsing, const char *path, const json_t *value, const char *const *words,
 		       int *ret);
 
+/* The members of an object, each by the table that ends with zeros; an unknown one is refused. */
+int kvk_spec_take_object(struct parsing *parsing, const char *path, const json_t *value,
+			 const struct option *known);
+
+/* spec_limits.c */
+int kvk_spec_take_eviction(struct parsing *parsing, const char *path, const json_t *value);
+int kvk_spec_take_min_free(struct parsing *parsing, const char *path, const json_t *value);
+int kvk_spec_take_disk_watermark(struct parsing *parsing, const char *path, const json_t *value);
+void kvk_spec_release_quotas(struct kvk_spec *spec);
+
 /* spec_pool.c */
 int kvk_spec_take_type(struct parsing *parsing, const char *path, const json_t *value);
 int kvk_spec_take_pool_size(struct parsing *parsing, const char *path, const json_t *value);

@@ -19,6 +19,8 @@ bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX]
 	else
 		err = kvk_name_make(name, &kvk_dynamic_of(request)->layout, request->digest, request->key,
 				    request->key_bytes);
+	if (!err)
+		request->bucket = kvk_name_bucket(&kvk_dynamic_of(request)->layout, name);
 	request->status = err;
 	request->reason = err ? KVK_REASON_ARGUMENT : KVK_REASON_NONE;
 	return err == 0;
@@ -72,8 +74,10 @@ int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options 
 	dynamic->accept_unverified = options->accept_unverified;
 	if (options->log)
 		dynamic->log = *options->log;
-	dynamic->charge = options->charge;
-	dynamic->charge_user = options->user;
+	dynamic->aside_begin = options->aside_begin;
+	dynamic->aside_end = options->aside_end;
+	dynamic->evicted = options->evicted;
+	dynamic->user = options->user;
 	dynamic->quarantine_limit_bytes = options->quarantine_bytes;
 	pthread_mutex_init(&dynamic->quarantine_lock, NULL);
 	*ret = &dynamic->base;

@@ -18,8 +18,10 @@ struct kvk_dynamic {
 	uint64_t adopted_ns;
 	bool accept_unverified;
 	struct kvk_log_sink log;
-	void (*charge)(void *user, int64_t bytes);
-	void *charge_user;
+	uint32_t (*aside_begin)(void *user);
+	void (*aside_end)(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes);
+	void (*evicted)(void *user, const void *key, uint32_t key_bytes);
+	void *user;                            /* of the three above */
 	atomic_uint_fast64_t sequence;         /* of .gone and temporary names */
 	pthread_mutex_t quarantine_lock;       /* guards what follows */
 	uint64_t quarantine_limit_bytes;
@@ -72,6 +74,7 @@ struct kvk_aside {
 	void (*done)(struct kvk_aside *aside);
 	struct kvk_xfer xfer;
 	char target[KVK_NAME_BYTES_MAX];
+	uint32_t begun;                /* of aside_begin() */
 	enum kvk_aside_step { ASIDE_MOVE, ASIDE_STAT, ASIDE_BACK } step;
 };
 

@@ -59,6 +59,7 @@ static int move_away(struct kvk_dynamic *dynamic, const char *name, const uint8_
 static void evict_one(struct kvk_dynamic *dynamic, const char *name, const uint8_t *id, struct kvk_evictee *evictee)
 {
 	char gone[KVK_NAME_BYTES_MAX];
+	struct kvk_listed listed = { 0 };
 	struct kvk_xfer xfer;
 
 	kvk_xfer_init(&xfer, KVK_XFER_STAT_NAME, NULL, name);
@@ -74,9 +75,13 @@ static void evict_one(struct kvk_dynamic *dynamic, const char *name, const uint8
 		evictee->status = -EBUSY;
 		return;
 	}
+	if (dynamic->evicted && kvk_dynamic_inspect(&dynamic->base, name, &listed))
+		listed.key_bytes = 0;
 	evictee->status = move_away(dynamic, name, id, gone);
 	if (evictee->status)
 		return;
+	if (listed.key_bytes > 0)
+		dynamic->evicted(dynamic->user, listed.key, listed.key_bytes);
 	evictee->freed_bytes = kvk_page_ceil(xfer.stat.bytes);
 	kvk_xfer_init(&xfer, KVK_XFER_UNLINK, NULL, gone);
 	if (run(dynamic, &xfer) && xfer.result != -ENOENT)

@@ -223,6 +223,7 @@ static void published(struct put *put)
 {
 	put->request->outcome = KVK_OUTCOME_WRITTEN;
 	kvk_write_take_facts(&put->write, &put->request->facts);
+	put->request->published_bytes = put->request->facts.stored_bytes;
 	if (kvk_dynamic_of(put->request)->durability == KVK_DURABILITY_OBJECT)
 		step(put, STEP_SYNC_FOLDER, KVK_XFER_SYNC_FOLDER, NULL, put->name);
 	else
@@ -233,6 +234,8 @@ static void replaced(struct kvk_replace *replace)
 {
 	struct put *put = kvk_container_of(replace, struct put, replace);
 
+	if (replace->dropped)
+		put->request->unlinked_bytes += kvk_page_ceil(put->proof.stat.bytes);
 	if (replace->status == 0)
 		published(put);
 	else if (replace->status == -EEXIST)
@@ -306,6 +309,8 @@ static void stepped(struct kvk_xfer *xfer)
 		return;
 	case STEP_UNPUBLISH:
 		request->outcome = KVK_OUTCOME_NONE;
+		if (result == 0)
+			request->unlinked_bytes += request->published_bytes;
 		not_durable(put);
 		return;
 	case STEP_SYNC_FOUND:
@@ -322,6 +327,8 @@ static void stepped(struct kvk_xfer *xfer)
 			put_answer(put, 0, KVK_REASON_PRESENT);
 		return;
 	case STEP_DROP_FOUND:
+		if (result == 0)
+			request->unlinked_bytes += kvk_page_ceil(put->proof.stat.bytes);
 		step(put, STEP_CLOSE_JUDGED, KVK_XFER_CLOSE, put->proof.place, NULL);
 		return;
 	case STEP_CLOSE_JUDGED:

@@ -112,6 +112,7 @@ static void looked(struct kvk_xfer *xfer)
 
 	switch (xfer->result) {
 	case 0:
+		removal->request->unlinked_bytes = xfer->stat.bytes;
 		if (xfer->stat.regular && xfer->stat.owned)
 			move(removal);
 		else
@@ -141,6 +142,7 @@ static void judged_closed(struct kvk_xfer *xfer)
 	case KVK_VERDICT_PROVEN:
 	case KVK_VERDICT_DAMAGED:
 	case KVK_VERDICT_UNVERIFIED:
+		removal->request->unlinked_bytes = proof->stat.bytes;
 		move(removal);
 		return;
 	case KVK_VERDICT_ABSENT:
@@ -178,7 +180,8 @@ static void look(struct removal *removal)
 {
 	struct kvk_request *request = removal->request;
 
-	if (kvk_dynamic_of(request)->layout.naming == KVK_NAMING_LMCACHE) {
+	/* Who names the file means it, whatever its key. */
+	if (kvk_dynamic_of(request)->layout.naming == KVK_NAMING_LMCACHE && !request->name) {
 		kvk_proof_release(&removal->proof);
 		kvk_proof_init(&removal->proof, request, removal->name, KVK_PROOF_FOOTER, judged);
 		removal->proof.buffered = true;
