@@ -87,7 +87,8 @@ static void settle_limit(struct kvk_room *room, uint64_t now_us)
 	kvk_account_usage(core->account, &used, &cap);
 	limit = cap ? cap : UINT64_MAX;
 
-	if (!core->backend->ops->space(core->backend, &space) && space.total_bytes > 0) {
+	/* A pool has taken its room when it was made: what else is on the medium is nothing to it. */
+	if (!core->backend->ops->space(core->backend, &space) && space.total_bytes > 0 && !core->adapter->ops->slots) {
 		floor = floor_of(&core->spec, space.total_bytes);
 		/* What is charged is on the medium already; what is leased is still to come out of the rest. */
 		limit = min_u64(limit, used + (space.free_bytes > floor ? space.free_bytes - floor : 0));

@@ -28,8 +28,8 @@ static void count_put(struct kvk_item *item)
 		kvk_count(&core->counts.put_present);
 	} else if (request->reason == KVK_REASON_NO_ROOM) {
 		kvk_count(&core->counts.put_no_room);
-		/* It had room in the lease: the medium says otherwise. */
-		if (item->settle == settle_put) {
+		/* It had room in the lease: the medium says otherwise. A pool that is in pieces is not full. */
+		if (item->settle == settle_put && !core->adapter->ops->slots) {
 			kvk_count(&core->counts.medium_full);
 			kvk_room_ring(core);
 		}

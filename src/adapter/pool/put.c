@@ -88,7 +88,6 @@ static void publish(struct put *put, bool durable)
 	request->facts.stored_bytes = kvk_pool_run_bytes(pool, &put->run);
 	request->facts.durable = durable;
 	request->outcome = KVK_OUTCOME_WRITTEN;
-	request->published_bytes = request->facts.stored_bytes;
 	request->moved_bytes = put->write.footer.logical_bytes;
 	put_answer(put, 0, KVK_REASON_NONE);
 }
