@@ -512,7 +512,7 @@ struct bed_listed bed_list(struct kvk_store *store)
 const char *bed_disagrees(struct kvk_store *store)
 {
 	static _Thread_local char text[200];
-	uint64_t until_us = kvk_now_us() + 5000000;
+	uint64_t until_us = kvk_now_us() + 20000000;
 	struct timespec pause = { .tv_nsec = 100000 };
 	struct bed_listed listed;
 	struct kvk_usage usage;

@@ -232,20 +232,22 @@ static uint64_t mind_watermark(struct kvk_room *room)
 static void make_room(struct kvk_room *room)
 {
 	struct kvk_core *core = room->core;
-	uint64_t need_bytes = kvk_waiting_serve(core, KVK_SERVE_FITTING, 0);
+	uint64_t need_bytes = kvk_waiting_serve(core, 0, 0);
+	int err = 0;
 
 	while (need_bytes > 0 && !atomic_load(&room->ending)) {
 		uint64_t all_bytes = atomic_load(&core->waiting.bytes), evicted = 0;
 		/* Somebody else, or we ourselves, will give something back soon. */
 		bool soon = room->last.processes > 1 || atomic_load(&core->removing) > 0;
 
-		if (visit(room, all_bytes > need_bytes ? all_bytes : need_bytes, true))
+		err = visit(room, all_bytes > need_bytes ? all_bytes : need_bytes, true);
+		if (err)
 			break;
 		if (room->last.needs_scan) {
-			kvk_waiting_serve(core, KVK_SERVE_SCANNING, 0);
+			kvk_waiting_serve(core, -EAGAIN, UINT64_MAX);
 			return;
 		}
-		need_bytes = kvk_waiting_serve(core, KVK_SERVE_FITTING, 0);
+		need_bytes = kvk_waiting_serve(core, 0, 0);
 		if (need_bytes == 0)
 			return;
 		if (core->spec.policy != KVK_POLICY_NOOP)
@@ -254,11 +256,14 @@ static void make_room(struct kvk_room *room)
 			continue;
 		/* What others leased and do not use comes back within a second, the keeper evicts for all, and what is
 		 * being removed is free in a moment. */
-		kvk_waiting_serve(core, KVK_SERVE_ALL, kvk_now_us() - (soon ? PATIENCE_US : 0));
+		kvk_waiting_serve(core, -ENOSPC, kvk_now_us() - (soon ? PATIENCE_US : 0));
 		return;
 	}
-	if (room->failing)
-		kvk_waiting_serve(core, KVK_SERVE_ALL, kvk_now_us() - PATIENCE_US);
+	/* Somebody holds the account's lock for long: that may end. Anything else is said at once. */
+	if (err == -EBUSY)
+		kvk_waiting_serve(core, -ENOSPC, kvk_now_us() - PATIENCE_US);
+	else if (err)
+		kvk_waiting_serve(core, err, UINT64_MAX);
 }
 
 void kvk_room_run(struct kvk_room *room)

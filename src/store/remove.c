@@ -29,7 +29,7 @@ static void freed(struct kvk_request *request)
 	struct kvk_item *item = kvk_item_of(request);
 
 	kvk_catalog_credit(item->core->catalog, item->credit_bytes);
-	kvk_account_unlinked(item->core->account, request->bucket, kvk_page_ceil(request->unlinked_bytes));
+	kvk_item_unlinked(item);
 	if (atomic_load(&item->core->waiting.bytes) > 0)
 		kvk_room_ring(item->core);
 }

@@ -88,6 +88,7 @@ static void publish(struct put *put, bool durable)
 	request->facts.stored_bytes = kvk_pool_run_bytes(pool, &put->run);
 	request->facts.durable = durable;
 	request->outcome = KVK_OUTCOME_WRITTEN;
+	request->published_bytes = request->facts.stored_bytes;
 	request->moved_bytes = put->write.footer.logical_bytes;
 	put_answer(put, 0, KVK_REASON_NONE);
 }
@@ -145,6 +146,8 @@ static void old_erased(struct kvk_erase *erase)
 	struct put *put = kvk_container_of(erase, struct put, erase);
 
 	let_go(put);
+	if (erase->status == 0)
+		put->request->unlinked_bytes += kvk_pool_run_bytes(kvk_pool_of_request(put->request), &erase->run);
 	if (erase->status < 0)
 		put_answer(put, erase->status, kvk_reason_of(erase->status));
 	else
