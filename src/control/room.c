@@ -237,8 +237,7 @@ static void make_room(struct kvk_room *room)
 
 	while (need_bytes > 0 && !atomic_load(&room->ending)) {
 		uint64_t all_bytes = atomic_load(&core->waiting.bytes), evicted = 0;
-		/* Somebody else, or we ourselves, will give something back soon. */
-		bool soon = room->last.processes > 1 || atomic_load(&core->removing) > 0;
+		bool removing = atomic_load(&core->removing) > 0, soon;
 
 		/* Who comes later is not in what was asked for, and is asked for next time. */
 		asked_us = kvk_now_us();
@@ -256,8 +255,9 @@ static void make_room(struct kvk_room *room)
 			evicted = kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART);
 		if (evicted > 0)
 			continue;
-		/* What others leased and do not use comes back within a second, the keeper evicts for all, and what is
-		 * being removed is free in a moment. */
+		/* What others leased and do not use comes back within a second, the keeper evicts for all and finds out what
+		 * the dead did not use, and what is being removed is free in a moment. */
+		soon = room->last.processes > 1 || room->last.loose_bytes > 0 || removing;
 		kvk_waiting_serve(core, -ENOSPC, soon ? asked_us - PATIENCE_US : asked_us + 1);
 		return;
 	}
