@@ -510,7 +510,7 @@ struct bed_listed bed_list(struct kvk_store *store)
 }
 
 /* What the store did itself settles at once; what others did to its files or left behind, when the keeper has looked. */
-#define AGREES_US 15000000
+#define AGREES_US 20000000
 
 const char *bed_disagrees(struct kvk_store *store)
 {

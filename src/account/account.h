@@ -118,7 +118,7 @@ struct kvk_bucket_finding {
 	uint64_t sequence;
 	uint64_t published_bytes;
 	uint64_t begin_ns;
-	uint64_t end_ns;
+	uint64_t end_ns;           /* it was listed before */
 };
 
 /* To be called before the folders are looked at: sets the bucket and what is the account's own, clears the rest. */
@@ -126,18 +126,19 @@ void kvk_account_finding(struct kvk_account *account, struct kvk_bucket_finding 
 /*
  * One transaction that brings the buckets to what was found. In a status:
  *
- *	0        done. Exactly, if the bucket was quiet; otherwise it is at least what is there, and at most that and what
- *	         was published meanwhile
- *	-EAGAIN  something of it may not be posted. All processes are asked to visit: hand the same finding in again after a while
- *	-ESTALE  it can never be said any more (the folder changed just before the listing, or the account was made anew): list
- *	         again
+ *	0        the bucket was quiet, and is what was found
+ *	1        it is not quiet, and stands at no less than what is there, though at more, by what came and went since an earlier
+ *	         listing: list again for the exact amount
+ *	-EAGAIN  something that was found may not be posted. All processes are asked to visit: hand it in again after a while, or
+ *	         list again. The first finding that got this answer is remembered, and may bring the next one a 1
+ *	-ESTALE  the folder changed just before the listing, or the account was made anew: list again
  *
  * Returns as kvk_account_visit(); on failure every status is that.
  */
 int kvk_account_reconcile(struct kvk_account *account, struct kvk_bucket_finding *findings, uint32_t count,
 			  uint32_t wait_ms);
 /* Around a pass over all buckets (quarantine included) whose listings begin after pass_begin() and whose findings
- * got status 0. The end drops what was loose at the beginning, and whoever needed a scan does not need it any more.
+ * got status 0 or 1. The end drops what was loose at the beginning, and whoever needed a scan does not need it any more.
  * -EAGAIN: a process is alive whose lease got lost with the file, and has not visited since. */
 void kvk_account_pass_begin(struct kvk_account *account);
 int kvk_account_pass_end(struct kvk_account *account);

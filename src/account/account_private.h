@@ -61,6 +61,8 @@ struct kvk_account {
 	uint32_t pass_remade;                  /* of the image when the pass began */
 	uint64_t pass_loosened_bytes;
 	bool pass_sound;                       /* no row was lost when it began */
+	uint32_t cursor;                       /* of the row that is looked at next, whether it is dead */
+	struct kvk_bucket_finding kept[KVK_ACCOUNT_BUCKETS];   /* of buckets that are not quiet; begin_ns 0: none */
 	struct kvk_account_doubt doubt;
 	struct kvk_account_image image;        /* as of the last transaction */
 	struct kvk_account_image next;         /* what the one under way makes of it */

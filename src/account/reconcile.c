@@ -12,14 +12,18 @@
  *
  * Busy. Every live process has settled up to a time after the listing: each unlink that it can show is credited. What was posted as
  * published since the mark is added, whether the listing has seen it or not. That is too much by what came and went in that
- * time, and never too little. Without it, a store that is never quiet would never get back what dead processes left behind.
+ * time, and never too little. Without it, a store that is never quiet would never get back what dead processes left behind. The
+ * finding is kept for that, since whoever sees that the folder changed lists it again.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "account/account_private.h"
 
 #define PASS_WAIT_MS 5000
 #define FUTURE_NS UINT64_C(1000000000)
+/* Older findings bound badly. */
+#define KEEP_NS UINT64_C(60000000000)
 
 void kvk_account_finding(struct kvk_account *account, struct kvk_bucket_finding *finding, uint32_t bucket)
 {
@@ -96,32 +100,59 @@ static void set_bound(struct kvk_account_image *next, struct kvk_account_tx *tx,
 	tx->changed = true;
 }
 
-static int judge(struct kvk_account_image *next, struct kvk_account_tx *tx, struct kvk_bucket_finding *finding)
+/* Idle processes visit without writing, unless they are asked. */
+static void want_settled(struct kvk_account_image *next, struct kvk_account_tx *tx, uint64_t ns)
 {
+	if (next->wanted_ns > ns)
+		return;
+	next->wanted_ns = ns + 1;
+	tx->changed = true;
+}
+
+/* Whether the finding that is kept for this one's bucket says something now. */
+static bool judge_kept(struct kvk_account *account, struct kvk_account_tx *tx, const struct kvk_bucket_finding *finding)
+{
+	struct kvk_bucket_finding *kept = &account->kept[finding->bucket];
+	struct kvk_account_image *next = &account->next;
+
+	if (kept->begin_ns && (kept->remade != next->remade || kept->begin_ns + KEEP_NS < finding->begin_ns))
+		kept->begin_ns = 0;
+	if (!kept->begin_ns)
+		return false;
+	/* The sync after a later listing is one after this, too. */
+	kept->may_lower |= finding->may_lower;
+	if (!all_settled(next, kept->end_ns))
+		return false;
+	set_bound(next, tx, kept);
+	if (kept->may_lower)
+		kept->begin_ns = 0;
+	return true;
+}
+
+static int judge(struct kvk_account *account, struct kvk_account_tx *tx, const struct kvk_bucket_finding *finding)
+{
+	struct kvk_account_image *next = &account->next;
+	struct kvk_bucket_finding *kept;
 	bool quiet;
-	uint64_t wanted_ns;
 
 	if (finding->bucket >= KVK_ACCOUNT_BUCKETS || finding->begin_ns == 0)
 		return -EINVAL;
+	kept = &account->kept[finding->bucket];
 	if (finding->remade != next->remade || !is_stable(finding))
-		return -ESTALE;
-	if (finding->end_ns == 0)
-		finding->end_ns = kvk_account_tick_ns();
+		return judge_kept(account, tx, finding) ? 1 : -ESTALE;
 	quiet = !posted_since(next, finding);
 	if (quiet && all_settled(next, changed_ns(finding))) {
 		set_exactly(next, tx, finding);
+		kept->begin_ns = 0;
 		return 0;
 	}
-	if (all_settled(next, finding->end_ns)) {
-		set_bound(next, tx, finding);
-		return 0;
+	if (judge_kept(account, tx, finding))
+		return 1;
+	if (!kept->begin_ns) {
+		*kept = *finding;
+		kept->end_ns = kvk_account_tick_ns();
 	}
-	/* Idle processes visit without writing, unless they are asked. */
-	wanted_ns = (quiet ? changed_ns(finding) : finding->end_ns) + 1;
-	if (next->wanted_ns < wanted_ns) {
-		next->wanted_ns = wanted_ns;
-		tx->changed = true;
-	}
+	want_settled(next, tx, quiet ? changed_ns(finding) : kept->end_ns);
 	return -EAGAIN;
 }
 
@@ -135,7 +166,7 @@ int kvk_account_reconcile(struct kvk_account *account, struct kvk_bucket_finding
 	err = kvk_account_tx_begin(account, &tx, wait_ms);
 	if (!err) {
 		for (uint32_t i = 0; i < count; i++)
-			findings[i].status = judge(&account->next, &tx, &findings[i]);
+			findings[i].status = judge(account, &tx, &findings[i]);
 		err = kvk_account_tx_end(account, &tx);
 	}
 	for (uint32_t i = 0; err && i < count; i++)
@@ -150,6 +181,8 @@ void kvk_account_pass_begin(struct kvk_account *account)
 	account->pass_remade = account->image.remade;
 	account->pass_loosened_bytes = account->image.loosened_bytes;
 	account->pass_sound = true;
+	/* What was listed before says nothing about those who died since. */
+	memset(account->kept, 0, sizeof(account->kept));
 	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++)
 		account->pass_sound &= !account->image.rows[i].lost;
 	pthread_mutex_unlock(&account->lock);

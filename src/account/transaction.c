@@ -12,6 +12,7 @@
 #include "util/alloc.h"
 
 #define NAME "account"
+#define SETTLE_ROWS 16u
 
 uint64_t kvk_account_charged(const struct kvk_account_image *image)
 {
@@ -81,22 +82,29 @@ static void make_anew(struct kvk_account *account, bool missing)
 
 /*
  * The lock of a dead process is free. What it had leased may be on the medium, so it counts on. Locking in passing asks and
- * makes sure in one call; nobody takes a row without the lock of the account, which we hold.
+ * makes sure in one call; nobody takes a row without the lock of the account, which we hold. A visit looks at a few rows, each time at
+ * the next ones: with 200 processes, looking at all took 1.4 of the 1.5 ms that it held the lock of all.
  */
-static void settle_dead(struct kvk_account *account, struct kvk_account_tx *tx, uint32_t own)
+static void settle_dead(struct kvk_account *account, struct kvk_account_tx *tx, uint32_t own, uint32_t most)
 {
 	struct kvk_account_image *next = &account->next;
 	struct kvk_backend *backend = account->backend;
+	uint32_t first = account->cursor, looked = 0;
 
-	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++) {
+	for (uint32_t n = 0; n < KVK_ACCOUNT_ROWS; n++) {
+		uint32_t i = (first + n) % KVK_ACCOUNT_ROWS;
 		struct kvk_account_line *line = &next->rows[i];
 
 		if (i == own || !kvk_account_in_use(line))
 			continue;
-		if (backend->ops->lock(backend, i, 0)) {
-			tx->processes++;
+		tx->processes++;
+		if (looked == most)
 			continue;
-		}
+		looked++;
+		account->cursor = i + 1;
+		if (backend->ops->lock(backend, i, 0))
+			continue;
+		tx->processes--;
 		next->loose_bytes = kvk_account_more(next->loose_bytes, line->leased_bytes);
 		next->loosened_bytes += line->leased_bytes;
 		*line = (struct kvk_account_line){ 0 };
@@ -227,7 +235,7 @@ int kvk_account_tx_begin_open(struct kvk_account *account, struct kvk_account_tx
 	err = begin(account, tx, wait_ms);
 	if (err)
 		return err;
-	settle_dead(account, tx, KVK_ACCOUNT_ROWS);
+	settle_dead(account, tx, KVK_ACCOUNT_ROWS, KVK_ACCOUNT_ROWS);
 	return 0;
 }
 
@@ -239,7 +247,7 @@ int kvk_account_tx_begin(struct kvk_account *account, struct kvk_account_tx *tx,
 	err = begin(account, tx, wait_ms);
 	if (err)
 		return err;
-	settle_dead(account, tx, account->row);
+	settle_dead(account, tx, account->row, SETTLE_ROWS);
 	err = kvk_account_tx_take_row(account, tx);
 	if (err) {
 		kvk_account_tx_give_up(account);

@@ -9,6 +9,7 @@
 
 #include "catalog/catalog.h"
 #include "store/core.h"
+#include "util/clock.h"
 
 /* ---- the disk ----------------------------------------------------------------------------------- */
 
@@ -47,12 +48,17 @@ static inline struct kvk_scan_state scan_state(struct kvk_store *store)
 
 static inline void scan_wait_phase(struct kvk_store *store, enum kvk_scan_phase phase)
 {
-	uint64_t until_us = kit_now_us() + 60000000;
+	uint64_t until_us = kit_now_us() + 20000000;
 
 	while (scan_state(store).phase != phase) {
-		if (kit_now_us() > until_us)
-			fail_msg("the scan is in phase %d, not %d; unsettled %u, trouble %d", scan_state(store).phase, phase,
-				 scan_state(store).unsettled, scan_state(store).trouble);
+		struct kvk_account_row row = { 0 };
+
+		if (kit_now_us() > until_us) {
+			kvk_account_rows(bed_core(store)->account, &row, 1);
+			fail_msg("the scan is in phase %d, not %d; unsettled %u, trouble %d, settled %" PRId64 " ms ago",
+				 scan_state(store).phase, phase, scan_state(store).unsettled, scan_state(store).trouble,
+				 (int64_t)(kvk_wall_ns() - row.settled_ns) / 1000000);
+		}
 		usleep(1000);
 	}
 }

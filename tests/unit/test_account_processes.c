@@ -189,14 +189,15 @@ static bool act_keeper(struct actor *actor)
 		actor->passing = true;
 	}
 	for (uint32_t i = 0; i < FOLDERS; i++) {
-		if (actor->findings[i].status == -ESTALE)
+		if (actor->findings[i].status == -ESTALE || actor->findings[i].status == 1 ||
+		    (actor->findings[i].status && draw(actor, 4) == 0))
 			find(actor, &actor->findings[i], i);
 	}
 	if (syncfs(actor->folders[0]))
 		give_up("syncfs", errno);
 	for (uint32_t i = 0; i < FOLDERS; i++) {
 		actor->findings[i].may_lower = true;
-		if (actor->findings[i].status)
+		if (actor->findings[i].status < 0)
 			handed[count++] = actor->findings[i];
 	}
 	err = kvk_account_reconcile(actor->account, handed, count, 20);
@@ -204,7 +205,7 @@ static bool act_keeper(struct actor *actor)
 		give_up("reconcile", err);
 	for (uint32_t i = 0, left = count; i < left; i++) {
 		actor->findings[handed[i].bucket] = handed[i];
-		count -= handed[i].status == 0;
+		count -= handed[i].status >= 0;
 	}
 	if (count > 0 || kvk_account_pass_end(actor->account))
 		return false;

@@ -580,6 +580,86 @@ static void test_closing_ends_the_scan(void **state)
 	scan_settles(bed->store, bed->path);
 }
 
+/* ---- adopted directories ------------------------------------------------------------------------ */
+
+#define ADOPTED 300
+#define LRU "\"eviction\": {\"eviction_policy\": \"LRU\", \"trigger_watermark\": 1.0, \"eviction_ratio\": 0.1}"
+
+/* What LMCache left: payloads without footers, each third under a name of the older generation. */
+static void plant(const struct bed *bed, const struct kvk_layout *layout, unsigned i, char key[64])
+{
+	char name[KVK_NAME_BYTES_MAX], path[PATH_MAX];
+	uint8_t *data = malloc(bytes_of(i) + 1);
+	uint32_t bytes = (uint32_t)snprintf(key, 64, "org/model-%u@%08x@0@%08x", i % 4, i % 3, i * 2654435761u);
+
+	if (i % 3)
+		assert_int_equal(kvk_name_make(name, layout, NULL, key, bytes), 0);
+	else
+		assert_int_equal(kvk_name_make_old(name, layout, key, bytes), 0);
+	for (char *at = strchr(name, '/'); at; at = strchr(at + 1, '/')) {
+		snprintf(path, sizeof(path), "%s/%.*s", bed->path, (int)(at - name), name);
+		mkdir(path, 0700);
+	}
+	snprintf(path, sizeof(path), "%s/%s", bed->path, name);
+	bed_fill(data, bytes_of(i), bed_key(key), 1, 0);
+	kit_file_write(path, data, bytes_of(i));
+	free(data);
+}
+
+/* Found, charged, told apart by model, loadable, evictable. */
+static void adopt(struct bed *bed, const struct kvk_layout *layout, const char *spec)
+{
+	struct kvk_share shares[8];
+	char key[64], junk[512];
+	uint64_t evicted, disk;
+
+	for (unsigned i = 0; i < ADOPTED; i++)
+		plant(bed, layout, i, key);
+	usleep(30000);
+	bed_open(bed, spec);
+	usleep(30000);
+	if (!bed_backend(bed->store)->caps.birth_time)
+		SKIP("this file system does not tell when files were born");
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(bed_usage(bed->store).objects, ADOPTED);
+	assert_int_equal(scan_state(bed->store).unreadable, ADOPTED);
+	for (uint32_t i = 0; i < 8; i++)
+		shares[i] = (struct kvk_share){ .struct_bytes = sizeof(shares[i]) };
+	assert_int_equal(kvk_catalog_shares(bed_core(bed->store)->catalog, KVK_BY_MODEL, shares, 8), 4);
+	for (uint32_t i = 0; i < 4; i++)
+		assert_int_equal(shares[i].objects, ADOPTED / 4);
+	for (unsigned i = 0; i < ADOPTED; i++) {
+		snprintf(key, sizeof(key), "org/model-%u@%08x@0@%08x", i % 4, i % 3, i * 2654435761u);
+		assert_int_equal(bed_get(bed->store, key, bytes_of(i), 1, NULL), 0);
+	}
+	/* Those that were looked up are not charged a second time. */
+	assert_int_equal(bed_usage(bed->store).objects, ADOPTED);
+	scan_settles(bed->store, bed->path);
+	disk = scan_disk_bytes(bed->path);
+	snprintf(junk, sizeof(junk), "%s/pytorch_model.bin", bed->path);
+	kit_file_write(junk, "x", 1);
+	assert_int_equal(kvk_store_evict(bed->store, disk / 2, &evicted), 0);
+	assert_in_range(evicted, disk / 2, disk);
+	assert_int_equal(kvk_store_evict(bed->store, disk, &evicted), 0);
+	assert_int_equal(access(junk, F_OK), 0);
+	assert_int_equal(unlink(junk), 0);
+	assert_int_equal(scan_disk_bytes(bed->path), 0);
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(bed_usage(bed->store).objects, 0);
+}
+
+static void test_adopts_a_flat_directory(void **state)
+{
+	adopt(*state, &(struct kvk_layout){ KVK_NAMING_LMCACHE, 0 },
+	      "\"naming\": \"lmcache\", \"unverified\": \"accept\", " LRU);
+}
+
+static void test_adopts_a_sharded_directory(void **state)
+{
+	adopt(*state, &(struct kvk_layout){ KVK_NAMING_LMCACHE, 2 },
+	      "params:\"shard_dirs\": true; \"naming\": \"lmcache\", \"unverified\": \"accept\", " LRU);
+}
+
 /* ---- many --------------------------------------------------------------------------------------- */
 
 static void store_many_and_die(struct bed *bed)
@@ -635,6 +715,8 @@ int main(void)
 		BED_TEST(test_exact_after_a_busy_scan, BED_URING, "io_uring"),
 		BED_TEST(test_killed_while_it_scans, BED_THREADS, "threads"),
 		BED_TEST(test_closing_ends_the_scan, BED_URING, "io_uring"),
+		BED_TEST(test_adopts_a_flat_directory, BED_THREADS, "threads"),
+		BED_TEST(test_adopts_a_sharded_directory, BED_THREADS, "threads"),
 		BED_TEST(test_many, BED_THREADS, "threads"),
 	};
 

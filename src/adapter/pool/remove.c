@@ -34,8 +34,8 @@ static void erased(struct kvk_erase *erase)
 		removal_answer(removal, erase->status, kvk_reason_of(erase->status));
 		return;
 	}
-	removal->request->unlinked_bytes = kvk_pool_run_bytes(kvk_pool_of_request(removal->request), &erase->run);
 	removal->request->outcome = KVK_OUTCOME_REMOVED;
+	removal->request->unlinked_bytes = kvk_pool_run_bytes(kvk_pool_of_request(removal->request), &erase->run);
 	removal_answer(removal, 0, KVK_REASON_NONE);
 }
 

@@ -7,31 +7,15 @@
 #include <string.h>
 
 #include "backend/backend.h"
-#include "backend/ram/locks.h"
-#include "backend/ram/tree.h"
+#include "backend/ram/media.h"
 #include "format/format.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 #include "util/error.h"
 
-#define SIDE_FOLDER ".kvkeep/"
-
-struct medium {
-	struct kvk_ram_tree tree;
-	struct kvk_link link;          /* in media, if kept */
-	uint32_t refs;                 /* backends, and one for being kept; guarded by media_lock */
-	struct kvk_ram_locks locks;
-	char name[];
-};
-
-/* The media that have a name: what stands in for the disk that outlives a store. */
-static pthread_mutex_t media_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct kvk_link media = { &media, &media };
-static _Atomic uint64_t last_device;
-
 struct ram {
 	struct kvk_backend base;
-	struct medium *medium;
+	struct kvk_ram_medium *medium;
 };
 
 struct ram_place {
@@ -47,85 +31,6 @@ static struct kvk_ram_tree *tree_of(struct kvk_backend *backend)
 static struct ram_place *place_of(const struct kvk_xfer *xfer)
 {
 	return (struct ram_place *)(void *)xfer->place;
-}
-
-/* ---- media ------------------------------------------------------------------------------------------- */
-
-static struct medium *new_medium(const char *name, uint64_t limit_bytes)
-{
-	struct medium *medium = kvk_mem_zalloc(1, sizeof(*medium) + strlen(name) + 1);
-
-	if (!medium)
-		return NULL;
-	if (kvk_ram_tree_init(&medium->tree, atomic_fetch_add(&last_device, 1) + 1, limit_bytes)) {
-		kvk_mem_free(medium);
-		return NULL;
-	}
-	/* The folders that a store of any medium begins with. */
-	if (kvk_ram_tree_folder(&medium->tree, SIDE_FOLDER "namespaces/any", true) ||
-	    kvk_ram_tree_folder(&medium->tree, SIDE_FOLDER "quarantine/any", true)) {
-		kvk_ram_tree_release(&medium->tree);
-		kvk_mem_free(medium);
-		return NULL;
-	}
-	kvk_ram_locks_init(&medium->locks);
-	kvk_list_init(&medium->link);
-	medium->refs = 1;
-	memcpy(medium->name, name, strlen(name) + 1);
-	return medium;
-}
-
-/* Called with media_lock held. */
-static void drop_medium(struct medium *medium)
-{
-	if (--medium->refs > 0)
-		return;
-	kvk_ram_locks_release(&medium->locks);
-	kvk_ram_tree_release(&medium->tree);
-	kvk_mem_free(medium);
-}
-
-/* Called with media_lock held. */
-static struct medium *find_medium(const char *name)
-{
-	for (struct kvk_link *link = media.next; link != &media; link = link->next) {
-		struct medium *medium = kvk_container_of(link, struct medium, link);
-
-		if (!strcmp(medium->name, name))
-			return medium;
-	}
-	return NULL;
-}
-
-/* A reference to the medium of that name, which is made if there is none. */
-static struct medium *share_medium(const char *name)
-{
-	struct medium *medium;
-
-	pthread_mutex_lock(&media_lock);
-	medium = find_medium(name);
-	if (!medium) {
-		medium = new_medium(name, UINT64_MAX);
-		if (medium)
-			kvk_list_push(&media, &medium->link);
-	}
-	if (medium)
-		medium->refs++;
-	pthread_mutex_unlock(&media_lock);
-	return medium;
-}
-
-void kvk_backend_ram_forget(const char *name)
-{
-	struct medium *medium;
-
-	pthread_mutex_lock(&media_lock);
-	medium = find_medium(name);
-	if (medium) {
-		kvk_list_remove(&medium->link);
-		drop_medium(medium);
-	}
-	pthread_mutex_unlock(&media_lock);
 }
 
 /* 1: text is a decimal number. 0: it is something else. -ERANGE: it does not fit. */
@@ -158,7 +63,7 @@ static int ram_open(struct kvk_backend **ret, const struct kvk_backend_options *
 	ram = kvk_mem_zalloc(1, sizeof(*ram));
 	if (!ram)
 		goto no_memory;
-	ram->medium = number ? new_medium("", limit_bytes) : share_medium(options->path);
+	ram->medium = number ? kvk_ram_medium_new("", limit_bytes) : kvk_ram_medium_share(options->path);
 	if (!ram->medium) {
 		kvk_mem_free(ram);
 		goto no_memory;
@@ -194,9 +99,7 @@ static void ram_close(struct kvk_backend *backend)
 		return;
 	ram = kvk_container_of(backend, struct ram, base);
 	kvk_ram_locks_give_all(&ram->medium->locks, backend);
-	pthread_mutex_lock(&media_lock);
-	drop_medium(ram->medium);
-	pthread_mutex_unlock(&media_lock);
+	kvk_ram_medium_drop(ram->medium);
 	kvk_mem_free(ram);
 }
 
