@@ -233,14 +233,15 @@ static uint64_t mind_watermark(struct kvk_room *room)
 static void make_room(struct kvk_room *room)
 {
 	struct kvk_core *core = room->core;
-	uint64_t need_bytes = kvk_waiting_serve(core, 0, 0);
+	uint64_t need_bytes = kvk_waiting_serve(core, 0, 0), asked_us = 0;
 	int err = 0;
 
 	while (need_bytes > 0 && !atomic_load(&room->ending)) {
 		uint64_t all_bytes = atomic_load(&core->waiting.bytes), evicted = 0;
-		/* Somebody else, or we ourselves, will give something back soon. */
-		bool soon = room->last.processes > 1 || atomic_load(&core->removing) > 0;
+		bool removing = atomic_load(&core->removing) > 0, soon;
 
+		/* Who comes later is not in what was asked for, and is asked for next time. */
+		asked_us = kvk_now_us();
 		err = visit(room, all_bytes > need_bytes ? all_bytes : need_bytes, true);
 		if (err)
 			break;
@@ -255,16 +256,17 @@ static void make_room(struct kvk_room *room)
 			evicted = kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART);
 		if (evicted > 0)
 			continue;
-		/* What others leased and do not use comes back within a second, the keeper evicts for all, and what is
-		 * being removed is free in a moment. */
-		kvk_waiting_serve(core, -ENOSPC, kvk_now_us() - (soon ? PATIENCE_US : 0));
+		/* What others leased and do not use comes back within a second, the keeper evicts for all and finds out what
+		 * the dead did not use, and what is being removed is free in a moment. */
+		soon = room->last.processes > 1 || room->last.loose_bytes > 0 || removing;
+		kvk_waiting_serve(core, -ENOSPC, soon ? asked_us - PATIENCE_US : asked_us + 1);
 		return;
 	}
 	/* Somebody holds the account's lock for long: that may end. Anything else is said at once. */
 	if (err == -EBUSY)
-		kvk_waiting_serve(core, -ENOSPC, kvk_now_us() - PATIENCE_US);
+		kvk_waiting_serve(core, -ENOSPC, asked_us - PATIENCE_US);
 	else if (err)
-		kvk_waiting_serve(core, err, UINT64_MAX);
+		kvk_waiting_serve(core, err, asked_us + 1);
 }
 
 void kvk_room_run(struct kvk_room *room)
