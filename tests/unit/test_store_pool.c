@@ -164,9 +164,9 @@ static void restarts(void **state)
 				assert_int_equal(bed_lookup(bed->store, key, 0, NULL), -ENOENT);
 			bytes += slots[i] * PAGE;
 		}
+		BED_AGREES(bed->store);
 		if (bed->kind != BED_POOL_DIRECT)
 			assert_int_equal(bed_usage(bed->store).used_bytes, bytes);
-		BED_AGREES(bed->store);
 		bed_files(bed, &objects, &others);
 		assert_int_equal(objects, 0);
 		assert_int_equal(others, bed_pool_files(bed->store));
@@ -345,7 +345,7 @@ static void every_mix_of_pages(void **state)
 {
 	struct bed *bed = *state;
 	uint8_t *moments[12], *mix;
-	unsigned count = 0, images = (unsigned)kit_number("KVK_STEPS", 800), hits = 0, objects = 0;
+	unsigned count = 0, images = (unsigned)kit_number("KVK_STEPS", 600), hits = 0, objects = 0;
 	uint64_t random = kit_seed();
 	static const struct { const char *key; bool put; } life[] = {
 		{ "o", true }, { "p", true }, { "o", false }, { "m", true }, { "p", false }, { "n", true }, { "m", false },
@@ -388,7 +388,9 @@ static void every_mix_of_pages(void **state)
 		hits += look_at_all(bed);
 		/* What was no hit has been erased, and its slots are free. */
 		expect_exact(bed->store);
-		BED_AGREES(bed->store);
+		/* Takes the scan a while. */
+		if (i % 32 == 0)
+			BED_AGREES(bed->store);
 		assert_int_equal(bed_list(bed->store).damaged, 0);
 		assert_int_equal(bed_close(bed), 0);
 		/* Also on the medium: the next open finds the same. */
@@ -457,7 +459,7 @@ static void damage(void **state)
 	assert_int_equal(bed_get(bed->store, "a", 3 * PAGE, 1, &result), -EBADMSG);
 	assert_int_equal(result.reason, KVK_REASON_DAMAGED);
 	assert_int_equal(slots_of(bed->store).free_slots, 10);
-	assert_int_equal(bed_usage(bed->store).used_bytes, 0);
+	BED_AGREES(bed->store);
 	assert_int_equal(put_slots(bed, "a", 4, NULL), 0);
 	assert_int_equal(get_slots(bed, "a", 4), 0);
 	assert_int_equal(bed_close(bed), 0);

@@ -112,6 +112,7 @@ static const struct kvk_adapter_ops pool_ops = {
 	.sweep = kvk_pool_sweep,
 	.buckets = pool_buckets,
 	.scan = kvk_pool_scan,
+	.bucket_time = kvk_pool_bucket_time,
 	.inspect = kvk_pool_inspect,
 	.evict = kvk_pool_evict,
 	.slots = pool_slots,
@@ -134,7 +135,8 @@ int kvk_pool_open(struct kvk_adapter **ret, const struct kvk_adapter_options *op
 	memcpy(pool->namespace_digest, options->namespace_digest, KVK_DIGEST_BYTES);
 	if (options->log)
 		pool->log = *options->log;
-	atomic_init(&pool->changed_ns, kvk_wall_ns());
+	/* Of this process nothing is on its way into the account yet. */
+	atomic_init(&pool->changed_ns, kvk_wall_ns() - UINT64_C(1000000000));
 	pool->zeros = kvk_mem_map(KVK_PAGE_BYTES);
 	err = kvk_pool_map_init(&pool->map, (uint32_t)shape->slots, (uint32_t)shape->file_slots,
 				shape->opens << KVK_POOL_PUTS_BITS);
