@@ -18,6 +18,8 @@
 
 /* What was removed is credited within a second and a bit; so much longer nothing may have moved. */
 #define REST_NS UINT64_C(2500000000)
+/* The keeper lowers a charge only after a sync, and makes one every few seconds at most. */
+#define REPAIR_REST_NS UINT64_C(15000000000)
 /* Others may never rest. */
 #define PATIENCE_NS UINT64_C(20000000000)
 #define PAUSE_NS 500000000
@@ -34,6 +36,7 @@ struct fsck {
 	bool repair;
 	bool json;
 	bool at_rest;              /* the last look is of one instant */
+	uint64_t rest_ns;          /* a drift that has not moved for so long stays */
 	struct look first, last;
 	struct kvk_progress progress;
 };
@@ -96,7 +99,7 @@ static int look(struct fsck *fsck, struct kvk_store *store, struct look *ret)
 			return status;
 		if (first || !still || !same(&before, ret))
 			since_ns = now_ns;
-		fsck->at_rest = still && (ret->drift_bytes == 0 || now_ns - since_ns > REST_NS);
+		fsck->at_rest = still && (ret->drift_bytes == 0 || now_ns - since_ns > fsck->rest_ns);
 		if (fsck->at_rest || now_ns - begin_ns > PATIENCE_NS)
 			return 0;
 		before = *ret;
@@ -204,6 +207,7 @@ static int check(struct fsck *fsck, struct kvk_store *store)
 	status = repair(store);
 	if (status)
 		return status;
+	fsck->rest_ns = REPAIR_REST_NS;
 	kvk_progress_begin(&fsck->progress, "fsck");
 	status = look(fsck, store, &fsck->last);
 	kvk_progress_end(&fsck->progress);
@@ -212,7 +216,7 @@ static int check(struct fsck *fsck, struct kvk_store *store)
 
 static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 {
-	struct fsck fsck = { .directory = NULL };
+	struct fsck fsck = { .rest_ns = REST_NS };
 	const struct kvk_cli_option options[] = {
 		{ "repair", KVK_OPTION_FLAG, .value = &fsck.repair },
 		{ .name = NULL },
