@@ -30,6 +30,7 @@ struct kvk_room {
 	atomic_bool ending;
 	struct kvk_account_visit last;         /* what the last visit told */
 	bool visited;
+	bool is_short;                         /* it gave less than was asked for */
 	bool failing;                          /* the last visit failed, and this was said */
 	uint64_t puts_seen, put_us;            /* how many there were, and when that changed */
 	uint64_t synced_us;
@@ -168,7 +169,7 @@ static uint64_t medium_left(const struct kvk_room *room)
 static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 {
 	struct kvk_core *core = room->core;
-	uint64_t now_us = kvk_now_us(), target, free_bytes = kvk_catalog_room(core->catalog), keep;
+	uint64_t now_us = kvk_now_us(), target, free_bytes = kvk_catalog_room(core->catalog), keep, want_bytes;
 	struct kvk_account_visit visit = { 0 };
 	struct kvk_catalog_totals totals;
 	int err;
@@ -186,7 +187,8 @@ static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 		visit.give_bytes = kvk_catalog_take_room(core->catalog, free_bytes - keep);
 	free_bytes -= min_u64(free_bytes, visit.give_bytes);
 	visit.want_bytes = totals.writing_bytes + (keep > free_bytes ? keep : free_bytes);
-	visit.want_bytes = min_u64(visit.want_bytes, totals.writing_bytes + free_bytes + medium_left(room));
+	want_bytes = visit.want_bytes;
+	visit.want_bytes = min_u64(want_bytes, totals.writing_bytes + free_bytes + medium_left(room));
 	err = kvk_account_visit(core->account, &visit, LOCK_MS);
 	if (err) {
 		if (!room->failing && err != -EBUSY)
@@ -200,6 +202,7 @@ static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 	room->failing = false;
 	room->last = visit;
 	room->visited = true;
+	room->is_short = visit.missing_bytes > 0 || visit.want_bytes < want_bytes;
 	kvk_catalog_add_room(core->catalog, (int64_t)visit.granted_bytes);
 	kvk_catalog_set_cap(core->catalog, visit.cap_bytes);
 	/* While the cap gives nothing more, puts that find no room ring anyway. */
@@ -252,6 +255,9 @@ static void make_room(struct kvk_room *room)
 		need_bytes = kvk_waiting_serve(core, 0, 0);
 		if (need_bytes == 0)
 			return;
+		/* Others took what was meant for it, and there is more. */
+		if (!room->is_short)
+			continue;
 		if (core->spec.policy != KVK_POLICY_NOOP)
 			evicted = kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART);
 		if (evicted > 0)

@@ -11,12 +11,37 @@
 
 /* ---- requests ------------------------------------------------------------------------------------- */
 
+/* What was stored is there. What was refused had no room, or all was taken while others were looked for. */
+static void settle_puts(struct model *model, struct object **written, const struct facts *facts, uint32_t count,
+			int64_t looked_for)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		struct object *object = written[i];
+
+		if (!object || model->refused[i])
+			continue;
+		model->charged -= object->there ? kvk_page_ceil(object->file_bytes) : 0;
+		object->facts = facts[i];
+		object->there = true;
+		object->damage = WHOLE;
+		object->file_bytes = model_charge(object, &facts[i]);
+		model->charged += object->file_bytes;
+		model_learn(model, object);
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		if (written[i] && model->refused[i])
+			assert_true(model_room(model) < (int64_t)model_charge(written[i], &facts[i]) + looked_for);
+	}
+}
+
 static void run_puts(struct model *model, uint32_t count)
 {
 	static struct iovec pieces[MODEL_BATCH][4];
 	struct kvk_put_item items[MODEL_BATCH];
 	struct expected expected[MODEL_BATCH];
-	int64_t room = model_room(model);
+	struct object *written[MODEL_BATCH] = { NULL };
+	struct facts facts[MODEL_BATCH];
+	int64_t room = model_room(model), wanted = 0, looked_for = 0;
 
 	memset(items, 0, sizeof(items));
 	for (uint32_t i = 0; i < count; i++) {
@@ -44,28 +69,23 @@ static void run_puts(struct model *model, uint32_t count)
 			expected[i].reason = KVK_REASON_PRESENT;
 			continue;
 		}
-		if (room < (int64_t)charge && !(object->there && object->damage != FOOTER_DAMAGED)) {
-			expected[i].status = -ENOSPC;
-			expected[i].reason = KVK_REASON_NO_ROOM;
-			continue;
-		}
+		wanted += (int64_t)charge;
 		if (object->there && object->damage != FOOTER_DAMAGED) {
 			/* Found there; while it is looked for its room is taken, as long as there is any. */
 			expected[i].reason = KVK_REASON_PRESENT;
-			if (room >= (int64_t)charge)
-				room -= (int64_t)charge;
+			looked_for += (int64_t)charge;
 			model_learn(model, object);
 			continue;
 		}
-		room -= (int64_t)charge;
 		expected[i].bytes = new.bytes;
-		object->facts = new;
-		object->there = true;
-		object->damage = WHOLE;
-		object->file_bytes = charge;
-		model_learn(model, object);
+		facts[i] = new;
+		written[i] = object;
 	}
+	/* Which of them get the room that is left, is not said. */
+	for (uint32_t i = 0; i < count; i++)
+		expected[i].or_no_room = written[i] && wanted > room;
 	model_submit(model, kvk_store_put(model->bed.store, items, count, 0), KVK_QUEUE_PUT, count, expected);
+	settle_puts(model, written, facts, count, looked_for);
 }
 
 static void expect_get(struct model *model, struct object *object, const struct kvk_get_item *item, uint64_t room,
@@ -220,6 +240,8 @@ static void run_unpins_or_removes(struct model *model, uint32_t count, bool remo
 			if (!object->there) {
 				expected[i].status = -ENOENT;
 				expected[i].reason = KVK_REASON_ABSENT;
+			} else {
+				model->charged -= kvk_page_ceil(object->file_bytes);
 			}
 			object->there = false;
 			model_lost(model, object);
@@ -276,6 +298,7 @@ static void run_canceled_puts(struct model *model, uint32_t count)
 		objects[i]->there = true;
 		objects[i]->damage = WHOLE;
 		objects[i]->file_bytes = model_charge(objects[i], &facts[i]);
+		model->charged += objects[i]->file_bytes;
 		model_learn(model, objects[i]);
 	}
 }
