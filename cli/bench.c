@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench.h"
 
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,58 +17,24 @@ static void on_signal(int signal)
 	kvk_bench_interrupted = 1;
 }
 
-static int parse(struct kvk_bench *bench, struct kvk_cli_overlay *overlay, const struct kvk_cli_verb *verb, int argc,
-		 char **argv)
+static int parse(struct kvk_cli_line *line, struct kvk_bench *bench, struct kvk_cli_overlay *overlay,
+		 const struct kvk_cli_verb *verb, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "bytes", required_argument, NULL, 'b' }, { "inflight", required_argument, NULL, 'n' },
-		{ "seconds", required_argument, NULL, 's' }, { "total", required_argument, NULL, 't' },
-		{ "direct", no_argument, NULL, 'i' }, { "held", no_argument, NULL, 'H' },
-		{ "durability", required_argument, NULL, 'D' },
-		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+	const struct kvk_cli_option options[] = {
+		{ "bytes", KVK_OPTION_BYTES, .value = &bench->object_bytes, .least = 1, .most = KVK_OBJECT_BYTES_MAX },
+		{ "inflight", KVK_OPTION_COUNT, .value = &bench->inflight, .least = 1, .most = 4096 },
+		{ "seconds", KVK_OPTION_NS, .value = &bench->phase_ns },
+		{ "total", KVK_OPTION_BYTES, .value = &bench->total_bytes },
+		{ "direct", KVK_OPTION_FLAG, .value = &overlay->direct },
+		{ "held", KVK_OPTION_FLAG, .value = &bench->held },
+		{ "durability", KVK_OPTION_TEXT, .value = &overlay->durability },
+		{ .name = NULL },
 	};
-	int option;
+	int status = kvk_cli_read_line(line, verb, argc, argv, options, 1, 1, "wants one STORE");
 
-	while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-		int status = 0;
-
-		switch (option) {
-		case 'b':
-			status = kvk_cli_option_bytes(verb, "bytes", optarg, &bench->object_bytes);
-			if (!status && (bench->object_bytes == 0 || bench->object_bytes > KVK_OBJECT_BYTES_MAX))
-				return kvk_cli_usage(verb, "--bytes: wants 1 byte to 4 GiB");
-			break;
-		case 'n':
-			status = kvk_cli_option_count(verb, "inflight", optarg, 1, 4096, &bench->inflight);
-			break;
-		case 's':
-			status = kvk_cli_option_ns(verb, "seconds", optarg, &bench->phase_ns);
-			break;
-		case 't':
-			status = kvk_cli_option_bytes(verb, "total", optarg, &bench->total_bytes);
-			break;
-		case 'i':
-			overlay->direct = true;
-			break;
-		case 'H':
-			bench->held = true;
-			break;
-		case 'D':
-			overlay->durability = optarg;
-			break;
-		case 'j':
-			bench->json = true;
-			break;
-		case 'h':
-			exit(kvk_cli_finish(kvk_cli_help(verb)));
-		default:
-			return kvk_cli_usage(verb, "an option is wrong");
-		}
-		if (status)
-			return status;
-	}
-	if (argc - optind != 1)
-		return kvk_cli_usage(verb, "wants one STORE");
+	if (status)
+		return status;
+	bench->json = line->json;
 	if (bench->total_bytes < bench->object_bytes)
 		return kvk_cli_usage(verb, "--total: less than one object");
 	return 0;
@@ -167,6 +132,7 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	struct kvk_cli_overlay overlay = { .create = true };
 	struct sigaction action = { .sa_handler = on_signal };
 	struct kvk_store *store = NULL;
+	struct kvk_cli_line line;
 	int status;
 
 	if (!bench)
@@ -176,9 +142,9 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	bench->phase_ns = UINT64_C(3000000000);
 	bench->total_bytes = UINT64_C(4) << 30;
 	bench->seed = kvk_cli_wall_ns();
-	status = parse(bench, &overlay, verb, argc, argv);
+	status = parse(&line, bench, &overlay, verb, argc, argv);
 	if (!status)
-		status = kvk_cli_open(&store, argv[optind], &overlay);
+		status = kvk_cli_open(&store, line.words[0], &overlay);
 	if (status)
 		goto out;
 	bench->store = store;

@@ -27,25 +27,54 @@ struct kvk_cli_verb {
 };
 
 extern const struct kvk_cli_verb kvk_cli_put, kvk_cli_get, kvk_cli_has, kvk_cli_rm, kvk_cli_ls, kvk_cli_stat,
-	kvk_cli_verify, kvk_cli_doctor, kvk_cli_replay, kvk_cli_namespace, kvk_cli_bench;
+	kvk_cli_verify, kvk_cli_doctor, kvk_cli_replay, kvk_cli_namespace, kvk_cli_bench, kvk_cli_df, kvk_cli_evict,
+	kvk_cli_purge, kvk_cli_quota, kvk_cli_cap, kvk_cli_fsck;
 
 /* Says on stderr what is wrong with the command line; returns KVK_EXIT_USAGE. */
 int kvk_cli_usage(const struct kvk_cli_verb *verb, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
-/* "kvkeep: ..." on stderr; returns KVK_EXIT_FAILED. */
-int kvk_cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Prints the verb's help; returns KVK_EXIT_DONE. */
 int kvk_cli_help(const struct kvk_cli_verb *verb);
 
+/* ---- command lines (options.c) ---------------------------------------------------------------------- */
+
+enum kvk_option_kind {
+	KVK_OPTION_FLAG = 1,       /* bool */
+	KVK_OPTION_TEXT,           /* const char *, into argv */
+	KVK_OPTION_BYTES,          /* uint64_t, as the next two */
+	KVK_OPTION_NS,
+	KVK_OPTION_COUNT,
+	KVK_OPTION_TAKE,           /* whatever take() makes of it */
+};
+
+struct kvk_cli_option {
+	const char *name;
+	enum kvk_option_kind kind;
+	void *value;
+	uint64_t least, most;      /* of numbers; most 0: as far as they go */
+	/* What was wrong was said as kvk_cli_usage() does when it returns other than 0. */
+	int (*take)(const struct kvk_cli_verb *verb, const struct kvk_cli_option *option, const char *text);
+	char letter;               /* the short form, or 0 */
+};
+
+/* What is left of a command line without its options. */
+struct kvk_cli_line {
+	char **words;              /* NULL follows the last */
+	int count;
+	bool json;
+};
+
 /*
- * Values of options. On a bad one they say so as kvk_cli_usage() does, name the option and return KVK_EXIT_USAGE,
- * else 0.
+ * Reads a command line with the options of the table, which ends with a NULL name, and --json and --help, which every verb takes
+ * (--help ends the process). wants: what is said if there are fewer than least or more than most words. 0, or
+ * KVK_EXIT_USAGE after saying what is wrong.
  */
-int kvk_cli_option_bytes(const struct kvk_cli_verb *verb, const char *option, const char *text, uint64_t *ret);
-int kvk_cli_option_ns(const struct kvk_cli_verb *verb, const char *option, const char *text, uint64_t *ret);
-int kvk_cli_option_count(const struct kvk_cli_verb *verb, const char *option, const char *text, uint64_t least,
-			 uint64_t most, uint64_t *ret);
+int kvk_cli_read_line(struct kvk_cli_line *line, const struct kvk_cli_verb *verb, int argc, char **argv,
+		      const struct kvk_cli_option *options, int least, int most, const char *wants);
+
+/* take() of options that are keys: value is a struct kvk_cli_key, for free(). One that was given before is freed. */
+int kvk_cli_take_key(const struct kvk_cli_verb *verb, const struct kvk_cli_option *option, const char *text);
 
 /* ---- stores (open.c) ------------------------------------------------------------------------------- */
 
@@ -56,6 +85,8 @@ struct kvk_cli_overlay {
 	bool quiet;                /* keep the store's log to itself: the verb's one line says it all */
 	uint64_t cap_bytes;
 	const char *durability;
+	const char *policy;        /* what evicts; by_default: only where STORE does not say */
+	bool policy_by_default;
 };
 
 /*
@@ -78,6 +109,9 @@ int kvk_cli_open(struct kvk_store **ret, const char *argument, const struct kvk_
 const char *kvk_cli_result_text(const struct kvk_result *result);
 
 /* ---- output (output.c) ----------------------------------------------------------------------------- */
+
+/* "kvkeep: ..." on stderr; returns KVK_EXIT_FAILED. */
+int kvk_cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Prints a value to stdout with a newline and takes the reference. Returns 0, or KVK_EXIT_FAILED. */
 int kvk_cli_print_json(json_t *value);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "count.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
 #include "entry.h"
+#include "status.h"
 #include "text.h"
 
 struct counts {
@@ -132,4 +134,83 @@ int kvk_count_medium(json_t *object, struct kvk_store *store)
 	json_decref(counts.tenants);
 	json_decref(counts.models);
 	return status;
+}
+
+/* ---- quotas ------------------------------------------------------------------------------------- */
+
+static json_t *quota_json(uint64_t bytes)
+{
+	return bytes == UINT64_MAX ? json_null() : json_integer((json_int_t)bytes);
+}
+
+static int read_shares(struct kvk_share **ret, struct kvk_store *store)
+{
+	int count = kvk_store_shares(store, KVK_BY_TENANT, NULL, 0), again;
+	struct kvk_share *shares;
+
+	if (count < 0)
+		return count;
+	shares = calloc((size_t)count + 1, sizeof(*shares));
+	if (!shares)
+		return -ENOMEM;
+	for (int i = 0; i < count; i++)
+		shares[i].struct_bytes = sizeof(shares[i]);
+	again = kvk_store_shares(store, KVK_BY_TENANT, shares, (uint32_t)count);
+	if (again < 0) {
+		free(shares);
+		return again;
+	}
+	*ret = shares;
+	return again < count ? again : count;
+}
+
+int kvk_count_quotas(json_t *object, struct kvk_store *store)
+{
+	char name[4 * KVK_KEY_BYTES_MAX + 1];
+	struct kvk_share *shares = NULL;
+	json_t *quotas = json_object(), *status = kvk_cli_status(store), *by_default;
+	int count = read_shares(&shares, store);
+
+	by_default = json_object_get(status, "default_quota_bytes");
+	for (int i = 0; i < count; i++) {
+		uint32_t bytes = shares[i].name_bytes < sizeof(shares[i].name) ? shares[i].name_bytes :
+				 (uint32_t)sizeof(shares[i].name);
+
+		json_object_set_new(quotas, kvk_cli_escape(name, sizeof(name), shares[i].name, bytes),
+				    quota_json(shares[i].quota_bytes));
+	}
+	free(shares);
+	if (count < 0 || !quotas) {
+		json_decref(quotas);
+		json_decref(status);
+		return kvk_cli_fail("quotas: %s", strerror(count < 0 ? -count : ENOMEM));
+	}
+	json_object_set(object, "default_quota_bytes", by_default ? by_default : json_null());
+	json_object_set_new(object, "quotas", quotas);
+	json_decref(status);
+	return 0;
+}
+
+int kvk_count_join(json_t *object)
+{
+	json_t *quotas = json_object_get(object, "quotas"), *tenants = json_object_get(object, "tenants");
+	json_t *by_default = json_object_get(object, "default_quota_bytes"), *tenant, *quota;
+	const char *name;
+	size_t i;
+	int err = 0;
+
+	json_array_foreach(tenants, i, tenant) {
+		name = json_string_value(json_object_get(tenant, "name"));
+		quota = json_object_get(quotas, name);
+		err |= json_object_set(tenant, "quota_bytes", quota ? quota : by_default);
+		json_object_del(quotas, name);
+	}
+	json_object_foreach(quotas, name, quota) {
+		/* What was met under a name and is gone needs no line. */
+		if (!json_equal(quota, by_default))
+			err |= json_array_append_new(tenants, json_pack("{s:s, s:i, s:i, s:O}", "name", name, "objects", 0,
+									"stored_bytes", 0, "quota_bytes", quota));
+	}
+	json_object_del(object, "quotas");
+	return err ? kvk_cli_fail("not enough memory") : 0;
 }

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <ftw.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -201,35 +200,22 @@ static void print_findings(const struct kvk_doctor *doctor)
 
 static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
-	};
+	static const struct kvk_cli_option options[] = { { .name = NULL } };
 	struct kvk_doctor doctor = { .worst = KVK_HEALTH_OK };
-	bool json = false;
-	int option, status = 0;
+	struct kvk_cli_line line;
+	int status = kvk_cli_read_line(&line, verb, argc, argv, options, 0, 1, "wants at most one STORE");
 
-	while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-		switch (option) {
-		case 'j':
-			json = true;
-			break;
-		case 'h':
-			return kvk_cli_help(verb);
-		default:
-			return kvk_cli_usage(verb, "an option is wrong");
-		}
-	}
-	if (argc - optind > 1)
-		return kvk_cli_usage(verb, "wants at most one STORE");
+	if (status)
+		return status;
 	doctor.findings = json_array();
 	if (!doctor.findings)
 		return kvk_cli_fail("not enough memory");
 	kvk_doctor_machine(&doctor);
-	if (optind < argc)
-		status = examine_store(&doctor, argv[optind]);
+	if (line.count == 1)
+		status = examine_store(&doctor, line.words[0]);
 	if (status)
 		goto out;
-	if (json)
+	if (line.json)
 		status = kvk_cli_print_json(json_pack("{s:s, s:O}", "worst", words[doctor.worst], "findings",
 						      doctor.findings));
 	else

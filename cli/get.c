@@ -2,7 +2,6 @@
 #include "cli.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,44 +25,21 @@ struct get {
 
 static int parse(struct get *get, const struct kvk_cli_verb *verb, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "offset", required_argument, NULL, 'o' }, { "length", required_argument, NULL, 'l' },
-		{ "direct", no_argument, NULL, 'i' },
-		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+	const struct kvk_cli_option options[] = {
+		{ "offset", KVK_OPTION_BYTES, .value = &get->offset_bytes },
+		{ "length", KVK_OPTION_BYTES, .value = &get->range_bytes, .least = 1 },
+		{ "direct", KVK_OPTION_FLAG, .value = &get->direct },
+		{ .name = NULL },
 	};
-	int option, status;
+	struct kvk_cli_line line;
+	int status = kvk_cli_read_line(&line, verb, argc, argv, options, 2, 3, "wants STORE, KEY and perhaps FILE");
 
-	while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-		switch (option) {
-		case 'o':
-			status = kvk_cli_option_bytes(verb, "offset", optarg, &get->offset_bytes);
-			if (status)
-				return status;
-			break;
-		case 'l':
-			status = kvk_cli_option_bytes(verb, "length", optarg, &get->range_bytes);
-			if (status)
-				return status;
-			if (get->range_bytes == 0)
-				return kvk_cli_usage(verb, "--length: wants 1 byte at least");
-			break;
-		case 'i':
-			get->direct = true;
-			break;
-		case 'j':
-			get->json = true;
-			break;
-		case 'h':
-			exit(kvk_cli_finish(kvk_cli_help(verb)));
-		default:
-			return kvk_cli_usage(verb, "an option is wrong");
-		}
-	}
-	if (argc - optind < 2 || argc - optind > 3)
-		return kvk_cli_usage(verb, "wants STORE, KEY and perhaps FILE");
-	get->store_argument = argv[optind];
-	get->key_argument = argv[optind + 1];
-	get->path = argv[optind + 2];
+	if (status)
+		return status;
+	get->json = line.json;
+	get->store_argument = line.words[0];
+	get->key_argument = line.words[1];
+	get->path = line.words[2];
 	if (kvk_cli_parse_key(&get->key, get->key_argument))
 		return kvk_cli_usage(verb, "KEY: '%s' is not a key of 1 to %d bytes", get->key_argument,
 				     KVK_KEY_BYTES_MAX);

@@ -3,7 +3,6 @@
 #include "cli.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,33 +31,20 @@ static void release(struct keys *keys)
 
 static int parse(struct keys *keys, const struct kvk_cli_verb *verb, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "quiet", no_argument, NULL, 'q' },
-		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+	const struct kvk_cli_option options[] = {
+		{ "quiet", KVK_OPTION_FLAG, .value = &keys->quiet, .letter = 'q' },
+		{ .name = NULL },
 	};
-	int option;
+	struct kvk_cli_line line;
+	int status = kvk_cli_read_line(&line, verb, argc, argv, options, 2, 1 + KVK_BATCH_ITEMS_MAX,
+				       "wants STORE and from 1 to 65536 KEYs");
 
-	while ((option = getopt_long(argc, argv, "qjh", options, NULL)) != -1) {
-		switch (option) {
-		case 'q':
-			keys->quiet = true;
-			break;
-		case 'j':
-			keys->json = true;
-			break;
-		case 'h':
-			exit(kvk_cli_finish(kvk_cli_help(verb)));
-		default:
-			return kvk_cli_usage(verb, "an option is wrong");
-		}
-	}
-	if (argc - optind < 2)
-		return kvk_cli_usage(verb, "wants STORE and at least one KEY");
-	if (argc - optind - 1 > KVK_BATCH_ITEMS_MAX)
-		return kvk_cli_usage(verb, "takes at most %d keys", KVK_BATCH_ITEMS_MAX);
-	keys->store_argument = argv[optind];
-	keys->arguments = argv + optind + 1;
-	keys->count = (uint32_t)(argc - optind - 1);
+	if (status)
+		return status;
+	keys->json = line.json;
+	keys->store_argument = line.words[0];
+	keys->arguments = line.words + 1;
+	keys->count = (uint32_t)(line.count - 1);
 	keys->keys = calloc(keys->count, sizeof(*keys->keys));
 	keys->items = calloc(keys->count, sizeof(*keys->items));
 	keys->results = calloc(keys->count, sizeof(*keys->results));

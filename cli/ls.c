@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,62 +28,30 @@ static struct kvk_key text_key(const char *text)
 
 static int parse(struct ls *ls, const struct kvk_cli_verb *verb, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "model", required_argument, NULL, 'm' }, { "tenant", required_argument, NULL, 't' },
-		{ "prefix", required_argument, NULL, 'p' }, { "older", required_argument, NULL, 'o' },
-		{ "long", no_argument, NULL, 'l' }, { "limit", required_argument, NULL, 'n' },
-		{ "cursor", required_argument, NULL, 'c' },
-		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+	const char *model = "", *tenant = "";
+	uint64_t older_ns = UINT64_MAX;
+	const struct kvk_cli_option options[] = {
+		{ "model", KVK_OPTION_TEXT, .value = &model },
+		{ "tenant", KVK_OPTION_TEXT, .value = &tenant },
+		{ "prefix", KVK_OPTION_TAKE, .value = &ls->prefix, .take = kvk_cli_take_key },
+		{ "older", KVK_OPTION_NS, .value = &older_ns, .most = ls->now_ns - 1 },
+		{ "long", KVK_OPTION_FLAG, .value = &ls->long_form, .letter = 'l' },
+		{ "limit", KVK_OPTION_COUNT, .value = &ls->limit, .least = 1 },
+		{ "cursor", KVK_OPTION_TEXT, .value = &ls->cursor },
+		{ .name = NULL },
 	};
-	uint64_t older_ns;
-	int option, status;
+	struct kvk_cli_line line;
+	int status = kvk_cli_read_line(&line, verb, argc, argv, options, 1, 1, "wants one STORE");
 
-	while ((option = getopt_long(argc, argv, "ljh", options, NULL)) != -1) {
-		status = 0;
-		switch (option) {
-		case 'm':
-			ls->query.model = text_key(optarg);
-			break;
-		case 't':
-			ls->query.salt = text_key(optarg);
-			break;
-		case 'p':
-			free(ls->prefix.data);
-			ls->prefix = (struct kvk_cli_key){ NULL, 0 };
-			if (kvk_cli_parse_key(&ls->prefix, optarg))
-				return kvk_cli_usage(verb, "--prefix: '%s' is not the beginning of a key", optarg);
-			ls->query.prefix = (struct kvk_key){ ls->prefix.data, ls->prefix.bytes };
-			break;
-		case 'o':
-			status = kvk_cli_option_ns(verb, "older", optarg, &older_ns);
-			if (!status && older_ns >= ls->now_ns)
-				return kvk_cli_usage(verb, "--older: nothing is that old");
-			if (!status)
-				ls->query.created_before_ns = ls->now_ns - older_ns;
-			break;
-		case 'l':
-			ls->long_form = true;
-			break;
-		case 'n':
-			status = kvk_cli_option_count(verb, "limit", optarg, 1, INT64_MAX, &ls->limit);
-			break;
-		case 'c':
-			ls->cursor = optarg;
-			break;
-		case 'j':
-			ls->json = true;
-			break;
-		case 'h':
-			exit(kvk_cli_finish(kvk_cli_help(verb)));
-		default:
-			return kvk_cli_usage(verb, "an option is wrong");
-		}
-		if (status)
-			return status;
-	}
-	if (argc - optind != 1)
-		return kvk_cli_usage(verb, "wants one STORE");
-	ls->store_argument = argv[optind];
+	if (status)
+		return status;
+	ls->json = line.json;
+	ls->store_argument = line.words[0];
+	ls->query.model = text_key(model);
+	ls->query.salt = text_key(tenant);
+	ls->query.prefix = (struct kvk_key){ ls->prefix.data, ls->prefix.bytes };
+	if (older_ns != UINT64_MAX)
+		ls->query.created_before_ns = ls->now_ns - older_ns;
 	return 0;
 }
 

@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli.h"
 
-#include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#include "text.h"
 
 static const struct kvk_cli_verb *const verbs[] = {
 	&kvk_cli_put, &kvk_cli_get, &kvk_cli_has, &kvk_cli_rm, &kvk_cli_ls, &kvk_cli_stat, &kvk_cli_verify,
-	&kvk_cli_doctor, &kvk_cli_namespace, &kvk_cli_replay, &kvk_cli_bench,
+	&kvk_cli_df, &kvk_cli_cap, &kvk_cli_quota, &kvk_cli_evict, &kvk_cli_purge, &kvk_cli_fsck, &kvk_cli_doctor,
+	&kvk_cli_namespace, &kvk_cli_replay, &kvk_cli_bench,
 };
 
 #define VERB_COUNT (sizeof(verbs) / sizeof(verbs[0]))
@@ -23,62 +19,6 @@ static const struct kvk_cli_verb *find_verb(const char *name)
 			return verbs[i];
 	}
 	return NULL;
-}
-
-int kvk_cli_usage(const struct kvk_cli_verb *verb, const char *format, ...)
-{
-	va_list args;
-
-	fprintf(stderr, "kvkeep %s: ", verb->name);
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	fprintf(stderr, "\nusage: kvkeep %s %s\n`kvkeep help %s` says more.\n", verb->name, verb->arguments,
-		verb->name);
-	return KVK_EXIT_USAGE;
-}
-
-int kvk_cli_fail(const char *format, ...)
-{
-	va_list args;
-
-	fputs("kvkeep: ", stderr);
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	fputc('\n', stderr);
-	return KVK_EXIT_FAILED;
-}
-
-static int option_answer(const struct kvk_cli_verb *verb, const char *option, const char *text, int err,
-			 const char *wanted)
-{
-	if (!err)
-		return 0;
-	return kvk_cli_usage(verb, "--%s: '%s' is %s", option, text, err == -ERANGE ? "out of range" : wanted);
-}
-
-int kvk_cli_option_bytes(const struct kvk_cli_verb *verb, const char *option, const char *text, uint64_t *ret)
-{
-	return option_answer(verb, option, text, kvk_cli_parse_bytes(ret, text), "not a size such as 64MiB");
-}
-
-int kvk_cli_option_ns(const struct kvk_cli_verb *verb, const char *option, const char *text, uint64_t *ret)
-{
-	return option_answer(verb, option, text, kvk_cli_parse_ns(ret, text), "not a duration such as 90s or 7d");
-}
-
-int kvk_cli_option_count(const struct kvk_cli_verb *verb, const char *option, const char *text, uint64_t least,
-			 uint64_t most, uint64_t *ret)
-{
-	return option_answer(verb, option, text, kvk_cli_parse_count(ret, text, least, most),
-			     "not a whole number");
-}
-
-int kvk_cli_help(const struct kvk_cli_verb *verb)
-{
-	printf("usage: kvkeep %s %s\n\n%s\n\n%s", verb->name, verb->arguments, verb->summary, verb->help);
-	return KVK_EXIT_DONE;
 }
 
 static void print_verbs(FILE *out)

@@ -2,7 +2,6 @@
 #include "cli.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,29 +188,16 @@ static int dispatch(const struct kvk_cli_verb *verb, struct kvk_store *store, in
 
 static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
-	};
+	static const struct kvk_cli_option options[] = { { .name = NULL } };
 	struct kvk_store *store = NULL;
-	bool json = false;
-	int option, status;
+	struct kvk_cli_line line;
+	int status = kvk_cli_read_line(&line, verb, argc, argv, options, 1, 4, "wants STORE, and after it nothing, "
+				       "show [DIGEST], or diff A B");
 
-	while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-		switch (option) {
-		case 'j':
-			json = true;
-			break;
-		case 'h':
-			return kvk_cli_help(verb);
-		default:
-			return kvk_cli_usage(verb, "an option is wrong");
-		}
-	}
-	if (argc - optind < 1)
-		return kvk_cli_usage(verb, "wants STORE");
-	status = kvk_cli_open(&store, argv[optind], &(struct kvk_cli_overlay){ .create = false });
 	if (!status)
-		status = dispatch(verb, store, argc - optind - 1, argv + optind + 1, json);
+		status = kvk_cli_open(&store, line.words[0], &(struct kvk_cli_overlay){ .create = false });
+	if (!status)
+		status = dispatch(verb, store, line.count - 1, line.words + 1, line.json);
 	kvk_store_close(store);
 	return status;
 }

@@ -10,7 +10,7 @@
 
 static json_t *directory_spec(const char *directory)
 {
-	return json_pack("{s:s, s:s, s:{s:s}}", "type", "nixl_store_dynamic", "backend", "POSIX",
+	return json_pack("{s:s, s:{s:s}}", "backend", "POSIX",
 			 "backend_params", "file_path", directory);
 }
 
@@ -60,6 +60,21 @@ static int load_spec(json_t **ret, const char *argument)
 	return 0;
 }
 
+static int set_policy(json_t *spec, const struct kvk_cli_overlay *overlay)
+{
+	json_t *eviction = json_object_get(spec, "eviction");
+	int err = 0;
+
+	if (!overlay->policy)
+		return 0;
+	if (!json_is_object(eviction))
+		err = json_object_set_new(spec, "eviction", json_object());
+	eviction = json_object_get(spec, "eviction");
+	if (!err && !(overlay->policy_by_default && json_object_get(eviction, "eviction_policy")))
+		err = json_object_set_new(eviction, "eviction_policy", json_string(overlay->policy));
+	return err;
+}
+
 int kvk_cli_spec(json_t **ret, const char *argument, const struct kvk_cli_overlay *overlay)
 {
 	json_t *spec = NULL, *params;
@@ -79,6 +94,7 @@ int kvk_cli_spec(json_t **ret, const char *argument, const struct kvk_cli_overla
 	if (overlay->cap_bytes)
 		err |= json_object_set_new(params, "max_capacity_gb",
 					   json_real((double)overlay->cap_bytes / (double)(1u << 30)));
+	err |= set_policy(spec, overlay);
 	if (err) {
 		json_decref(spec);
 		return kvk_cli_fail("not enough memory");

@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,18 @@
 #include <unistd.h>
 
 #include "text.h"
+
+int kvk_cli_fail(const char *format, ...)
+{
+	va_list args;
+
+	fputs("kvkeep: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	return KVK_EXIT_FAILED;
+}
 
 int kvk_cli_print_json(json_t *value)
 {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +11,6 @@ struct put {
 	const char *store_argument;
 	const char *key_argument;
 	const char *path;
-	const char *parent_argument;
 	const char *meta;
 	uint64_t depth;
 	const char *durability;
@@ -25,52 +23,25 @@ struct put {
 
 static int parse(struct put *put, const struct kvk_cli_verb *verb, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "parent", required_argument, NULL, 'p' }, { "meta", required_argument, NULL, 'm' },
-		{ "depth", required_argument, NULL, 'd' }, { "durability", required_argument, NULL, 'D' },
-		{ "direct", no_argument, NULL, 'i' },
-		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+	const struct kvk_cli_option options[] = {
+		{ "parent", KVK_OPTION_TAKE, .value = &put->parent, .take = kvk_cli_take_key },
+		{ "meta", KVK_OPTION_TEXT, .value = &put->meta },
+		{ "depth", KVK_OPTION_COUNT, .value = &put->depth, .most = UINT32_MAX },
+		{ "durability", KVK_OPTION_TEXT, .value = &put->durability },
+		{ "direct", KVK_OPTION_FLAG, .value = &put->direct },
+		{ .name = NULL },
 	};
-	int option, status;
+	struct kvk_cli_line line;
+	int status = kvk_cli_read_line(&line, verb, argc, argv, options, 2, 3, "wants STORE, KEY and perhaps FILE");
 
-	while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-		switch (option) {
-		case 'p':
-			put->parent_argument = optarg;
-			break;
-		case 'm':
-			put->meta = optarg;
-			break;
-		case 'd':
-			status = kvk_cli_option_count(verb, "depth", optarg, 0, UINT32_MAX, &put->depth);
-			if (status)
-				return status;
-			break;
-		case 'D':
-			put->durability = optarg;
-			break;
-		case 'i':
-			put->direct = true;
-			break;
-		case 'j':
-			put->json = true;
-			break;
-		case 'h':
-			exit(kvk_cli_finish(kvk_cli_help(verb)));
-		default:
-			return kvk_cli_usage(verb, "an option is wrong");
-		}
-	}
-	if (argc - optind < 2 || argc - optind > 3)
-		return kvk_cli_usage(verb, "wants STORE, KEY and perhaps FILE");
-	put->store_argument = argv[optind];
-	put->key_argument = argv[optind + 1];
-	put->path = argv[optind + 2];
+	if (status)
+		return status;
+	put->json = line.json;
+	put->store_argument = line.words[0];
+	put->key_argument = line.words[1];
+	put->path = line.words[2];
 	if (kvk_cli_parse_key(&put->key, put->key_argument))
 		return kvk_cli_usage(verb, "KEY: '%s' is not a key of 1 to %d bytes", put->key_argument,
-				     KVK_KEY_BYTES_MAX);
-	if (put->parent_argument && kvk_cli_parse_key(&put->parent, put->parent_argument))
-		return kvk_cli_usage(verb, "--parent: '%s' is not a key of 1 to %d bytes", put->parent_argument,
 				     KVK_KEY_BYTES_MAX);
 	if (put->meta && strlen(put->meta) > KVK_META_BYTES_MAX)
 		return kvk_cli_usage(verb, "--meta: longer than %d bytes", KVK_META_BYTES_MAX);

@@ -2,7 +2,6 @@
 #include "replay.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,8 +17,9 @@
 #define REAL_BYTES_PER_TOKEN 131072
 #define DEFAULT_BYTES_PER_TOKEN 2048
 
-static int parse_kill(struct kvk_replay *replay, const struct kvk_cli_verb *verb, const char *text)
+static int take_kill(const struct kvk_cli_verb *verb, const struct kvk_cli_option *option, const char *text)
 {
+	struct kvk_replay *replay = option->value;
 	uint64_t least = replay->kill_count ? replay->kills[replay->kill_count - 1] + 1 : 1;
 
 	if (replay->kill_count == KVK_REPLAY_KILLS_MAX)
@@ -34,68 +34,27 @@ static int parse_kill(struct kvk_replay *replay, const struct kvk_cli_verb *verb
 static int parse(struct kvk_replay *replay, struct kvk_cli_overlay *overlay, const struct kvk_cli_verb *verb,
 		 int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "bytes-per-token", required_argument, NULL, 'b' }, { "capacity", required_argument, NULL, 'c' },
-		{ "concurrency", required_argument, NULL, 'n' }, { "requests", required_argument, NULL, 'r' },
-		{ "kill-at", required_argument, NULL, 'k' }, { "seed", required_argument, NULL, 's' },
-		{ "memory", required_argument, NULL, 'm' }, { "durability", required_argument, NULL, 'D' },
-		{ "direct", no_argument, NULL, 'i' }, { "held", no_argument, NULL, 'H' },
-		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+	const struct kvk_cli_option options[] = {
+		{ "bytes-per-token", KVK_OPTION_BYTES, .value = &replay->bytes_per_token },
+		{ "capacity", KVK_OPTION_BYTES, .value = &overlay->cap_bytes, .least = 1 },
+		{ "concurrency", KVK_OPTION_COUNT, .value = &replay->concurrency, .least = 1, .most = KVK_REPLAY_CONCURRENCY_MAX },
+		{ "requests", KVK_OPTION_COUNT, .value = &replay->limit, .least = 1 },
+		{ "kill-at", KVK_OPTION_TAKE, .value = replay, .take = take_kill },
+		{ "seed", KVK_OPTION_COUNT, .value = &replay->seed },
+		{ "memory", KVK_OPTION_BYTES, .value = &replay->memory_bytes },
+		{ "durability", KVK_OPTION_TEXT, .value = &overlay->durability },
+		{ "direct", KVK_OPTION_FLAG, .value = &overlay->direct },
+		{ "held", KVK_OPTION_FLAG, .value = &replay->held },
+		{ .name = NULL },
 	};
-	int option;
+	struct kvk_cli_line line;
+	int status = kvk_cli_read_line(&line, verb, argc, argv, options, 2, 2, "wants STORE and TRACE");
 
-	while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-		int status = 0;
-
-		switch (option) {
-		case 'b':
-			status = kvk_cli_option_bytes(verb, "bytes-per-token", optarg, &replay->bytes_per_token);
-			break;
-		case 'c':
-			status = kvk_cli_option_bytes(verb, "capacity", optarg, &overlay->cap_bytes);
-			if (!status && !overlay->cap_bytes)
-				return kvk_cli_usage(verb, "--capacity: wants 1 byte at least");
-			break;
-		case 'n':
-			status = kvk_cli_option_count(verb, "concurrency", optarg, 1, KVK_REPLAY_CONCURRENCY_MAX,
-						      &replay->concurrency);
-			break;
-		case 'r':
-			status = kvk_cli_option_count(verb, "requests", optarg, 1, INT64_MAX, &replay->limit);
-			break;
-		case 'k':
-			status = parse_kill(replay, verb, optarg);
-			break;
-		case 's':
-			status = kvk_cli_option_count(verb, "seed", optarg, 0, INT64_MAX, &replay->seed);
-			break;
-		case 'm':
-			status = kvk_cli_option_bytes(verb, "memory", optarg, &replay->memory_bytes);
-			break;
-		case 'D':
-			overlay->durability = optarg;
-			break;
-		case 'i':
-			overlay->direct = true;
-			break;
-		case 'H':
-			replay->held = true;
-			break;
-		case 'j':
-			replay->json = true;
-			break;
-		case 'h':
-			exit(kvk_cli_finish(kvk_cli_help(verb)));
-		default:
-			return kvk_cli_usage(verb, "an option is wrong");
-		}
-		if (status)
-			return status;
-	}
-	if (argc - optind != 2)
-		return kvk_cli_usage(verb, "wants STORE and TRACE");
-	replay->trace_argument = argv[optind + 1];
-	return kvk_cli_spec(&replay->spec, argv[optind], overlay);
+	if (status)
+		return status;
+	replay->json = line.json;
+	replay->trace_argument = line.words[1];
+	return kvk_cli_spec(&replay->spec, line.words[0], overlay);
 }
 
 static int load_trace(struct kvk_replay *replay, const struct kvk_cli_verb *verb)

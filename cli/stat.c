@@ -2,13 +2,13 @@
 #include "cli.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "count.h"
 #include "entry.h"
+#include "status.h"
 #include "text.h"
 
 /* Every counter of kvk_stats once, for both forms of the report. */
@@ -17,20 +17,8 @@
 	X(gets) X(get_hits) X(get_absent) X(get_damaged) X(get_failed) X(get_bytes) X(get_unverified) \
 	X(lookups) X(lookup_memory_hits) X(lookup_medium_hits) X(lookup_absent) \
 	X(removes) X(removed) X(deadlines) X(canceled) X(medium_errors) X(short_transfers) X(rereads) \
-	X(quarantined) X(collisions) X(links) X(copied_bytes) X(straight_bytes) X(notices_dropped)
-
-static json_t *usage_json(struct kvk_store *store)
-{
-	struct kvk_usage usage = { .struct_bytes = sizeof(usage) };
-
-	if (kvk_store_usage(store, &usage))
-		return json_null();
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "used_bytes", (json_int_t)usage.used_bytes,
-			 "writing_bytes", (json_int_t)usage.writing_bytes, "cap_bytes", (json_int_t)usage.cap_bytes,
-			 "objects", (json_int_t)usage.objects, "pinned_objects", (json_int_t)usage.pinned_objects,
-			 "quarantined_bytes", (json_int_t)usage.quarantined_bytes, "used_fraction",
-			 usage.used_fraction);
-}
+	X(quarantined) X(collisions) X(links) X(copied_bytes) X(straight_bytes) X(notices_dropped) \
+	X(evicted) X(evicted_bytes) X(evict_kept) X(medium_full)
 
 static json_t *stats_json(struct kvk_store *store)
 {
@@ -45,22 +33,6 @@ static json_t *stats_json(struct kvk_store *store)
 	return object;
 }
 
-static json_t *status_json(struct kvk_store *store)
-{
-	char *text = NULL;
-	json_t *value = NULL;
-
-	if (!kvk_store_status(store, &text))
-		value = json_loads(text, 0, NULL);
-	kvk_free(text);
-	return value ? value : json_null();
-}
-
-static uint64_t member(const json_t *object, const char *name)
-{
-	return (uint64_t)json_integer_value(json_object_get(object, name));
-}
-
 static void print_shares(const char *title, const json_t *list)
 {
 	char size[KVK_CLI_TEXT_BYTES];
@@ -73,8 +45,8 @@ static void print_shares(const char *title, const json_t *list)
 	json_array_foreach(list, i, share) {
 		const char *name = json_string_value(json_object_get(share, "name"));
 
-		printf("  %10s  %8llu objects  %s\n", kvk_cli_format_bytes(size, member(share, "stored_bytes")),
-		       (unsigned long long)member(share, "objects"), name && *name ? name : "(none)");
+		printf("  %10s  %8llu objects  %s\n", kvk_cli_format_bytes(size, kvk_cli_member(share, "stored_bytes")),
+		       (unsigned long long)kvk_cli_member(share, "objects"), name && *name ? name : "(none)");
 	}
 }
 
@@ -100,11 +72,11 @@ static void print_members(const char *path, const json_t *value)
 
 static void print_holdings(const json_t *medium, const json_t *usage)
 {
-	uint64_t cap_bytes = member(usage, "cap_bytes"), stored_bytes = member(medium, "stored_bytes");
+	uint64_t cap_bytes = kvk_cli_member(usage, "cap_bytes"), stored_bytes = kvk_cli_member(medium, "stored_bytes");
 	char size[KVK_CLI_TEXT_BYTES];
 
-	printf("%llu objects, %s", (unsigned long long)member(medium, "objects"),
-	       kvk_cli_format_bytes(size, member(medium, "bytes")));
+	printf("%llu objects, %s", (unsigned long long)kvk_cli_member(medium, "objects"),
+	       kvk_cli_format_bytes(size, kvk_cli_member(medium, "bytes")));
 	printf(" (%s with footers and padding)", kvk_cli_format_bytes(size, stored_bytes));
 	if (cap_bytes)
 		printf(", %.1f %% of the cap of %s", 100 * (double)stored_bytes / (double)cap_bytes,
@@ -112,16 +84,17 @@ static void print_holdings(const json_t *medium, const json_t *usage)
 	else
 		printf(", no cap");
 	putchar('\n');
-	if (member(medium, "damaged"))
+	if (kvk_cli_member(medium, "damaged"))
 		printf("%llu of them damaged: `kvkeep verify` tells which\n",
-		       (unsigned long long)member(medium, "damaged"));
-	if (member(usage, "quarantined_bytes"))
-		printf("%s in quarantine\n", kvk_cli_format_bytes(size, member(usage, "quarantined_bytes")));
+		       (unsigned long long)kvk_cli_member(medium, "damaged"));
+	if (kvk_cli_member(usage, "quarantined_bytes"))
+		printf("%s in quarantine\n", kvk_cli_format_bytes(size, kvk_cli_member(usage, "quarantined_bytes")));
 }
 
 static int stat_store(struct kvk_store *store, bool json)
 {
-	json_t *all = json_pack("{s:o, s:o, s:o}", "usage", usage_json(store), "status", status_json(store), "stats",
+	json_t *about = kvk_cli_status(store);
+	json_t *all = json_pack("{s:o, s:o, s:o}", "usage", kvk_usage_json(store), "status", about ? about : json_null(), "stats",
 				stats_json(store));
 	const json_t *stats = json_object_get(all, "stats");
 	int status = all ? kvk_count_medium(all, store) : kvk_cli_fail("not enough memory");
@@ -173,7 +146,8 @@ static int find_entry(struct kvk_store *store, const struct kvk_cli_key *key, st
 		if (count < 0)
 			found = count;
 		for (int i = 0; i < count && !found; i++) {
-			if (entries[i].key_bytes == key->bytes && !memcmp(entries[i].key, key->data, key->bytes)) {
+			if (entries[i].state != KVK_OBJECT_FOREIGN && entries[i].key_bytes == key->bytes &&
+			    !memcmp(entries[i].key, key->data, key->bytes)) {
 				*entry = entries[i];
 				found = 1;
 			}
@@ -232,35 +206,20 @@ static int stat_key(struct kvk_store *store, const char *argument, const struct 
 
 static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
-	};
+	static const struct kvk_cli_option options[] = { { .name = NULL } };
 	struct kvk_cli_key key = { NULL, 0 };
 	struct kvk_store *store = NULL;
-	bool json = false;
-	int option, status;
+	struct kvk_cli_line line;
+	int status = kvk_cli_read_line(&line, verb, argc, argv, options, 1, 2, "wants STORE and perhaps KEY");
 
-	while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-		switch (option) {
-		case 'j':
-			json = true;
-			break;
-		case 'h':
-			return kvk_cli_help(verb);
-		default:
-			return kvk_cli_usage(verb, "an option is wrong");
-		}
-	}
-	if (argc - optind < 1 || argc - optind > 2)
-		return kvk_cli_usage(verb, "wants STORE and perhaps KEY");
-	if (argc - optind == 2 && kvk_cli_parse_key(&key, argv[optind + 1]))
-		return kvk_cli_usage(verb, "KEY: '%s' is not a key of 1 to %d bytes", argv[optind + 1],
-				     KVK_KEY_BYTES_MAX);
-	status = kvk_cli_open(&store, argv[optind], &(struct kvk_cli_overlay){ .create = false });
+	if (!status && line.count == 2 && kvk_cli_parse_key(&key, line.words[1]))
+		status = kvk_cli_usage(verb, "KEY: '%s' is not a key of 1 to %d bytes", line.words[1], KVK_KEY_BYTES_MAX);
+	if (!status)
+		status = kvk_cli_open(&store, line.words[0], &(struct kvk_cli_overlay){ .create = false });
 	if (!status && key.data)
-		status = stat_key(store, argv[optind + 1], &key, json);
+		status = stat_key(store, line.words[1], &key, line.json);
 	else if (!status)
-		status = stat_store(store, json);
+		status = stat_store(store, line.json);
 	kvk_store_close(store);
 	free(key.data);
 	return status;

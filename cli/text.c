@@ -24,6 +24,11 @@ static const struct unit size_units[] = {
 
 #define NS_PER_S UINT64_C(1000000000)
 
+/* A part of a whole, in parts of 10^10: 8 digits after the point of a percentage still count. */
+#define PER_CENT UINT64_C(100000000)
+
+static const struct unit percent_units[] = { { "", PER_CENT }, { NULL, 0 } };
+
 static const struct unit time_units[] = {
 	{ "ns", 1 }, { "us", 1000 }, { "ms", 1000000 }, { "s", NS_PER_S }, { "m", 60 * NS_PER_S },
 	{ "h", 3600 * NS_PER_S }, { "d", 86400 * NS_PER_S }, { "w", 7 * 86400 * NS_PER_S },
@@ -82,6 +87,25 @@ int kvk_cli_parse_bytes(uint64_t *ret, const char *text)
 	if (*text)
 		return -EINVAL;
 	*ret = bytes;
+	return 0;
+}
+
+int kvk_cli_parse_share(uint64_t *ret, const char *text, uint64_t whole)
+{
+	size_t bytes = strlen(text);
+	uint64_t part;
+	int err;
+
+	if (bytes == 0 || text[bytes - 1] != '%')
+		return kvk_cli_parse_bytes(ret, text);
+	err = parse_quantity(&part, &text, percent_units);
+	if (err)
+		return err;
+	if (strcmp(text, "%") != 0)
+		return -EINVAL;
+	if (part > 100 * PER_CENT)
+		return -ERANGE;
+	*ret = (uint64_t)(((unsigned __int128)whole * part + 100 * PER_CENT - 1) / (100 * PER_CENT));
 	return 0;
 }
 

@@ -15,6 +15,9 @@
  */
 int kvk_cli_parse_bytes(uint64_t *ret, const char *text);
 
+/* A size as above, or a part of whole such as 10% or 0.5%, rounded up. Errors as above; over 100% is out of range. */
+int kvk_cli_parse_share(uint64_t *ret, const char *text, uint64_t whole);
+
 /* A duration such as 90, 90s, 1h30m, 500ms, 7d, 2w; a bare number is seconds. Errors as above. */
 int kvk_cli_parse_ns(uint64_t *ret, const char *text);
 

@@ -2,7 +2,6 @@
 #include "cli.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,45 +45,35 @@ static void on_signal(int signal)
 	interrupted = 1;
 }
 
+/* A bare number is what the option is named after: MB/s. */
+static int take_rate(const struct kvk_cli_verb *verb, const struct kvk_cli_option *option, const char *text)
+{
+	uint64_t *rate = option->value;
+
+	if (!kvk_cli_parse_count(rate, text, 1, 1000000)) {
+		*rate *= 1000000;
+		return 0;
+	}
+	if (!kvk_cli_parse_bytes(rate, text))
+		return 0;
+	return kvk_cli_usage(verb, "--rate: '%s' is neither MB a second from 1 to 1000000 nor a size such as 200MiB", text);
+}
+
 static int parse(struct verify *verify, const struct kvk_cli_verb *verb, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "rate", required_argument, NULL, 'r' }, { "resume", no_argument, NULL, 'R' },
-		{ "state", required_argument, NULL, 's' },
-		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+	const struct kvk_cli_option options[] = {
+		{ "rate", KVK_OPTION_TAKE, .value = &verify->rate_bytes, .take = take_rate },
+		{ "resume", KVK_OPTION_FLAG, .value = &verify->resume },
+		{ "state", KVK_OPTION_TEXT, .value = &verify->state_argument },
+		{ .name = NULL },
 	};
-	int option, status;
+	struct kvk_cli_line line;
+	int status = kvk_cli_read_line(&line, verb, argc, argv, options, 1, 1, "wants one STORE");
 
-	while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-		switch (option) {
-		case 'r':
-			status = 0;
-			/* A bare number is what the option is named after: MB/s. */
-			if (kvk_cli_parse_count(&verify->rate_bytes, optarg, 1, 1000000) == 0)
-				verify->rate_bytes *= 1000000;
-			else
-				status = kvk_cli_option_bytes(verb, "rate", optarg, &verify->rate_bytes);
-			if (status)
-				return status;
-			break;
-		case 'R':
-			verify->resume = true;
-			break;
-		case 's':
-			verify->state_argument = optarg;
-			break;
-		case 'j':
-			verify->json = true;
-			break;
-		case 'h':
-			exit(kvk_cli_finish(kvk_cli_help(verb)));
-		default:
-			return kvk_cli_usage(verb, "an option is wrong");
-		}
-	}
-	if (argc - optind != 1)
-		return kvk_cli_usage(verb, "wants one STORE");
-	verify->store_argument = argv[optind];
+	if (status)
+		return status;
+	verify->json = line.json;
+	verify->store_argument = line.words[0];
 	return 0;
 }
 

@@ -3,7 +3,7 @@
 
 _kvkeep()
 {
-	local verbs='put get has rm ls stat verify doctor namespace replay bench help'
+	local verbs='put get has rm ls stat verify df cap quota evict purge fsck doctor namespace replay bench help'
 	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]}
 	local options='--json --help' place=0 i
 
@@ -17,6 +17,11 @@ _kvkeep()
 	get) options+=' --offset --length --direct' ;;
 	has | rm) options+=' --quiet' ;;
 	ls) options+=' --model --tenant --prefix --older --long --limit --cursor' ;;
+	df) options+=' --quick' ;;
+	quota) options+=' --default' ;;
+	evict) options+=' --policy' ;;
+	purge) options+=' --tenant --model --namespace --older --dry-run' ;;
+	fsck) options+=' --repair' ;;
 	verify) options+=' --rate --resume --state' ;;
 	replay)
 		options+=' --bytes-per-token --capacity --concurrency --requests --kill-at --seed --memory --held --direct'
@@ -33,11 +38,15 @@ _kvkeep()
 		mapfile -t COMPREPLY < <(compgen -W 'none batch object' -- "$current")
 		return
 		;;
+	--policy)
+		mapfile -t COMPREPLY < <(compgen -W 'LRU S3FIFO ARC IsolatedLRU' -- "$current")
+		return
+		;;
 	--state)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		return
 		;;
-	--parent | --meta | --depth | --offset | --length | --model | --tenant | --prefix | --older | --limit | --cursor | \
+	--parent | --meta | --depth | --offset | --length | --model | --tenant | --namespace | --prefix | --older | --limit | --cursor | \
 		--rate | --bytes-per-token | --capacity | --concurrency | --requests | --kill-at | --seed | --memory | \
 		--bytes | --inflight | --seconds | --total)
 		return
@@ -55,6 +64,8 @@ _kvkeep()
 		mapfile -t COMPREPLY < <(compgen -d -- "$current")
 	elif [ "$verb" = namespace ] && [ $place -eq 1 ]; then
 		mapfile -t COMPREPLY < <(compgen -W 'show diff' -- "$current")
+	elif { [ "$verb" = cap ] && [ $place -eq 1 ]; } || { [ "$verb" = quota ] && [ $place -eq 2 ]; }; then
+		mapfile -t COMPREPLY < <(compgen -W 'none' -- "$current")
 	elif [ "$verb" = put ] || [ "$verb" = get ] || [ "$verb" = replay ]; then
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 	fi

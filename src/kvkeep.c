@@ -8,6 +8,7 @@
 
 #include "agent/thread.h"
 #include "control/control.h"
+#include "control/evict.h"
 #include "store/core.h"
 #include "util/alloc.h"
 #include "util/error.h"
@@ -52,6 +53,7 @@ const char *kvk_reason_text(uint32_t reason)
 		[KVK_REASON_DEGRADED] = "degraded",
 		[KVK_REASON_NO_MEMORY] = "no memory",
 		[KVK_REASON_FOREIGN] = "foreign",
+		[KVK_REASON_SCANNING] = "scanning",
 	};
 
 	return reason < sizeof(texts) / sizeof(texts[0]) ? texts[reason] : "unknown";
@@ -260,6 +262,13 @@ static bool key_item_fits(const struct kvk_key_item *item)
 	return item->flags == 0 && key_fits(&item->key) && item->reserved == 0;
 }
 
+static bool remove_fits(const struct kvk_key_item *item)
+{
+	if (item->flags != KVK_KEY_IS_NAME)
+		return key_item_fits(item);
+	return item->key.data && item->key.bytes > 0 && item->key.bytes < KVK_NAME_BYTES_MAX && item->reserved == 0;
+}
+
 /* Whether the array is one, and each of its elements is fit. */
 #define ITEMS_FIT(items, count, item_fits) ({                                                       \
 	bool fit_ = (items) && (count) > 0 && (count) <= KVK_BATCH_ITEMS_MAX &&                      \
@@ -308,7 +317,7 @@ int64_t kvk_store_unpin(struct kvk_store *store, const struct kvk_key_item *item
 int64_t kvk_store_remove(struct kvk_store *store, const struct kvk_key_item *items, uint32_t count,
 			 uint64_t deadline_us)
 {
-	if (!ITEMS_FIT(items, count, key_item_fits))
+	if (!ITEMS_FIT(items, count, remove_fits))
 		return -EINVAL;
 	return kvk_core_remove(store->core, items, count, deadline_us, NULL, NULL);
 }
@@ -396,7 +405,7 @@ int kvk_store_remove_wait(struct kvk_store *store, const struct kvk_key_item *it
 	struct kvk_waiter waiter;
 	int64_t id;
 
-	if (!ITEMS_FIT(items, count, key_item_fits) || !results_fit(results))
+	if (!ITEMS_FIT(items, count, remove_fits) || !results_fit(results))
 		return -EINVAL;
 	kvk_waiter_init(&waiter);
 	id = kvk_core_remove(store->core, items, count, deadline_us, &waiter, &task);
@@ -429,6 +438,43 @@ int kvk_store_usage(struct kvk_store *store, struct kvk_usage *usage)
 		return -EINVAL;
 	kvk_core_usage(store->core, usage);
 	return 0;
+}
+
+int kvk_store_set_cap(struct kvk_store *store, uint64_t cap_bytes)
+{
+	int err = kvk_core_check(store->core);
+
+	if (err)
+		return err;
+	if (cap_bytes > 0 && cap_bytes < KVK_CAP_BYTES_MIN)
+		return -EINVAL;
+	return kvk_core_set_cap(store->core, cap_bytes);
+}
+
+int kvk_store_evict(struct kvk_store *store, uint64_t bytes, uint64_t *evicted_ret)
+{
+	int err = kvk_core_check(store->core);
+
+	if (err)
+		return err;
+	if (!evicted_ret)
+		return -EINVAL;
+	if (store->core->spec.policy == KVK_POLICY_NOOP)
+		return -ENOTSUP;
+	*evicted_ret = kvk_evict(store->core, bytes);
+	kvk_room_ring(store->core);
+	return 0;
+}
+
+int kvk_store_set_quota(struct kvk_store *store, const void *tenant, uint32_t tenant_bytes, uint64_t quota_bytes)
+{
+	int err = kvk_core_check(store->core);
+
+	if (err)
+		return err;
+	if ((tenant_bytes > 0 && !tenant) || tenant_bytes > KVK_KEY_BYTES_MAX)
+		return -EINVAL;
+	return kvk_quotas_set(store->core, tenant, tenant_bytes, quota_bytes);
 }
 
 int kvk_store_shares(struct kvk_store *store, enum kvk_share_by by, struct kvk_share *shares, uint32_t count)

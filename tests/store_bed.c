@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "backend/fault/fault.h"
 #include "store/core.h"
 #include "util/clock.h"
 
@@ -42,7 +43,21 @@ static const struct {
 	[BED_URING_DIRECT] = { "io_uring, direct", "\"io_engine\": \"io_uring\"" },
 	[BED_THREADS] = { "threads, buffered", "\"io_engine\": \"threads\"" },
 	[BED_THREADS_DIRECT] = { "threads, direct", "\"io_engine\": \"threads\"" },
+	[BED_POOL_RAM] = { "pool, ram", "\"type\": \"nixl_store\", \"backend\": \"RAM\"" },
+	[BED_POOL] = { "pool, io_uring", "\"type\": \"nixl_store\", \"io_engine\": \"io_uring\"" },
+	[BED_POOL_DIRECT] = { "pool, io_uring, direct", "\"type\": \"nixl_store\", \"io_engine\": \"io_uring\"" },
+	[BED_POOL_THREADS] = { "pool, threads", "\"type\": \"nixl_store\", \"io_engine\": \"threads\"" },
 };
+
+bool bed_is_ram(const struct bed *bed)
+{
+	return bed->kind == BED_RAM || bed->kind == BED_POOL_RAM;
+}
+
+bool bed_is_pool(const struct bed *bed)
+{
+	return bed->kind >= BED_POOL_RAM;
+}
 
 const char *bed_kind_name(enum bed_kind kind)
 {
@@ -51,7 +66,7 @@ const char *bed_kind_name(enum bed_kind kind)
 
 static bool kind_is_direct(enum bed_kind kind)
 {
-	return kind == BED_URING_DIRECT || kind == BED_THREADS_DIRECT;
+	return kind == BED_URING_DIRECT || kind == BED_THREADS_DIRECT || kind == BED_POOL_DIRECT;
 }
 
 static void remove_tree(const char *path)
@@ -75,7 +90,7 @@ void bed_begin(struct bed *bed, enum bed_kind kind)
 {
 	*bed = (struct bed){ .kind = kind };
 	atomic_store(&bed_wrong_answers, 0);
-	if (kind == BED_RAM)
+	if (bed_is_ram(bed))
 		return;
 	snprintf(bed->path, sizeof(bed->path), "%.40s/kvk-bed-XXXXXX", scratch());
 	if (!mkdtemp(bed->path)) {
@@ -112,9 +127,31 @@ int bed_teardown(void **state)
 	return err;
 }
 
+#define POOL_BYTES (UINT64_C(128) << 20)
+
+/* The shape of a pool: as large as the cap in params, which is taken out, or POOL_BYTES. */
+static void pool_spec(const struct bed *bed, char *pool, size_t pool_bytes, const char **params, int *params_bytes)
+{
+	static const char cap[] = "\"max_capacity_gb\":";
+	uint64_t slot_bytes = bed->kind == BED_POOL_DIRECT ? 65536 : PAGE, bytes = POOL_BYTES;
+
+	if (!strncmp(*params, cap, sizeof(cap) - 1)) {
+		int length = (int)strcspn(*params, ",;");
+
+		bytes = (uint64_t)(strtod(*params + sizeof(cap) - 1, NULL) * (double)(UINT64_C(1) << 30));
+		length += (*params)[length] == ',';
+		*params += length < *params_bytes ? length : *params_bytes;
+		*params_bytes -= length < *params_bytes ? length : *params_bytes;
+	}
+	snprintf(pool, pool_bytes, ", \"pool_size\": %llu, \"slot_size\": %llu, \"file_size\": %llu",
+		 (unsigned long long)(bytes / slot_bytes), (unsigned long long)slot_bytes,
+		 (unsigned long long)(bed->kind == BED_POOL_DIRECT ? POOL_BYTES / 2 : POOL_BYTES));
+}
+
 void bed_spec(const struct bed *bed, char *spec, size_t spec_bytes, const char *more)
 {
 	const char *params = "";
+	char pool[200] = "";
 	int params_bytes = 0;
 
 	if (!strncmp(more, "params:", 7)) {
@@ -124,12 +161,15 @@ void bed_spec(const struct bed *bed, char *spec, size_t spec_bytes, const char *
 		more += *more == ';';
 	}
 	more += strspn(more, " ");
-	if (bed->kind == BED_RAM)
-		snprintf(spec, spec_bytes, "{%s, \"backend_params\": {%.*s}%s%s}", kinds[bed->kind].spec, params_bytes,
+	if (bed_is_pool(bed))
+		pool_spec(bed, pool, sizeof(pool), &params, &params_bytes);
+	if (bed_is_ram(bed))
+		snprintf(spec, spec_bytes, "{%s%s, \"backend_params\": {%.*s}%s%s}", kinds[bed->kind].spec, pool, params_bytes,
 			 params, *more ? ", " : "", more);
 	else
-		snprintf(spec, spec_bytes, "{%s, \"backend_params\": {\"file_path\": \"%s\", \"use_direct_io\": %s%s%.*s}%s%s}",
-			 kinds[bed->kind].spec, bed->path, kind_is_direct(bed->kind) ? "true" : "false",
+		snprintf(spec, spec_bytes,
+			 "{%s%s, \"backend_params\": {\"file_path\": \"%s\", \"use_direct_io\": %s%s%.*s}%s%s}",
+			 kinds[bed->kind].spec, pool, bed->path, kind_is_direct(bed->kind) ? "true" : "false",
 			 params_bytes ? ", " : "", params_bytes, params, *more ? ", " : "", more);
 }
 
@@ -176,6 +216,36 @@ struct kvk_core *bed_core(struct kvk_store *store)
 struct kvk_backend *bed_backend(struct kvk_store *store)
 {
 	return bed_core(store)->backend;
+}
+
+uint32_t bed_ops(const struct bed *bed, uint32_t ops)
+{
+	const uint32_t writes = 1u << KVK_XFER_CREATE | 1u << KVK_XFER_PUBLISH | 1u << KVK_XFER_MOVE;
+
+	if (!bed_is_pool(bed))
+		return ops;
+	if (ops & writes)
+		ops |= 1u << KVK_XFER_WRITE;
+	if (ops & 1u << KVK_XFER_OPEN)
+		ops |= 1u << KVK_XFER_READ;
+	if (ops & 1u << KVK_XFER_SYNC_FOLDER)
+		ops |= 1u << KVK_XFER_SYNC;
+	return ops & ~(writes | 1u << KVK_XFER_OPEN | 1u << KVK_XFER_SYNC_FOLDER);
+}
+
+uint64_t bed_pool_files(struct kvk_store *store)
+{
+	struct kvk_adapter *adapter = bed_core(store)->adapter;
+	struct kvk_slots slots = { 0 };
+
+	if (adapter->ops->slots)
+		adapter->ops->slots(adapter, &slots);
+	return slots.files;
+}
+
+uint64_t bed_places(struct kvk_store *store)
+{
+	return kvk_fault_places(bed_backend(store)) - bed_pool_files(store);
 }
 
 /* ---- short forms -------------------------------------------------------------------------------- */

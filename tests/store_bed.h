@@ -28,6 +28,11 @@ enum bed_kind {
 	BED_URING_DIRECT,
 	BED_THREADS,
 	BED_THREADS_DIRECT,
+	/* Pools. A slot of a page costs what a file costs, so that caps mean the same; other slots cost more. */
+	BED_POOL_RAM,
+	BED_POOL,                      /* io_uring, buffered, slots of a page */
+	BED_POOL_DIRECT,               /* io_uring, direct, slots of 64 KiB, several files */
+	BED_POOL_THREADS,              /* threads, buffered, slots of a page */
 	BED_KIND_COUNT
 };
 
@@ -38,6 +43,8 @@ struct bed {
 	const struct kvk_hooks *hooks; /* for the opens that follow; NULL: none */
 };
 
+bool bed_is_ram(const struct bed *bed);
+bool bed_is_pool(const struct bed *bed);
 const char *bed_kind_name(enum bed_kind kind);
 
 /* Entries of a test table: the function once for each kind. *state is the struct bed, nothing open yet. */
@@ -48,6 +55,20 @@ const char *bed_kind_name(enum bed_kind kind);
 	BED_TEST(function, BED_URING_DIRECT, "io_uring, direct"), \
 	BED_TEST(function, BED_THREADS, "threads, buffered"), \
 	BED_TEST(function, BED_THREADS_DIRECT, "threads, direct")
+#define BED_TESTS_POOL_POSIX(function) \
+	BED_TEST(function, BED_POOL, "pool, io_uring"), \
+	BED_TEST(function, BED_POOL_DIRECT, "pool, io_uring, direct"), \
+	BED_TEST(function, BED_POOL_THREADS, "pool, threads")
+#define BED_TESTS_POOL(function) BED_TEST(function, BED_POOL_RAM, "pool, ram"), BED_TESTS_POOL_POSIX(function)
+/* Where the cost of an object counts. */
+#define BED_TESTS_ALL_PAGES(function) \
+	BED_TESTS(function), BED_TEST(function, BED_POOL_RAM, "pool, ram"), BED_TEST(function, BED_POOL, "pool, io_uring"), \
+	BED_TEST(function, BED_POOL_THREADS, "pool, threads")
+#define BED_TESTS_ALL_PAGES_POSIX(function) \
+	BED_TESTS_POSIX(function), BED_TEST(function, BED_POOL, "pool, io_uring"), \
+	BED_TEST(function, BED_POOL_THREADS, "pool, threads")
+#define BED_TESTS_ALL(function) BED_TESTS(function), BED_TESTS_POOL(function)
+#define BED_TESTS_ALL_POSIX(function) BED_TESTS_POSIX(function), BED_TESTS_POOL_POSIX(function)
 #define BED_TESTS(function) BED_TEST(function, BED_RAM, "ram"), BED_TESTS_POSIX(function)
 
 /* For cmocka. The teardown closes what is open, removes the folder, and checks bed_wrong_answers. */
@@ -62,6 +83,7 @@ int bed_end(struct bed *bed);
  * Writes the specification of the bed's store. more: further members as printf makes them, such as
  * "\"lanes\": 2, \"durability\": \"object\"", or "". A member "backend_params" of one's own is not possible: say "params:"
  * first in more and what follows up to a ';' goes into backend_params ("params:\"max_capacity_gb\": 0.001; \"lanes\": 1").
+ * A pool has no such cap: it is made as large instead.
  */
 void bed_spec(const struct bed *bed, char *spec, size_t spec_bytes, const char *more);
 
@@ -76,6 +98,13 @@ void bed_reopen(struct bed *bed, const char *more);
 /* Inside. The backend is the fault backend if the store was opened with "fault" (which may be an empty array). */
 struct kvk_core *bed_core(struct kvk_store *store);
 struct kvk_backend *bed_backend(struct kvk_store *store);
+
+/* The bits of the transfers that do in this bed what these do with a file per key: a pool opens, publishes and moves nothing. */
+uint32_t bed_ops(const struct bed *bed, uint32_t ops);
+/* How many files a pool has. */
+uint64_t bed_pool_files(struct kvk_store *store);
+/* Places that the store has open beside those that it holds as long as it is open; needs the fault backend. */
+uint64_t bed_places(struct kvk_store *store);
 
 /* ---- payloads ----------------------------------------------------------------------------------- */
 

@@ -53,7 +53,7 @@ enum kvk_log_level {
 enum kvk_event_kind {
 	KVK_EVENT_STORED = 1,      /* published by this process */
 	KVK_EVENT_ACCESSED = 2,    /* a get or a lookup with KVK_LOOKUP_PIN found it */
-	KVK_EVENT_DELETED = 3,     /* removed, or found damaged and moved aside */
+	KVK_EVENT_DELETED = 3,     /* removed, evicted, or found damaged and moved aside */
 };
 
 /** Keys to which the same thing happened. Valid only during the callback. */
@@ -136,6 +136,7 @@ enum kvk_reason {
 	KVK_REASON_DEGRADED = 13,  /* -EIO at once: the medium hangs or fails, nothing is tried for now */
 	KVK_REASON_NO_MEMORY = 14, /* -ENOMEM, -EMFILE, -ENFILE: this process or machine is out of something */
 	KVK_REASON_FOREIGN = 15,   /* -ENOENT: present, but of another owner or not verifiable */
+	KVK_REASON_SCANNING = 16,  /* put -EAGAIN: the account was lost and is being counted anew; later */
 };
 
 /** Returns a word for a reason, such as "no room"; "unknown" for others. The text is static. */
@@ -201,8 +202,9 @@ enum kvk_item_flags {
 	/** get, lookup: the key bytes are the object's 32-byte digest (from kvk_list_entry), not its key. Only
 	 *  in stores with kvkeep's own naming, where the name follows from the digest. */
 	KVK_KEY_IS_DIGEST = 1u << 4,
-	/** get with KVK_GET_PEEK: the key bytes are the object's name (kvk_list_entry.name). The object is
-	 *  proven against the key that it names itself. */
+	/** get with KVK_GET_PEEK, remove: the key bytes are the object's name (kvk_list_entry.name). get: the object is
+	 *  proven against the key that it names itself. remove: it goes whatever it holds, of any namespace; listeners
+	 *  do not hear of it, for its key was not read. */
 	KVK_KEY_IS_NAME = 1u << 5,
 };
 
@@ -239,7 +241,7 @@ struct kvk_get_item {
 /** One key of a lookup, unpin or remove. The key is copied; meta stays the caller's until the answer. */
 struct kvk_key_item {
 	uint32_t struct_bytes;
-	uint32_t flags;                /* lookup: KVK_LOOKUP_PIN, KVK_KEY_IS_DIGEST */
+	uint32_t flags;                /* lookup: KVK_LOOKUP_PIN, KVK_KEY_IS_DIGEST; remove: KVK_KEY_IS_NAME */
 	struct kvk_key key;
 	void *meta;                    /* lookup: where the metadata goes, or NULL; asks the medium */
 	uint32_t meta_bytes;
@@ -335,20 +337,55 @@ struct kvk_list_query {
 KVK_API int kvk_store_list(struct kvk_store *store, const struct kvk_list_query *query,
 			   struct kvk_list_entry *entries, uint32_t count, char **cursor_ret);
 
-/** What the store holds, as far as this process knows. */
+enum kvk_usage_flags {
+	/** used_bytes was compared with the medium since this store was opened anywhere: it is what is there. Without it, it
+	 *  may be more (what a process that died had leased counts as used until then), never less. */
+	KVK_USAGE_EXACT = 1u << 0,
+	KVK_USAGE_KEEPER = 1u << 1,    /* this process is the keeper: it scans, sweeps and evicts for all */
+};
+
+/** What the store holds: bytes of all processes together, objects as far as this process knows. */
 struct kvk_usage {
 	uint32_t struct_bytes;
-	uint32_t reserved;
+	uint32_t flags;            /* enum kvk_usage_flags */
 	uint64_t used_bytes;       /* charged: payload padded to 4,096, and footer; being removed included */
-	uint64_t writing_bytes;    /* reserved by puts under way */
+	uint64_t writing_bytes;    /* reserved by puts under way in this process */
 	uint64_t cap_bytes;        /* 0: none */
 	uint64_t objects;
-	uint64_t pinned_objects;
-	uint64_t quarantined_bytes;
+	uint64_t pinned_objects;   /* in this process */
+	uint64_t quarantined_bytes;    /* moved aside by this process */
 	double used_fraction;      /* used_bytes / cap_bytes; -1 without a cap */
+	uint64_t leased_bytes;     /* room that processes took ahead and did not use yet; with used_bytes never above the cap */
+	uint64_t limit_bytes;      /* what puts may use now: the cap, or less where the medium is short; 0: no limit */
+	uint64_t medium_free_bytes;    /* free on the medium */
+	uint64_t floor_bytes;      /* of which so much is to stay free */
+	uint32_t processes;        /* that have the store open */
+	uint32_t reserved;
 };
 
 KVK_API int kvk_store_usage(struct kvk_store *store, struct kvk_usage *usage);
+
+/**
+ * Changes the cap for all processes that have the store open, and for later ones. 0: none. Less than is used: with an
+ * eviction policy objects leave in the background until it holds; without one nothing is stored until there is room.
+ * -EINVAL: less than 64 KiB. -EBUSY: the account could not be locked within a second.
+ */
+KVK_API int kvk_store_set_cap(struct kvk_store *store, uint64_t cap_bytes);
+
+/**
+ * Evicts the coldest objects by the store's policy until at least `bytes` are given back, waiting for it. Pinned objects
+ * stay. *evicted_ret: the bytes given back, less than asked if nothing else may go. -ENOTSUP: the policy is noop.
+ */
+KVK_API int kvk_store_evict(struct kvk_store *store, uint64_t bytes, uint64_t *evicted_ret);
+
+/**
+ * Sets what a tenant (salt) may hold before its objects are evicted first, with the policy IsolatedLRU: for all processes that
+ * have the store open, which learn of it within seconds, and for later ones, whatever specifications say. tenant NULL: the
+ * default for tenants without one of their own. UINT64_MAX: no quota.
+ * -EINVAL: the tenant is not UTF-8. -EBUSY: another process was changing quotas for a second. -EUSERS: too many have one.
+ */
+KVK_API int kvk_store_set_quota(struct kvk_store *store, const void *tenant, uint32_t tenant_bytes,
+				uint64_t quota_bytes);
 
 /** What one tenant (salt) or model holds. */
 struct kvk_share {
@@ -357,6 +394,7 @@ struct kvk_share {
 	uint64_t used_bytes;
 	uint64_t objects;
 	uint8_t name[256];         /* longer names are cut; keys not in text form count under "" */
+	uint64_t quota_bytes;      /* tenants: UINT64_MAX for none */
 };
 
 enum kvk_share_by {
@@ -387,6 +425,9 @@ struct kvk_stats {
 	uint64_t copied_bytes;         /* through the store's own memory */
 	uint64_t straight_bytes;       /* straight between the medium and the caller's memory */
 	uint64_t notices_dropped;
+	uint64_t evicted, evicted_bytes;
+	uint64_t evict_kept;           /* chosen, and kept because another process had read them */
+	uint64_t medium_full;          /* ENOSPC or EDQUOT of the medium, in spite of all */
 };
 
 KVK_API int kvk_store_stats(struct kvk_store *store, struct kvk_stats *stats);

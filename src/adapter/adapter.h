@@ -34,6 +34,7 @@ enum kvk_outcome {
 	KVK_OUTCOME_WRITTEN,           /* put: published by this request */
 	KVK_OUTCOME_FOUND,             /* it is there; put: it was there before */
 	KVK_OUTCOME_REMOVED,
+	KVK_OUTCOME_NO_RUN,            /* put, with -ENOSPC: bytes enough are free, but not side by side */
 };
 
 /*
@@ -44,6 +45,7 @@ struct kvk_request {
 	struct kvk_op op;
 	struct kvk_adapter *adapter;
 	uint8_t digest[KVK_DIGEST_BYTES];
+	uint8_t id[KVK_DIGEST_BYTES];  /* in the catalog, see kvk_name_id(); adapters do not look at it */
 	const void *key;               /* NULL: only digest or name is known */
 	uint32_t key_bytes;
 	const char *name;              /* NULL: follows from key and digest */
@@ -73,9 +75,22 @@ struct kvk_request {
 	uint32_t reason;               /* enum kvk_reason */
 	enum kvk_outcome outcome;
 	uint64_t moved_bytes;          /* logical bytes written or delivered */
+	uint32_t bucket;               /* of the account: where its file lies */
+	uint64_t published_bytes;      /* length of the file that was given a name, also if it was taken away again */
+	uint64_t unlinked_bytes;       /* of files whose names were taken away; remove: valid in freed() */
 	struct kvk_facts facts;
 	bool dirty;                    /* bytes may have reached data; set while it is touched */
 	void *state;                   /* the adapter's */
+};
+
+/* Of a pool. */
+struct kvk_slots {
+	uint64_t slot_bytes;
+	uint64_t slots;
+	uint64_t free_slots;
+	uint64_t longest_free_slots;   /* side by side */
+	uint64_t lost_slots;           /* could not be read or erased: not used before the next open */
+	uint32_t files;
 };
 
 struct kvk_adapter_counts {
@@ -99,6 +114,36 @@ struct kvk_listed {
 /* Called for each object of a page. Returns whether the page goes on. */
 typedef bool kvk_list_visit(void *user, const struct kvk_listed *listed);
 
+/* One file that counts against the cap, as a listing shows it: nothing of its contents is known. */
+struct kvk_scanned {
+	const char *name;              /* below the root, until visit() returns */
+	enum kvk_name_kind kind;       /* KVK_NAME_OBJECT, _TEMP, _GONE; in quarantine KVK_NAME_OTHER */
+	uint8_t id[KVK_DIGEST_BYTES];  /* of an object, see kvk_name_id(); else zeros */
+	uint64_t bytes;
+	uint64_t accessed_ns;
+	uint64_t modified_ns;
+	uint64_t inode;
+};
+
+/* False ends the scan. */
+typedef bool kvk_scan_visit(void *user, const struct kvk_scanned *scanned);
+
+/* The bucket of what was put in quarantine; those before it hold objects. */
+#define KVK_SCAN_QUARANTINE 256u
+
+/* One object that the catalog chose. */
+struct kvk_evictee {
+	uint8_t prefix[16];            /* of its id */
+	uint64_t used_at_ns;           /* when it was used last, as far as this process knows */
+	/* The answer: 0 removed; -EBUSY kept, others read it at accessed_ns; -ENOENT it was gone; -errno. */
+	int status;
+	uint64_t accessed_ns;
+	uint64_t freed_bytes;          /* of the medium, in whole pages; 0: its name is gone, its blocks are not yet */
+};
+
+/* Access times are renewed if they are older than this, so one says no more than that. */
+#define KVK_RENEW_NS UINT64_C(60000000000)
+
 /*
  * What an adapter provides. put, get, find and remove are started on a lane, from request->op.start; they call
  * request->done() and, when everything is cleaned up, kvk_op_finish(&request->op).
@@ -119,11 +164,33 @@ struct kvk_adapter_ops {
 	/* Removes what dead processes left, one folder (of 0 to folders - 1) at a time, on the calling thread. -ERANGE:
 	 * there is no such folder. */
 	int (*sweep)(struct kvk_adapter *adapter, uint32_t folder);
+	/* How many parts the scan takes the objects in: 256, by the first byte of their ids, or 1. */
+	uint32_t (*buckets)(struct kvk_adapter *adapter);
+	/*
+	 * Visits what is in a bucket (or KVK_SCAN_QUARANTINE) by name and size, in no order, on the calling thread; several
+	 * may scan at a time. What is nobody's of ours is not visited: folders, links, other owners' files, other names.
+	 * *modified_ns: the last change before the scan. -EAGAIN: something came or went meanwhile; everything else was visited.
+	 */
+	int (*scan)(struct kvk_adapter *adapter, uint32_t bucket, kvk_scan_visit *visit, void *user,
+		    uint64_t *modified_ns);
+	/* When something in a bucket last came or went, and a stamp that is another whenever that may have happened. NULL:
+	 * nobody else changes this medium. */
+	int (*bucket_time)(struct kvk_adapter *adapter, uint32_t bucket, uint64_t *modified_ns, uint64_t *stamp);
+	/* Reads one object's footer, without making it look used. -ENOENT; -ENOMEM, -EMFILE, -ENFILE. */
+	int (*inspect)(struct kvk_adapter *adapter, const char *name, struct kvk_listed *listed);
+	/*
+	 * Removes objects of one bucket that nobody has read since they were chosen, on the calling thread, with one listing of the
+	 * bucket. -errno: it ended early; statuses say what was done, -ENOENT also where nothing was.
+	 */
+	int (*evict)(struct kvk_adapter *adapter, uint32_t bucket, struct kvk_evictee *evictees, uint32_t count);
+	/* How full it is. NULL: it has no slots. */
+	void (*slots)(struct kvk_adapter *adapter, struct kvk_slots *ret);
 	void (*close)(struct kvk_adapter *adapter);
 };
 
 struct kvk_adapter {
 	const struct kvk_adapter_ops *ops;
+	const struct kvk_proof_rules *proof_rules;
 	struct kvk_backend *backend;
 	struct kvk_adapter_counts counts;
 };
@@ -138,13 +205,30 @@ struct kvk_adapter_options {
 	bool accept_unverified;
 	uint64_t quarantine_bytes;     /* may hold so much */
 	const struct kvk_log_sink *log;
-	/* Charges (positive) and credits bytes that quarantine holds. */
-	void (*charge)(void *user, int64_t bytes);
+	/* Around moving a file from a bucket to quarantine; the end tells how long it is, 0 if it stayed. */
+	uint32_t (*aside_begin)(void *user);
+	/* The key of what evict() removed, where its footer tells; NULL: nobody wants to know, and no footer is read. */
+	void (*evicted)(void *user, const void *key, uint32_t key_bytes);
+	void (*aside_end)(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes);
 	void *user;
+	/* For a pool: */
+	const struct kvk_pool_shape *pool;
+	const char *device;            /* the path of a block device; NULL: files below the root */
 };
+
+/* pool/pool.c: slots of files, or of a device. Reads all footers. The lock KVK_LOCK_POOL is held. */
+int kvk_pool_open(struct kvk_adapter **ret, const struct kvk_adapter_options *options, struct kvk_error *error);
 
 /* dynamic/dynamic.c: a file per key. -ENOMEM. */
 int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options *options);
+
+/* ---- request.c ---------------------------------------------------------------------------------- */
+
+/* Answers: sets status and reason and calls done(). */
+void kvk_request_done(struct kvk_request *request, int status, uint32_t reason);
+
+/* The reason that goes with an errno of the medium. */
+uint32_t kvk_reason_of(int status);
 
 /* The caller's memory comes in fragments: fills all of them. */
 void kvk_memory_fill(const struct iovec *to, uint32_t count, uint8_t byte);
@@ -155,16 +239,21 @@ void kvk_memory_fill(const struct iovec *to, uint32_t count, uint8_t byte);
 struct kvk_superblock_wish {
 	struct kvk_superblock values;
 	bool says_naming, says_levels, says_cap, says_durability, says_persist, says_group;
+	bool says_type;                /* whether it is a pool: values.pool.slot_bytes > 0 */
+	bool says_slot_bytes, says_slots, says_file_slots;     /* of values.pool */
 	bool create;
 };
 
 /*
  * Reads the superblock, or makes it, and holds the store. Naming and layout must agree; cap, durability and persist are
- * changed if nobody else has the store open, and must agree otherwise. On success *ret holds what is in force.
+ * changed if nobody else has the store open, and must agree otherwise. On success *ret holds what is in force, and
+ * *made_ret tells whether there was none.
  * -ENOENT, -EPROTO, -EINVAL, -EBUSY with *error filled.
  */
-int kvk_superblock_settle(struct kvk_superblock *ret, struct kvk_backend *backend,
+int kvk_superblock_settle(struct kvk_superblock *ret, bool *made_ret, struct kvk_backend *backend,
 			  const struct kvk_superblock_wish *wish, struct kvk_error *error);
+/* While others may have the store open: they learn of it from the account. */
+int kvk_superblock_set_cap(struct kvk_backend *backend, uint64_t cap_bytes);
 
 /* Keeps the manifest, once; what is there already must be the same text. */
 int kvk_namespace_keep(struct kvk_backend *backend, const uint8_t digest[KVK_DIGEST_BYTES],

@@ -15,6 +15,8 @@
 /* Another process that opens, or is the last to close, holds the store alone for this long at most. */
 #define HOLD_TRIES 200
 #define HOLD_PAUSE_NS 10000000
+/* The process that had the pool may just be ending. */
+#define POOL_WAIT_MS 500
 
 static const char *durability_text(enum kvk_durability durability)
 {
@@ -86,11 +88,52 @@ static int hold(struct kvk_backend *backend, struct kvk_error *error)
 			     strerror(-err));
 }
 
+/* A pool belongs to one process: its map is in that one's memory. */
+static int own_pool(const struct kvk_superblock *superblock, struct kvk_backend *backend, struct kvk_error *error)
+{
+	int err = superblock->pool.slot_bytes ? backend->ops->lock(backend, KVK_LOCK_POOL, POOL_WAIT_MS) : 0;
+
+	if (err)
+		return kvk_error_set(error, err, "backend_params.file_path", err == -EBUSY
+				     ? "another process has this pool open, and a pool belongs to one process"
+				     : "cannot lock the pool: %s", strerror(-err));
+	return 0;
+}
+
+static int check_pool(const struct kvk_pool_shape *is, const struct kvk_superblock_wish *wish, struct kvk_error *error)
+{
+	const struct kvk_pool_shape *want = &wish->values.pool;
+	bool on_device = is->file_slots == KVK_POOL_SLOTS_MAX, wants_device = want->file_slots == KVK_POOL_SLOTS_MAX;
+
+	if (wish->says_cap)
+		return kvk_error_set(error, -EINVAL, "backend_params.max_capacity_gb", "the cap of a pool is its size: say "
+				     "pool_size");
+	if (wish->says_slot_bytes && want->slot_bytes != is->slot_bytes)
+		return kvk_error_set(error, -EINVAL, "slot_size", "this pool was made with slots of %llu bytes, which is fixed; "
+				     "asked for %llu", (unsigned long long)is->slot_bytes,
+				     (unsigned long long)want->slot_bytes);
+	if (wish->says_slots && want->slots < is->slots)
+		return kvk_error_set(error, -EINVAL, "pool_size", "this pool has %llu slots and can only grow; asked for %llu: "
+				     "for a smaller one remove this one", (unsigned long long)is->slots,
+				     (unsigned long long)want->slots);
+	if (on_device != wants_device)
+		return kvk_error_set(error, -EINVAL, "backend_params.device_path", on_device
+				     ? "this pool lies on a device: say which" : "this pool lies in files, not on a device");
+	if (wish->says_file_slots && want->file_slots != is->file_slots)
+		return kvk_error_set(error, -EINVAL, "file_size", "this pool was made with %llu slots a file, which is fixed; "
+				     "asked for %llu", (unsigned long long)is->file_slots,
+				     (unsigned long long)want->file_slots);
+	return 0;
+}
+
 static int check_fixed(const struct kvk_superblock *is, const struct kvk_superblock_wish *wish,
 		       struct kvk_error *error)
 {
 	const struct kvk_superblock *want = &wish->values;
 
+	if (wish->says_type && !want->pool.slot_bytes != !is->pool.slot_bytes)
+		return kvk_error_set(error, -EINVAL, "type", "this store was made as \"%s\", which is fixed",
+				     is->pool.slot_bytes ? "nixl_store" : "nixl_store_dynamic");
 	if (wish->says_naming && want->layout.naming != is->layout.naming)
 		return kvk_error_set(error, -EINVAL, "naming", "this store was made with naming \"%s\", which is fixed; "
 				     "asked for \"%s\"", naming_text(is->layout.naming),
@@ -103,7 +146,19 @@ static int check_fixed(const struct kvk_superblock *is, const struct kvk_superbl
 	if (wish->says_group && want->group != is->group)
 		return kvk_error_set(error, -EINVAL, "group", "this store was made with \"group\": %s, which is fixed; "
 				     "asked for %s", is->group ? "true" : "false", want->group ? "true" : "false");
-	return 0;
+	return is->pool.slot_bytes ? check_pool(&is->pool, wish, error) : 0;
+}
+
+/* Each opening of a pool is counted, so that what is put later has the higher generation. */
+static bool count_pool(struct kvk_superblock *is, const struct kvk_superblock_wish *wish)
+{
+	if (!is->pool.slot_bytes)
+		return false;
+	if (wish->says_slots)
+		is->pool.slots = wish->values.pool.slots;
+	is->pool.opens++;
+	is->cap_bytes = is->pool.slots * is->pool.slot_bytes;
+	return true;
 }
 
 /* Takes what may change from the wish. Alone: it is taken over. Otherwise it must agree. */
@@ -136,11 +191,11 @@ static int settle_changes(struct kvk_superblock *is, const struct kvk_superblock
 	return 0;
 }
 
-int kvk_superblock_settle(struct kvk_superblock *ret, struct kvk_backend *backend,
+int kvk_superblock_settle(struct kvk_superblock *ret, bool *made_ret, struct kvk_backend *backend,
 			  const struct kvk_superblock_wish *wish, struct kvk_error *error)
 {
 	struct kvk_superblock is;
-	bool changed = false;
+	bool changed = false, made = false;
 	int alone, err;
 
 	err = load(&is, backend, error);
@@ -149,21 +204,32 @@ int kvk_superblock_settle(struct kvk_superblock *ret, struct kvk_backend *backen
 				     "false");
 	if (err && err != -ENOENT)
 		return err;
+	err = own_pool(err ? &wish->values : &is, backend, error);
+	if (err)
+		return err;
 	alone = hold(backend, error);
 	if (alone < 0)
 		return alone;
 	/* Whoever held it alone until now may have made or changed it. */
 	err = load(&is, backend, error);
 	if (err == -ENOENT && alone) {
+		if (wish->values.pool.slot_bytes && !wish->values.pool.slots)
+			return kvk_error_set(error, -EINVAL, "pool_size", "is missing: how many slots the pool is to have");
 		is = wish->values;
+		count_pool(&is, wish);
 		is.created_ns = kvk_wall_ns();
 		if (getrandom(is.store_id, sizeof(is.store_id), 0) != sizeof(is.store_id))
 			return kvk_error_set(error, -EIO, NULL, "no random numbers from the kernel");
 		err = save(&is, backend, error);
+		made = true;
 	} else if (!err) {
 		err = check_fixed(&is, wish, error);
 		if (!err)
+			err = own_pool(&is, backend, error);
+		if (!err)
 			err = settle_changes(&is, wish, alone, &changed, error);
+		if (!err)
+			changed |= count_pool(&is, wish);
 		if (!err && changed)
 			err = save(&is, backend, error);
 	}
@@ -173,5 +239,17 @@ int kvk_superblock_settle(struct kvk_superblock *ret, struct kvk_backend *backen
 		return kvk_error_set(error, err, "backend_params.file_path", "cannot settle the store's settings: %s",
 				     strerror(-err));
 	*ret = is;
+	*made_ret = made;
 	return 0;
+}
+
+int kvk_superblock_set_cap(struct kvk_backend *backend, uint64_t cap_bytes)
+{
+	struct kvk_superblock is;
+	int err = load(&is, backend, NULL);
+
+	if (err)
+		return err;
+	is.cap_bytes = cap_bytes;
+	return save(&is, backend, NULL);
 }

@@ -88,6 +88,7 @@ static bool runs_here(const struct kvk_lane *lane, const struct kvk_xfer *xfer)
 	case KVK_XFER_UNLINK:
 	case KVK_XFER_SYNC_FOLDER:
 	case KVK_XFER_SYNC_ALL:
+	case KVK_XFER_TOUCH:           /* may wait for the journal */
 		return lane->agent->inline_bytes;
 	default:
 		return true;

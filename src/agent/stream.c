@@ -416,6 +416,7 @@ void kvk_stream_start(struct kvk_stream *stream)
 	stream->next_bytes = stream->start_bytes;
 	stream->caller_index = 0;
 	stream->caller_offset_bytes = 0;
+	skip_caller(stream, stream->caller_skip_bytes);
 	/* In the order in which the operations were taken up, whichever was opened first. */
 	while (link != &lane->streams &&
 	       kvk_container_of(link, struct kvk_stream, link)->op->sequence > stream->op->sequence)

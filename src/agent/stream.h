@@ -38,9 +38,10 @@ struct kvk_stream {
 	bool direct;                   /* the place bypasses the page cache */
 	uint64_t start_bytes;          /* of the place */
 	uint64_t end_bytes;
-	/* The caller's memory for [start_bytes, start_bytes + its length), or none. */
+	/* The caller's memory, or none: its byte caller_skip_bytes belongs at start_bytes. */
 	const struct iovec *caller;
 	uint32_t caller_count;
+	uint64_t caller_skip_bytes;
 	/* Up to here (in the place) transfers may go straight. start_bytes: nowhere. */
 	uint64_t straight_end_bytes;
 	/* Up to here the caller's memory may receive bytes that are in the page cache already, since taking them

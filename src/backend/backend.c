@@ -73,6 +73,7 @@ const char *kvk_xfer_op_name(enum kvk_xfer_op op)
 		[KVK_XFER_SYNC_ALL] = "sync_all",
 		[KVK_XFER_CLOSE] = "close",
 		[KVK_XFER_STAT_NAME] = "stat_name",
+		[KVK_XFER_TOUCH] = "touch",
 	};
 
 	return (unsigned)op < KVK_XFER_OP_COUNT ? names[op] : "unknown";

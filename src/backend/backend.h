@@ -51,6 +51,8 @@ enum kvk_xfer_op {
 	KVK_XFER_SYNC_ALL,             /* everything written so far is on the medium */
 	KVK_XFER_CLOSE,                /* place. One that was not published vanishes. Never fails for the caller. */
 	KVK_XFER_STAT_NAME,            /* name -> stat, without opening */
+	/* place: its access time is now; its modification time stays. -EPERM: it is another owner's. */
+	KVK_XFER_TOUCH,
 	KVK_XFER_OP_COUNT
 };
 
@@ -59,6 +61,11 @@ enum kvk_xfer_flags {
 	KVK_XFER_NOWAIT = 1u << 1,     /* READ through run() only */
 	KVK_XFER_BUFFERED = 1u << 2,   /* OPEN: through the page cache, also where direct I/O is in use */
 	KVK_XFER_IF_ABSENT = 1u << 4,  /* CREATE */
+	KVK_XFER_QUIET = 1u << 5,      /* OPEN through run() only: reading leaves the access time as it is */
+	KVK_XFER_WRITABLE = 1u << 6,   /* OPEN through run() only: for WRITE, RESERVE and SYNC as well */
+	/* OPEN through run() only: name is the path of a block device, which nobody else may have open like this (-EBUSY),
+	 * nor mounted; at most one a backend. -ENOTBLK: it is none. -EOPNOTSUPP: this medium has no devices. */
+	KVK_XFER_DEVICE = 1u << 7,
 };
 
 struct kvk_stat {
@@ -105,6 +112,23 @@ struct kvk_xfer {
 
 #define KVK_XFER_IOVS 16
 
+/* What the bytes of `.kvkeep/locks` mean. 0 to 255 are the rows of the account. */
+enum {
+	KVK_LOCK_HOLD = 4096,          /* hold() */
+	KVK_LOCK_ACCOUNT = 4097,
+	KVK_LOCK_KEEPER = 4098,
+	KVK_LOCK_POOL = 4099,          /* the one process that a pool belongs to */
+	KVK_LOCK_QUOTAS = 4100,        /* while the file of quotas is changed */
+};
+
+/* What a medium has; 0 inodes in all: it does not count them. Free is what this user may have. */
+struct kvk_space {
+	uint64_t free_bytes;
+	uint64_t total_bytes;
+	uint64_t free_inodes;
+	uint64_t total_inodes;
+};
+
 /* What a real trial at open found. */
 struct kvk_backend_caps {
 	char medium[32];               /* "ext4", "xfs", "tmpfs", "ram", ... */
@@ -126,6 +150,13 @@ struct kvk_names {
 	char **names;
 	uint32_t count;
 	uint32_t room;
+};
+
+/* How a folder is listed with what the medium says of its files. Both are called on the calling thread. */
+struct kvk_listing {
+	bool (*wanted)(void *user, const char *name);          /* false: it is passed over, and costs nothing more */
+	bool (*visit)(void *user, const char *name, const struct kvk_stat *stat);   /* false ends the listing */
+	void *user;
 };
 
 struct kvk_backend_options {
@@ -180,15 +211,38 @@ struct kvk_backend_ops {
 	int (*load_file)(struct kvk_backend *backend, const char *name, void **data_ret, uint64_t *bytes_ret,
 			 uint64_t max_bytes);
 	int (*save_file)(struct kvk_backend *backend, const char *name, const void *data, uint64_t bytes, bool keep);
+	/*
+	 * Overwrites a part of such a file in place, and makes the file if it is missing. 0: it is on the medium. Otherwise
+	 * the part may be old, new or torn, and now one and after a power cut another.
+	 */
+	int (*update_file)(struct kvk_backend *backend, const char *name, uint64_t offset_bytes, const void *data,
+			   uint64_t bytes);
 	/* Appends the names in a folder ("" is the root) in no order, "." and ".." excepted. -ENOENT. */
 	int (*list)(struct kvk_backend *backend, const char *folder, struct kvk_names *names);
-	/* Free and total bytes of the medium. */
-	int (*space)(struct kvk_backend *backend, uint64_t *free_bytes, uint64_t *total_bytes);
+	/*
+	 * The same with the stat of each name that is wanted, without opening it and of a link itself. What goes away meanwhile
+	 * is passed over. *modified_ns: when a name in the folder last came or went, before it was read. -EAGAIN: names
+	 * came or went meanwhile, and may have been visited or not. -ENOENT.
+	 */
+	int (*list_stat)(struct kvk_backend *backend, const char *folder, const struct kvk_listing *listing,
+			 uint64_t *modified_ns);
+	/* When a name in that folder ("" is the root) last came or went. -ENOENT. */
+	int (*folder_time)(struct kvk_backend *backend, const char *folder, uint64_t *modified_ns);
+	int (*space)(struct kvk_backend *backend, struct kvk_space *ret);
 	/*
 	 * Holds the store against others, until close: exclusive for the only one, or together with other holders.
 	 * Changes of one's own hold are fine. -EBUSY: another process holds it in a way that excludes this one.
 	 */
 	int (*hold)(struct kvk_backend *backend, bool exclusive);
+	/*
+	 * An exclusive lock on one byte of `.kvkeep/locks`, until unlock(), close() or the end of the process. It is the
+	 * backend's, whose threads share it; another backend is kept out, in this process too. Tries for wait_ms, every
+	 * millisecond. -EBUSY: somebody else has it.
+	 */
+	int (*lock)(struct kvk_backend *backend, uint32_t byte, uint32_t wait_ms);
+	void (*unlock)(struct kvk_backend *backend, uint32_t byte);
+	/* 1: somebody else has it. 0: nobody, or this backend. -errno. */
+	int (*is_locked)(struct kvk_backend *backend, uint32_t byte);
 	/* Removes name if it is a temporary file whose writer is gone. 0: removed. -EBUSY: its writer lives. */
 	int (*sweep)(struct kvk_backend *backend, const char *name);
 };

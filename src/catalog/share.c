@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "catalog/share.h"
 
+#include <errno.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -10,8 +11,7 @@
 #define FIRST_ROWS 16u
 
 struct share_name {
-	uint64_t used_bytes;
-	uint64_t objects;
+	struct kvk_share_use use;
 	uint64_t hash;
 	uint32_t name_bytes;
 	uint16_t next_id;              /* in the same bucket; 0: the last */
@@ -27,7 +27,7 @@ struct kvk_share_row {
 
 void kvk_share_table_init(struct kvk_share_table *table)
 {
-	*table = (struct kvk_share_table){ .lock = PTHREAD_MUTEX_INITIALIZER };
+	*table = (struct kvk_share_table){ .lock = PTHREAD_MUTEX_INITIALIZER, .quota_bytes = UINT64_MAX };
 }
 
 void kvk_share_table_release(struct kvk_share_table *table)
@@ -118,8 +118,32 @@ static uint16_t add_name(struct kvk_share_table *table, uint64_t hash, const voi
 	return id;
 }
 
+static struct kvk_share_use *use_of(struct kvk_share_table *table, uint16_t id)
+{
+	return id ? &table->rows[id].name->use : &table->unnamed;
+}
+
+static uint64_t quota_of(const struct kvk_share_table *table, const struct kvk_share_use *use)
+{
+	return use->has_quota ? use->quota_bytes : table->quota_bytes;
+}
+
+static void judge(struct kvk_share_table *table, struct kvk_share_use *use)
+{
+	bool over = use->used_bytes - use->leaving_bytes > quota_of(table, use);
+
+	if (over && !use->over) {
+		table->over_count++;
+		table->over_changes++;
+	} else if (!over && use->over) {
+		table->over_count--;
+	}
+	use->over = over;
+}
+
 uint16_t kvk_share_add(struct kvk_share_table *table, const void *name, uint32_t name_bytes, uint64_t used_bytes)
 {
+	struct kvk_share_use *use;
 	uint16_t id = 0;
 
 	pthread_mutex_lock(&table->lock);
@@ -130,13 +154,10 @@ uint16_t kvk_share_add(struct kvk_share_table *table, const void *name, uint32_t
 		if (id == 0)
 			id = add_name(table, hash, name, name_bytes);
 	}
-	if (id != 0) {
-		table->rows[id].name->used_bytes += used_bytes;
-		table->rows[id].name->objects++;
-	} else {
-		table->unnamed_bytes += used_bytes;
-		table->unnamed_objects++;
-	}
+	use = use_of(table, id);
+	use->used_bytes += used_bytes;
+	use->objects++;
+	judge(table, use);
 	pthread_mutex_unlock(&table->lock);
 	return id;
 }
@@ -156,20 +177,132 @@ static void remove_name(struct kvk_share_table *table, uint16_t id)
 	kvk_mem_free(held);
 }
 
-void kvk_share_sub(struct kvk_share_table *table, uint16_t id, uint64_t used_bytes)
+void kvk_share_sub(struct kvk_share_table *table, uint16_t id, uint64_t used_bytes, uint64_t leaving_bytes)
 {
-	pthread_mutex_lock(&table->lock);
-	if (id != 0) {
-		struct share_name *held = table->rows[id].name;
+	struct kvk_share_use *use;
 
-		held->used_bytes -= used_bytes;
-		if (--held->objects == 0)
-			remove_name(table, id);
-	} else {
-		table->unnamed_bytes -= used_bytes;
-		table->unnamed_objects--;
+	pthread_mutex_lock(&table->lock);
+	use = use_of(table, id);
+	use->used_bytes -= used_bytes;
+	use->leaving_bytes -= leaving_bytes;
+	use->objects--;
+	judge(table, use);
+	if (id != 0 && use->objects == 0 && !use->has_quota)
+		remove_name(table, id);
+	pthread_mutex_unlock(&table->lock);
+}
+
+/* ---- quotas ------------------------------------------------------------------------------------- */
+
+void kvk_share_leaving(struct kvk_share_table *table, uint16_t id, int64_t bytes)
+{
+	struct kvk_share_use *use;
+
+	pthread_mutex_lock(&table->lock);
+	use = use_of(table, id);
+	use->leaving_bytes += (uint64_t)bytes;
+	judge(table, use);
+	pthread_mutex_unlock(&table->lock);
+}
+
+static void judge_all(struct kvk_share_table *table)
+{
+	judge(table, &table->unnamed);
+	for (uint32_t id = 1; id < table->row_count; id++) {
+		if (table->rows[id].name)
+			judge(table, &table->rows[id].name->use);
+	}
+}
+
+int kvk_share_set_quota(struct kvk_share_table *table, const void *name, uint32_t name_bytes, uint64_t quota_bytes)
+{
+	struct kvk_share_use *use;
+	uint16_t id = 0;
+	int err = 0;
+
+	pthread_mutex_lock(&table->lock);
+	table->over_changes++;
+	if (!name) {
+		table->quota_bytes = quota_bytes;
+		judge_all(table);
+		goto out;
+	}
+	if (name_bytes > 0) {
+		uint64_t hash = hash_name(table, name, name_bytes);
+
+		id = find_name(table, hash, name, name_bytes);
+		if (id == 0)
+			id = add_name(table, hash, name, name_bytes);
+		if (id == 0) {
+			err = table->name_count == KVK_SHARE_NAMES_MAX ? -EUSERS : -ENOMEM;
+			goto out;
+		}
+	}
+	use = use_of(table, id);
+	table->quota_count -= use->has_quota && use->quota_bytes != UINT64_MAX;
+	table->quota_count += quota_bytes != UINT64_MAX;
+	use->has_quota = true;
+	use->quota_bytes = quota_bytes;
+	judge(table, use);
+out:
+	pthread_mutex_unlock(&table->lock);
+	return err;
+}
+
+static enum kvk_share_standing standing_of(const struct kvk_share_table *table, const struct kvk_share_use *use)
+{
+	if (use->over)
+		return KVK_SHARE_OVER;
+	return quota_of(table, use) == UINT64_MAX ? KVK_SHARE_WITHOUT : KVK_SHARE_WITHIN;
+}
+
+enum kvk_share_standing kvk_share_standing(struct kvk_share_table *table, uint16_t id)
+{
+	enum kvk_share_standing standing;
+
+	pthread_mutex_lock(&table->lock);
+	standing = standing_of(table, use_of(table, id));
+	pthread_mutex_unlock(&table->lock);
+	return standing;
+}
+
+void kvk_share_standings(struct kvk_share_table *table, uint8_t *standings)
+{
+	memset(standings, KVK_SHARE_WITHIN, KVK_SHARE_NAMES_MAX + 1);
+	pthread_mutex_lock(&table->lock);
+	standings[0] = (uint8_t)standing_of(table, &table->unnamed);
+	for (uint32_t id = 1; id < table->row_count; id++) {
+		if (table->rows[id].name)
+			standings[id] = (uint8_t)standing_of(table, &table->rows[id].name->use);
 	}
 	pthread_mutex_unlock(&table->lock);
+}
+
+uint32_t kvk_share_over(struct kvk_share_table *table, bool *quotas_ret, uint64_t *changes_ret)
+{
+	uint32_t count;
+
+	pthread_mutex_lock(&table->lock);
+	count = table->over_count;
+	*quotas_ret = table->quota_count > 0 || table->quota_bytes != UINT64_MAX;
+	*changes_ret = table->over_changes;
+	pthread_mutex_unlock(&table->lock);
+	return count;
+}
+
+/* ---- telling ------------------------------------------------------------------------------------ */
+
+const void *kvk_share_name(struct kvk_share_table *table, uint16_t id, uint32_t *bytes_ret)
+{
+	const struct share_name *held = NULL;
+
+	if (id) {
+		pthread_mutex_lock(&table->lock);
+		held = table->rows[id].name;
+		pthread_mutex_unlock(&table->lock);
+	}
+	*bytes_ret = held ? held->name_bytes : 0;
+	return held ? held->name : NULL;
 }
 
 /* The caller may have been built with a shorter or longer struct: struct_bytes is the distance of its elements. */
@@ -181,36 +314,35 @@ static void write_share(struct kvk_share *shares, uint32_t index, struct kvk_sha
 	memcpy((uint8_t *)shares + (size_t)index * stride, share, stride < sizeof(*share) ? stride : sizeof(*share));
 }
 
+static bool is_told(const struct kvk_share_use *use)
+{
+	return use->objects > 0 || use->has_quota;
+}
+
 uint32_t kvk_share_list(struct kvk_share_table *table, struct kvk_share *shares, uint32_t count)
 {
 	uint32_t found = 0;
 
 	pthread_mutex_lock(&table->lock);
-	if (table->unnamed_objects > 0) {
-		struct kvk_share share = {
-			.used_bytes = table->unnamed_bytes,
-			.objects = table->unnamed_objects,
-		};
+	for (uint32_t id = 0; id < table->row_count || id == 0; id++) {
+		const struct share_name *held = id ? table->rows[id].name : NULL;
+		const struct kvk_share_use *use = held ? &held->use : &table->unnamed;
+		struct kvk_share share = { 0 };
 
+		if ((id && !held) || !is_told(use))
+			continue;
+		share.used_bytes = use->used_bytes;
+		share.objects = use->objects;
+		share.quota_bytes = quota_of(table, use);
+		if (held) {
+			share.name_bytes = held->name_bytes < sizeof(share.name) ? held->name_bytes
+									      : (uint32_t)sizeof(share.name);
+			memcpy(share.name, held->name, share.name_bytes);
+		}
 		if (found < count)
 			write_share(shares, found, &share);
 		found++;
 	}
-	for (uint32_t id = 1; id < table->row_count && found < count; id++) {
-		const struct share_name *held = table->rows[id].name;
-		struct kvk_share share = { 0 };
-
-		if (!held)
-			continue;
-		share.used_bytes = held->used_bytes;
-		share.objects = held->objects;
-		share.name_bytes = held->name_bytes;
-		if (share.name_bytes > sizeof(share.name))
-			share.name_bytes = sizeof(share.name);
-		memcpy(share.name, held->name, share.name_bytes);
-		write_share(shares, found++, &share);
-	}
-	found = table->name_count + (table->unnamed_objects > 0);
 	pthread_mutex_unlock(&table->lock);
 	return found;
 }

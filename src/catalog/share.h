@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What each tenant, or each model, holds. A name is kept as long as an object counts under it, so that a store
- * that sees a new salt with every request does not grow by that.
+ * What each tenant, or each model, holds, and may hold. A name is kept as long as an object counts under it or a quota
+ * was set for it, so that a store that sees a new salt with every request does not grow by that.
  */
 #ifndef KVK_CATALOG_SHARE_H
 #define KVK_CATALOG_SHARE_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <kvkeep/store.h>
@@ -16,6 +17,21 @@
 
 struct kvk_share_row;
 
+struct kvk_share_use {
+	uint64_t used_bytes;
+	uint64_t objects;
+	uint64_t leaving_bytes;        /* of used_bytes: chosen by an eviction */
+	uint64_t quota_bytes;          /* if has_quota */
+	bool has_quota;                /* one of its own */
+	bool over;
+};
+
+enum kvk_share_standing {
+	KVK_SHARE_OVER,                /* over its quota */
+	KVK_SHARE_WITHOUT,             /* has no quota */
+	KVK_SHARE_WITHIN,
+};
+
 struct kvk_share_table {
 	pthread_mutex_t lock;          /* guards the rest; taken inside a shard's lock, never around one */
 	struct kvk_share_row *rows;
@@ -23,8 +39,11 @@ struct kvk_share_table {
 	uint32_t free_count;           /* ids below row_count that nobody has */
 	uint32_t name_count;
 	uint64_t name_memory_bytes;
-	uint64_t unnamed_bytes;        /* under "" */
-	uint64_t unnamed_objects;
+	struct kvk_share_use unnamed;  /* under "" */
+	uint64_t quota_bytes;          /* of who has none of its own; UINT64_MAX: none */
+	uint32_t quota_count;          /* who has one of its own that is not UINT64_MAX */
+	uint32_t over_count;
+	uint64_t over_changes;         /* how often a name came over its quota, or a quota was set */
 };
 
 void kvk_share_table_init(struct kvk_share_table *table);
@@ -33,10 +52,28 @@ void kvk_share_table_release(struct kvk_share_table *table);
 
 /* Counts one object of used_bytes under name and returns the name's id; 0, "", also when memory is short. */
 uint16_t kvk_share_add(struct kvk_share_table *table, const void *name, uint32_t name_bytes, uint64_t used_bytes);
-/* Takes it off again. With the last object the id is free and may come to mean another name. */
-void kvk_share_sub(struct kvk_share_table *table, uint16_t id, uint64_t used_bytes);
+/* Takes it off again, leaving_bytes of it as leaving. With the last object the id is free and may come to mean another name. */
+void kvk_share_sub(struct kvk_share_table *table, uint16_t id, uint64_t used_bytes, uint64_t leaving_bytes);
 
-/* As kvk_store_shares(). */
+/* Of the used bytes of a name so many more, or less, are on their way out. */
+void kvk_share_leaving(struct kvk_share_table *table, uint16_t id, int64_t bytes);
+
+/* As kvk_catalog_set_quota(). */
+int kvk_share_set_quota(struct kvk_share_table *table, const void *name, uint32_t name_bytes, uint64_t quota_bytes);
+
+enum kvk_share_standing kvk_share_standing(struct kvk_share_table *table, uint16_t id);
+
+/* The standing of every id: KVK_SHARE_NAMES_MAX + 1 of them. Ids that nobody has stand within. */
+void kvk_share_standings(struct kvk_share_table *table, uint8_t *standings);
+
+/* How many names are over their quota, and whether there are quotas; *changes_ret grows when another comes over its own,
+ * and when quotas are set. */
+uint32_t kvk_share_over(struct kvk_share_table *table, bool *quotas_ret, uint64_t *changes_ret);
+
+/* The name of an id that an object counts under: it stays as long as the object does. NULL: "". */
+const void *kvk_share_name(struct kvk_share_table *table, uint16_t id, uint32_t *bytes_ret);
+
+/* As kvk_store_shares(). A name with a quota is told also when nothing counts under it. */
 uint32_t kvk_share_list(struct kvk_share_table *table, struct kvk_share *shares, uint32_t count);
 
 uint64_t kvk_share_memory_bytes(struct kvk_share_table *table);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The entries of one shard: a slab that grows by chunks and never moves, an index over it, and the order of use.
+ * The entries of one shard: a slab that grows by chunks and never moves, and an index over it.
  *
  * The index is linear probing over 32-bit slots. Six bits of the digest stand in each slot, so that of 64 neighbours
  * that are not meant only one costs a look at its entry. Deleting shifts back what follows, so no tombstones collect.
@@ -9,11 +9,13 @@
 
 #include <errno.h>
 
+#include "catalog/ghost.h"
 #include "util/alloc.h"
 
 #define SLOT_EMPTY UINT32_MAX          /* no entry has the index KVK_NO_ENTRY, so no slot in use looks like it */
 #define FIRST_SLOTS 64u
 #define FIRST_CHUNKS 8u
+#define ENTRIES_OF(slots) ((slots) / 4 * 3)
 #define CHUNK_BYTES (KVK_CHUNK_ENTRIES * sizeof(struct kvk_entry) + 64)
 
 void kvk_shard_init(struct kvk_shard *shard)
@@ -21,8 +23,7 @@ void kvk_shard_init(struct kvk_shard *shard)
 	*shard = (struct kvk_shard){
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.free_index = KVK_NO_ENTRY,
-		.oldest = KVK_NO_ENTRY,
-		.newest = KVK_NO_ENTRY,
+		.lists = { { KVK_NO_ENTRY, KVK_NO_ENTRY }, { KVK_NO_ENTRY, KVK_NO_ENTRY } },
 	};
 	for (uint32_t group = 0; group < KVK_GROUPS; group++)
 		shard->versions[group] = 1;
@@ -34,6 +35,8 @@ void kvk_shard_release(struct kvk_shard *shard)
 		kvk_mem_free(shard->chunks[i]);
 	kvk_mem_free(shard->chunks);
 	kvk_mem_free(shard->slots);
+	kvk_mem_free(shard->heap);
+	kvk_mem_free(shard->ghosts);
 }
 
 static uint32_t slot_index(uint32_t slot)
@@ -100,14 +103,22 @@ static void slot_put(uint32_t *slots, uint32_t mask, const struct kvk_prefix *pr
 	slots[at] = prefix_tag(prefix) << KVK_INDEX_BITS | index;
 }
 
-/* Walks the slab, not the old slots: its lines come in order, so the processor fetches them ahead. */
+/* The heap grows along, so that whoever may be chosen again always finds its place there.
+ * Walks the slab, not the old slots: its lines come in order, so the processor fetches them ahead. */
 static int grow_slots(struct kvk_shard *shard)
 {
 	uint32_t slot_count = shard->slot_count ? shard->slot_count * 2 : FIRST_SLOTS;
 	uint32_t *slots = kvk_mem_alloc(slot_count * sizeof(*slots));
+	uint32_t *heap;
 
 	if (!slots)
 		return -ENOMEM;
+	heap = kvk_mem_realloc(shard->heap, ENTRIES_OF(slot_count) * sizeof(*heap));
+	if (!heap) {
+		kvk_mem_free(slots);
+		return -ENOMEM;
+	}
+	shard->heap = heap;
 	memset(slots, 0xff, slot_count * sizeof(*slots));
 	for (uint32_t index = 0; index < shard->fresh; index++) {
 		const struct kvk_entry *entry = kvk_shard_entry(shard, index);
@@ -154,7 +165,7 @@ int kvk_shard_reserve(struct kvk_shard *shard)
 				return err;
 		}
 	}
-	if (shard->entry_count >= shard->slot_count / 4 * 3)
+	if (shard->entry_count >= ENTRIES_OF(shard->slot_count))
 		return grow_slots(shard);
 	return 0;
 }
@@ -205,36 +216,10 @@ void kvk_shard_erase(struct kvk_shard *shard, uint32_t index)
 	shard->entry_count--;
 
 	entry->state = KVK_CATALOG_UNKNOWN;
+	entry->known = false;
 	entry->generation++;
 	entry->newer = shard->free_index;
 	shard->free_index = index;
-}
-
-void kvk_shard_use_push(struct kvk_shard *shard, uint32_t index)
-{
-	struct kvk_entry *entry = kvk_shard_entry(shard, index);
-
-	entry->older = shard->newest;
-	entry->newer = KVK_NO_ENTRY;
-	if (shard->newest == KVK_NO_ENTRY)
-		shard->oldest = index;
-	else
-		kvk_shard_entry(shard, shard->newest)->newer = index;
-	shard->newest = index;
-}
-
-void kvk_shard_use_drop(struct kvk_shard *shard, uint32_t index)
-{
-	const struct kvk_entry *entry = kvk_shard_entry(shard, index);
-
-	if (entry->older == KVK_NO_ENTRY)
-		shard->oldest = entry->newer;
-	else
-		kvk_shard_entry(shard, entry->older)->newer = entry->newer;
-	if (entry->newer == KVK_NO_ENTRY)
-		shard->newest = entry->older;
-	else
-		kvk_shard_entry(shard, entry->newer)->older = entry->older;
 }
 
 uint64_t kvk_shard_memory_bytes(const struct kvk_shard *shard)
@@ -245,5 +230,9 @@ uint64_t kvk_shard_memory_bytes(const struct kvk_shard *shard)
 		bytes += shard->chunk_room * sizeof(*shard->chunks) + KVK_ALLOC_OVERHEAD_BYTES;
 	if (shard->slots)
 		bytes += shard->slot_count * sizeof(*shard->slots) + KVK_ALLOC_OVERHEAD_BYTES;
+	if (shard->heap)
+		bytes += ENTRIES_OF(shard->slot_count) * sizeof(*shard->heap) + KVK_ALLOC_OVERHEAD_BYTES;
+	if (shard->ghosts)
+		bytes += kvk_ghosts_memory_bytes(shard->ghosts) + KVK_ALLOC_OVERHEAD_BYTES;
 	return bytes;
 }

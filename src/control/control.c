@@ -6,20 +6,22 @@
 #include <time.h>
 
 #include "agent/thread.h"
+#include "control/keeper.h"
+#include "control/room.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 
 #define TICK_MS 100
-/* Between folders, so that sweeping never shows in the latency of requests. */
-#define SWEEP_PAUSE_MS 2
 
 struct kvk_control {
 	struct kvk_core *core;
 	pthread_mutex_t lock;          /* guards stopping */
 	pthread_cond_t stop;
 	bool stopping;
-	bool has_watch, has_notify, has_sweep;
-	pthread_t watch, notify, sweep;
+	bool has_watch, has_notify, has_keeper, has_room;
+	pthread_t watch, notify, keeper_thread, room_thread;
+	struct kvk_room *room;
+	struct kvk_keeper *keeper;
 	uint64_t next_sync_us;
 };
 
@@ -122,6 +124,8 @@ static void *watch_main(void *argument)
 
 	while (pause_ms(control, TICK_MS)) {
 		kvk_agent_watch(control->core->agent);
+		kvk_catalog_clock(control->core->catalog, kvk_wall_ns());
+		kvk_waiting_end(control->core, NULL, kvk_now_us());
 		mind_batch(control);
 	}
 	return NULL;
@@ -135,15 +139,43 @@ static void *notify_main(void *argument)
 	return NULL;
 }
 
-static void *sweep_main(void *argument)
+static void *keeper_main(void *argument)
 {
 	struct kvk_control *control = argument;
-	struct kvk_adapter *adapter = control->core->adapter;
 
-	for (uint32_t folder = 0; pause_ms(control, SWEEP_PAUSE_MS); folder++) {
-		if (adapter->ops->sweep(adapter, folder) == -ERANGE)
-			break;
-	}
+	kvk_keeper_run(control->keeper);
+	return NULL;
+}
+
+static void scan_state(void *user, struct kvk_scan_state *ret)
+{
+	kvk_keeper_state(user, ret);
+}
+
+static int new_keeper(struct kvk_control *control)
+{
+	struct kvk_core *core = control->core;
+	struct kvk_keeper_options options = {
+		.backend = core->backend, .adapter = core->adapter, .catalog = core->catalog,
+		.account = core->account, .log = &core->log, .layout = core->superblock.layout,
+		.persist = core->superblock.persist, .is_keeper = &core->keeper,
+	};
+	int err;
+
+	memcpy(options.store_id, core->superblock.store_id, sizeof(options.store_id));
+	err = kvk_keeper_new(&control->keeper, &options);
+	if (err)
+		return err;
+	core->scan_user = control->keeper;
+	core->scan_state = scan_state;
+	return 0;
+}
+
+static void *room_main(void *argument)
+{
+	struct kvk_control *control = argument;
+
+	kvk_room_run(control->room);
 	return NULL;
 }
 
@@ -171,9 +203,17 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 		err = kvk_thread_start(&control->notify, "kvk-notify", notify_main, control);
 		control->has_notify = !err;
 	}
+	if (!err)
+		err = kvk_room_new(&control->room, core);
 	if (!err) {
-		err = kvk_thread_start(&control->sweep, "kvk-sweep", sweep_main, control);
-		control->has_sweep = !err;
+		err = kvk_thread_start(&control->room_thread, "kvk-room", room_main, control);
+		control->has_room = !err;
+	}
+	if (!err)
+		err = new_keeper(control);
+	if (!err) {
+		err = kvk_thread_start(&control->keeper_thread, "kvk-keeper", keeper_main, control);
+		control->has_keeper = !err;
 	}
 	if (err) {
 		kvk_control_stop(control, UINT64_MAX / 2);
@@ -184,9 +224,19 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 	return 0;
 }
 
+/* Joins a thread that may hang in the medium, or leaves it to itself and returns true. */
+static bool leave(bool has, pthread_t thread, const struct timespec *until)
+{
+	if (!has || !pthread_timedjoin_np(thread, NULL, until))
+		return false;
+	pthread_detach(thread);
+	return true;
+}
+
 int kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
 {
 	struct timespec until;
+	bool hangs;
 
 	pthread_mutex_lock(&control->lock);
 	control->stopping = true;
@@ -194,15 +244,15 @@ int kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
 	pthread_mutex_unlock(&control->lock);
 	if (control->has_watch)
 		pthread_join(control->watch, NULL);
-	if (control->has_sweep) {
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += (time_t)(wait_us / 1000000) + 1;
-		if (pthread_timedjoin_np(control->sweep, NULL, &until)) {
-			pthread_detach(control->sweep);
-			return -ETIMEDOUT;
-		}
-	}
-	return 0;
+	if (control->keeper)
+		kvk_keeper_stop(control->keeper);
+	if (control->room)
+		kvk_room_end(control->room);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += (time_t)(wait_us / 1000000) + 1;
+	hangs = leave(control->has_keeper, control->keeper_thread, &until);
+	hangs |= leave(control->has_room, control->room_thread, &until);
+	return hangs ? -ETIMEDOUT : 0;
 }
 
 void kvk_control_end(struct kvk_control *control, bool sweeping)
@@ -212,6 +262,8 @@ void kvk_control_end(struct kvk_control *control, bool sweeping)
 		pthread_join(control->notify, NULL);
 	if (sweeping)
 		return;
+	kvk_keeper_free(control->keeper);
+	kvk_room_free(control->room);
 	pthread_cond_destroy(&control->stop);
 	pthread_mutex_destroy(&control->lock);
 	kvk_mem_free(control);

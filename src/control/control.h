@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * When things happen that nobody asked for: deadlines of what hangs, the sync of a batch, sweeping, and telling the
- * embedder. Three threads that never hold up a request:
+ * When things happen that nobody asked for: deadlines of what hangs, the sync of a batch, room, sweeping, and telling the
+ * embedder. Four threads that never hold up a request:
  *
  *   watch   every 100 ms, no I/O: answers what is late in the queue or in a lane that is stuck
+ *   room    leases room ahead, evicts, gives room to puts that wait for it (room.h)
  *   notify  calls the embedder's hooks (only if there are any)
  *   sweep   once after opening, folder by folder: removes what dead processes left
  */
@@ -18,8 +19,8 @@ struct kvk_control;
 int kvk_control_start(struct kvk_control **ret, struct kvk_core *core);
 
 /*
- * Before the core is stopped: ends watch and sweep; waits at most wait_us for a sweep that hangs in the medium.
- * -ETIMEDOUT: it still hangs, the core must not be freed.
+ * Before the core is stopped: ends watch, room and sweep; waits at most wait_us for one that hangs in the medium.
+ * -ETIMEDOUT: one still hangs, the core must not be freed.
  */
 int kvk_control_stop(struct kvk_control *control, uint64_t wait_us);
 

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include <isa-l/crc.h>
 #include <openssl/evp.h>
@@ -66,8 +67,8 @@ static EVP_MD_CTX *thread_context(void)
 	return context;
 }
 
-int kvk_key_digest(uint8_t digest[KVK_DIGEST_BYTES], const uint8_t namespace_digest[KVK_DIGEST_BYTES],
-		   const void *key, uint32_t key_bytes)
+static int digest_of_two(uint8_t digest[KVK_DIGEST_BYTES], const void *first, size_t first_bytes, const void *second,
+			 size_t second_bytes)
 {
 	EVP_MD *md = algorithm();
 	EVP_MD_CTX *context = thread_context();
@@ -75,11 +76,24 @@ int kvk_key_digest(uint8_t digest[KVK_DIGEST_BYTES], const uint8_t namespace_dig
 	if (!md || !context)
 		return -ENOMEM;
 	if (!EVP_DigestInit_ex2(context, md, NULL) ||
-	    !EVP_DigestUpdate(context, namespace_digest, KVK_DIGEST_BYTES) ||
-	    !EVP_DigestUpdate(context, key, key_bytes) ||
+	    !EVP_DigestUpdate(context, first, first_bytes) ||
+	    !EVP_DigestUpdate(context, second, second_bytes) ||
 	    !EVP_DigestFinal_ex(context, digest, NULL))
 		return -ENOMEM;
 	return 0;
+}
+
+int kvk_key_digest(uint8_t digest[KVK_DIGEST_BYTES], const uint8_t namespace_digest[KVK_DIGEST_BYTES],
+		   const void *key, uint32_t key_bytes)
+{
+	return digest_of_two(digest, namespace_digest, KVK_DIGEST_BYTES, key, key_bytes);
+}
+
+int kvk_name_digest(uint8_t digest[KVK_DIGEST_BYTES], const char *component)
+{
+	static const char label[] = "lmcache name";
+
+	return digest_of_two(digest, label, sizeof(label), component, strlen(component));
 }
 
 uint64_t kvk_digest_seed(const uint8_t digest[KVK_DIGEST_BYTES])

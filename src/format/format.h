@@ -44,6 +44,9 @@ static inline uint64_t kvk_page_floor(uint64_t bytes)
 int kvk_key_digest(uint8_t digest[KVK_DIGEST_BYTES], const uint8_t namespace_digest[KVK_DIGEST_BYTES],
 		   const void *key, uint32_t key_bytes);
 
+/* SHA-256 of "lmcache name", a zero byte and the last component of a name: see kvk_name_id(). -ENOMEM as above. */
+int kvk_name_digest(uint8_t digest[KVK_DIGEST_BYTES], const char *component);
+
 /* The seed of an object's sums: the first 8 bytes of its digest, little endian. */
 uint64_t kvk_digest_seed(const uint8_t digest[KVK_DIGEST_BYTES]);
 
@@ -181,6 +184,32 @@ int kvk_name_make_gone(char gone[KVK_NAME_BYTES_MAX], const char *name, const ui
 /* `.tmp-<16 hex>-<sequence>`, next to the object. writer_id is random a process and store. */
 int kvk_name_make_temp(char temp[KVK_NAME_BYTES_MAX], const char *name, uint64_t writer_id, uint64_t sequence);
 
+/* ---- name_id.c ---------------------------------------------------------------------------------- */
+
+/*
+ * An object's identity in the catalog, from its path below the root alone: what is known of an object that was only listed.
+ * KVK_NAMING_KVKEEP: the digest. KVK_NAMING_LMCACHE: kvk_name_digest() of the last component, where a name of the older
+ * generation counts as what it would be in the newer one (group 0), and where there are folders, their two bytes come
+ * first. So the first byte is the first folder's in every layout that has folders, and two keys that share a file
+ * share an identity. -EINVAL: nobody looks for an object there. -ENOMEM as kvk_key_digest().
+ */
+int kvk_name_id(uint8_t id[KVK_DIGEST_BYTES], const struct kvk_layout *layout, const char *name);
+
+/* The same for a key, whose digest it is. Errors as kvk_name_make(), and -ENOMEM. */
+int kvk_key_id(uint8_t id[KVK_DIGEST_BYTES], const struct kvk_layout *layout, const uint8_t digest[KVK_DIGEST_BYTES],
+	       const void *key, uint32_t key_bytes);
+
+/* Of an object's name with KVK_NAMING_LMCACHE: what it says of model (each `/` of it as `--`) and salt, within name. False: it is not
+ * of that form. The model of the older generation is the same. */
+bool kvk_name_owner(const char *name, struct kvk_key *model, struct kvk_key *salt);
+/*
+ * The folders of a store are counted in buckets: the first two hex digits of a path below the root, with names of
+ * lmcache's shards as with kvkeep's own. Flat names and pools are bucket 0, `.kvkeep/quarantine/` is a bucket of its own.
+ */
+#define KVK_BUCKETS 256u
+#define KVK_BUCKET_QUARANTINE 256u
+uint32_t kvk_name_bucket(const struct kvk_layout *layout, const char *name);
+
 void kvk_hex(char *text, const void *data, size_t bytes);      /* 2 * bytes + 1 */
 int kvk_unhex(void *data, const char *text, size_t bytes);     /* lower case only; -EINVAL */
 
@@ -194,6 +223,17 @@ enum kvk_durability {
 	KVK_DURABILITY_OBJECT = 2,
 };
 
+/* The shape of a pool. slot_bytes 0: the store is no pool. */
+struct kvk_pool_shape {
+	uint64_t slot_bytes;       /* a multiple of KVK_PAGE_BYTES, up to KVK_POOL_SLOT_BYTES_MAX; fixed */
+	uint64_t slots;            /* 1 to KVK_POOL_SLOTS_MAX; only grows */
+	uint64_t file_slots;       /* of each file, the last one may have fewer; fixed */
+	uint64_t opens;            /* counts them: the upper bits of generations */
+};
+
+#define KVK_POOL_SLOT_BYTES_MAX (UINT64_C(1) << 30)
+#define KVK_POOL_SLOTS_MAX (UINT64_C(1) << 31)
+
 /* What is written down once per store, in `.kvkeep/superblock`. Only these pairs of naming and levels exist:
  * kvkeep with 1 or 2, lmcache with 0 or 2. */
 struct kvk_superblock {
@@ -204,12 +244,132 @@ struct kvk_superblock {
 	enum kvk_durability durability;
 	bool persist;
 	bool group;                /* 0770/0660 */
+	struct kvk_pool_shape pool;
 };
 
 /* superblock holds values that exist: the parser would refuse others. */
 void kvk_superblock_encode(const struct kvk_superblock *superblock, uint8_t data[KVK_SUPERBLOCK_BYTES]);
 /* -EBADMSG: damaged, or not KVK_SUPERBLOCK_BYTES long. -EPROTO: whole, but newer or with an unknown incompat flag. */
 int kvk_superblock_parse(struct kvk_superblock *ret, const void *data, size_t bytes);
+
+/* ---- pool.c ------------------------------------------------------------------------------------- */
+
+/* A pool's file, or device, begins with its head; slots follow from here on. */
+#define KVK_POOL_HEAD_BYTES 65536u
+#define KVK_POOL_PUTS_BITS 40      /* of a generation: the lower bits count the puts since the pool was opened */
+
+/* The head's first page; zeros follow. */
+struct kvk_pool_head {
+	uint8_t pool_id[16];       /* random, of all files of a pool */
+	uint64_t created_ns;       /* since 1970 */
+	uint64_t slot_bytes;
+	uint64_t file_slots;
+	uint32_t file_index;
+	bool device;
+};
+
+void kvk_pool_head_encode(const struct kvk_pool_head *head, uint8_t page[KVK_PAGE_BYTES]);
+/* -ENODATA: only zeros. -EBADMSG: damaged, or nothing of ours. -EPROTO: whole, but newer or with an unknown incompat flag. */
+int kvk_pool_head_parse(struct kvk_pool_head *ret, const uint8_t page[KVK_PAGE_BYTES]);
+
+/* What the writer field of a footer holds in a pool: it says which pool and which slot the object begins in, so that bytes
+ * in somebody's payload that look like a footer are none. */
+uint64_t kvk_pool_writer(const uint8_t pool_id[16], uint64_t first_slot);
+
+/* ---- account.c ---------------------------------------------------------------------------------- */
+
+#define KVK_ACCOUNT_BYTES 24576u               /* of one copy; the file has two */
+#define KVK_ACCOUNT_BUCKETS (KVK_BUCKETS + 1)  /* quarantine too */
+#define KVK_ACCOUNT_ROWS 256u
+#define KVK_ACCOUNT_VALUE_MAX (UINT64_C(1) << 54)
+
+/* One process that has the store open. token 0 and not lost: free, and all else 0. */
+struct kvk_account_line {
+	uint64_t token;            /* random */
+	uint64_t leased_bytes;     /* up to KVK_ACCOUNT_VALUE_MAX */
+	uint64_t settled_ns;       /* since 1970: what it published or unlinked before that time is posted */
+	uint32_t visits;           /* transactions of this process */
+	uint32_t pid;
+	bool lost;                 /* the file was made anew, and what it had leased may be more */
+	char host[24];             /* printable, NUL at the end */
+};
+
+/* `.kvkeep/account`: what is charged and leased. Values up to KVK_ACCOUNT_VALUE_MAX, so that sums never overflow. */
+struct kvk_account_image {
+	uint64_t sequence;         /* counts transactions; the copy with the higher one counts */
+	uint64_t epoch;            /* counts opens */
+	uint64_t cap_bytes;        /* 0: none */
+	uint64_t loose_bytes;      /* leases of dead processes */
+	uint64_t loosened_bytes;   /* all that ever became loose, modulo 2^64 */
+	uint64_t wanted_ns;        /* processes are asked to settle up to here */
+	uint32_t remade;           /* random, a new one whenever the file was lost */
+	uint64_t charged_bytes[KVK_ACCOUNT_BUCKETS];
+	uint32_t posted[KVK_ACCOUNT_BUCKETS];          /* the low half of the sequence in which a process last posted */
+	uint64_t published_bytes[KVK_ACCOUNT_BUCKETS]; /* all that was ever posted as published, modulo 2^64 */
+	bool needs_scan;           /* charged may be less than what is there */
+	struct kvk_account_line rows[KVK_ACCOUNT_ROWS];
+};
+
+/* image holds values that exist: the parser would refuse others. */
+void kvk_account_encode(const struct kvk_account_image *image, uint8_t data[KVK_ACCOUNT_BYTES]);
+/* One copy. -EBADMSG: damaged, torn, or not KVK_ACCOUNT_BYTES long. -EPROTO: whole, but newer or with an unknown
+ * incompat flag. *ret is untouched on failure. */
+int kvk_account_parse(struct kvk_account_image *ret, const void *data, size_t bytes);
+/* The whole file: the valid copy with the higher sequence. Errors as above; *ret may be changed on failure. scratch: any
+ * image, for it is too large for a stack. */
+int kvk_account_parse_file(struct kvk_account_image *ret, struct kvk_account_image *scratch, const void *data,
+			   size_t bytes);
+
+/* ---- snapshot.c --------------------------------------------------------------------------------- */
+
+/*
+ * What a process knew of its store when it closed it: `.kvkeep/snapshot`. A hint: it counts only for the open that follows,
+ * and nothing of an object is believed before its name and length were seen.
+ */
+#define KVK_SNAPSHOT_HEAD_BYTES 96u
+#define KVK_SNAPSHOT_OBJECT_BYTES 64u
+#define KVK_SNAPSHOT_END_BYTES 8u
+#define KVK_SNAPSHOT_BYTES_MAX (UINT64_C(1) << 30)     /* 16 million objects; with more there is none */
+
+struct kvk_snapshot_head {
+	uint8_t store_id[16];
+	uint64_t epoch;                    /* of the account: opens there were when it was made */
+	uint64_t made_ns;                  /* since 1970 */
+	uint64_t object_count;
+	uint32_t names_bytes;              /* tenants' and models' names: a multiple of 8 */
+};
+
+struct kvk_snapshot_object {
+	uint8_t prefix[16];                /* of its id */
+	uint8_t parent_prefix[16];         /* zeros: none */
+	uint64_t logical_bytes;
+	uint64_t charge_bytes;             /* a multiple of 4,096 */
+	uint64_t used_at_ns;
+	uint32_t tenant, model;            /* of kvk_snapshot_put_name(); 0: none */
+	bool durable;
+};
+
+/* Of the whole: head, objects, names, end. 0: more than KVK_SNAPSHOT_BYTES_MAX, or names_bytes is no multiple of 8. */
+uint64_t kvk_snapshot_bytes(const struct kvk_snapshot_head *head);
+/* Where the object of that index, and behind the last one the names, begin. */
+static inline uint64_t kvk_snapshot_at(uint64_t index)
+{
+	return KVK_SNAPSHOT_HEAD_BYTES + index * KVK_SNAPSHOT_OBJECT_BYTES;
+}
+void kvk_snapshot_put_object(uint8_t at[KVK_SNAPSHOT_OBJECT_BYTES], const struct kvk_snapshot_object *object);
+/*
+ * Writes a name at *used of a buffer for names and moves that on. Returns how objects tell it: 1 and more; 0: it does not
+ * fit, or is longer than 65,535 bytes.
+ */
+uint32_t kvk_snapshot_put_name(uint8_t *names, uint32_t names_bytes, uint32_t *used, const void *name, uint32_t bytes);
+/* Writes head and end around objects and names, and seals them. */
+void kvk_snapshot_seal(uint8_t *data, const struct kvk_snapshot_head *head);
+
+/* -EBADMSG: damaged, or no snapshot. -EPROTO: whole, but newer. *ret is untouched on failure. */
+int kvk_snapshot_parse(struct kvk_snapshot_head *ret, const void *data, uint64_t bytes);
+void kvk_snapshot_get_object(struct kvk_snapshot_object *ret, const uint8_t at[KVK_SNAPSHOT_OBJECT_BYTES]);
+/* The name that objects tell so; no bytes if there is none. */
+struct kvk_key kvk_snapshot_get_name(const uint8_t *names, uint32_t names_bytes, uint32_t told);
 
 /* ---- manifest.c --------------------------------------------------------------------------------- */
 

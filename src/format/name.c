@@ -200,6 +200,7 @@ enum kvk_name_kind kvk_name_kind(const char *component, const struct kvk_layout 
 				 uint8_t digest[KVK_DIGEST_BYTES])
 {
 	uint8_t found[KVK_DIGEST_BYTES];
+	struct kvk_key model, salt;
 	size_t bytes = strlen(component);
 
 	if (is_temp(component))
@@ -218,10 +219,21 @@ enum kvk_name_kind kvk_name_kind(const char *component, const struct kvk_layout 
 	}
 	if (layout->levels > 0 && bytes == 2 && is_hex(component[0]) && is_hex(component[1]))
 		return KVK_NAME_FOLDER;
-	if (layout->naming == KVK_NAMING_LMCACHE && component[0] != '.' && bytes > strlen(lmcache_end) &&
-	    strcmp(component + bytes - strlen(lmcache_end), lmcache_end) == 0)
+	if (layout->naming == KVK_NAMING_LMCACHE && component[0] != '.' && kvk_name_owner(component, &model, &salt))
 		return KVK_NAME_OBJECT;
 	return KVK_NAME_OTHER;
+}
+
+uint32_t kvk_name_bucket(const struct kvk_layout *layout, const char *name)
+{
+	static const char quarantine[] = ".kvkeep/quarantine/";
+	uint8_t bucket;
+
+	if (strncmp(name, quarantine, strlen(quarantine)) == 0)
+		return KVK_BUCKET_QUARANTINE;
+	if (layout->levels == 0 || kvk_unhex(&bucket, name, 1) != 0 || name[2] != '/')
+		return 0;
+	return bucket;
 }
 
 /* ---- names next to an object -------------------------------------------------------------------- */

@@ -14,15 +14,29 @@
 
 /* Damaged objects that are kept for a person to look at: 1 % of the cap, or this. */
 #define QUARANTINE_BYTES (UINT64_C(1) << 30)
+/* For the account's lock at close; without it others settle what this process had leased. */
+#define ACCOUNT_WAIT_MS 2000
 
-static void charge_quarantine(void *user, int64_t bytes)
+static uint32_t aside_begin(void *user)
 {
 	struct kvk_core *core = user;
 
-	if (bytes >= 0)
-		kvk_catalog_charge(core->catalog, (uint64_t)bytes);
-	else
-		kvk_catalog_credit(core->catalog, (uint64_t)-bytes);
+	return kvk_account_enter(core->account);
+}
+
+/* From one bucket to quarantine: charged there at once, out of the lease, and given back here after a sync, as the file
+ * may be found under either name after a power cut. */
+static void aside_end(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes)
+{
+	struct kvk_core *core = user;
+	uint64_t charge = kvk_page_ceil(bytes);
+
+	if (charge > 0) {
+		kvk_catalog_add_room(core->catalog, -(int64_t)charge);
+		kvk_account_published(core->account, KVK_BUCKET_QUARANTINE, charge);
+		kvk_account_unlinked(core->account, bucket, charge);
+	}
+	kvk_account_leave(core->account, begun);
 }
 
 static int open_backend(struct kvk_core *core, uint64_t writer_id, struct kvk_error *error)
@@ -49,7 +63,14 @@ static int open_backend(struct kvk_core *core, uint64_t writer_id, struct kvk_er
 	return kvk_fault_parse(wrapped, spec->fault, error);
 }
 
-static int open_adapter(struct kvk_core *core, uint64_t writer_id)
+static void tell_evicted(void *user, const void *key, uint32_t key_bytes)
+{
+	struct kvk_core *core = user;
+
+	kvk_notices_event(&core->notices, KVK_EVENT_DELETED, key, key_bytes);
+}
+
+static int open_adapter(struct kvk_core *core, uint64_t writer_id, struct kvk_error *error)
 {
 	uint64_t cap = core->superblock.cap_bytes;
 	struct kvk_adapter_options options = {
@@ -59,10 +80,60 @@ static int open_adapter(struct kvk_core *core, uint64_t writer_id)
 		.adopted_ns = core->superblock.created_ns,
 		.accept_unverified = core->spec.accept_unverified,
 		.quarantine_bytes = cap ? cap / 100 : QUARANTINE_BYTES,
-		.log = &core->log, .charge = charge_quarantine, .user = core,
+		.log = &core->log, .evicted = core->notices.hooks.event ? tell_evicted : NULL,
+		.aside_begin = aside_begin, .aside_end = aside_end, .user = core,
+		.pool = &core->superblock.pool, .device = core->spec.device,
 	};
 
+	if (options.pool->slot_bytes)
+		return kvk_pool_open(&core->adapter, &options, error);
+
 	return kvk_dynamic_open(&core->adapter, &options);
+}
+
+/* A superblock that was made anew says nothing about objects: it may have been lost, or a directory is adopted. */
+static int has_objects(struct kvk_core *core, bool *ret)
+{
+	struct kvk_names names = { 0 };
+	int err = core->backend->ops->list(core->backend, "", &names);
+
+	*ret = false;
+	for (uint32_t i = 0; i < names.count && !*ret; i++)
+		*ret = kvk_name_kind(names.names[i], &core->superblock.layout, NULL) != KVK_NAME_OTHER;
+	kvk_names_release(&names);
+	return err;
+}
+
+/* What the superblock says of the cap counts: it was settled with whoever else has the store open. */
+static int open_account(struct kvk_core *core, bool made, struct kvk_error *error)
+{
+	bool objects = true;
+	uint64_t used, cap;
+	int err = made ? has_objects(core, &objects) : 0;
+
+	if (err)
+		return kvk_error_set(error, err, "backend_params.file_path", "cannot be listed: %s", strerror(-err));
+	err = kvk_account_open(&core->account, core->backend, core->superblock.cap_bytes, !objects, &core->log, error);
+	if (err)
+		return err;
+	kvk_account_usage(core->account, &used, &cap);
+	if (cap != core->superblock.cap_bytes)
+		err = kvk_account_set_cap(core->account, core->superblock.cap_bytes);
+	return err ? kvk_error_set(error, err, "backend_params.max_capacity_gb", "the cap cannot be written to the account: %s",
+				   strerror(-err)) : 0;
+}
+
+static int open_catalog(struct kvk_core *core)
+{
+	const struct kvk_spec *spec = &core->spec;
+	struct kvk_policy_options options = { .kind = spec->policy, .cap_bytes = core->superblock.cap_bytes };
+	int err = kvk_catalog_new(&core->catalog, 0, &options);
+
+	if (!err)
+		kvk_catalog_clock(core->catalog, kvk_wall_ns());
+	if (!err)
+		err = kvk_quotas_open(core);
+	return err;
 }
 
 static int open_agent(struct kvk_core *core, struct kvk_error *error)
@@ -76,10 +147,27 @@ static int open_agent(struct kvk_core *core, struct kvk_error *error)
 	return kvk_agent_new(&core->agent, &options, error);
 }
 
+/* What was unlinked is credited only after a sync, and once this process is gone only a scan would find out. */
+static void credit_removed(struct kvk_core *core)
+{
+	struct kvk_account_visit visit = { 0 };
+	struct kvk_xfer sync;
+
+	if (!core->account || !kvk_account_has_credits(core->account))
+		return;
+	kvk_account_sync_begin(core->account);
+	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
+	core->backend->ops->run(core->backend, &sync);
+	visit.synced = sync.result >= 0;
+	kvk_account_visit(core->account, &visit, ACCOUNT_WAIT_MS);
+}
+
 /* What is still there when opening fails, or when nothing is under way any more. */
 void kvk_core_free(struct kvk_core *core)
 {
 	kvk_agent_free(core->agent);
+	credit_removed(core);
+	kvk_account_close(core->account, ACCOUNT_WAIT_MS);
 	if (core->adapter)
 		core->adapter->ops->close(core->adapter);
 	kvk_catalog_free(core->catalog);
@@ -88,6 +176,8 @@ void kvk_core_free(struct kvk_core *core)
 	for (int i = 0; i < KVK_QUEUE_COUNT; i++)
 		kvk_result_queue_release(&core->queues[i]);
 	pthread_mutex_destroy(&core->tasks_lock);
+	kvk_waiting_release(&core->waiting);
+	kvk_quotas_release(&core->quotas);
 	kvk_notices_release(&core->notices);
 	kvk_spec_release(&core->spec);
 	kvk_mem_free(core);
@@ -98,6 +188,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 {
 	struct kvk_core *core;
 	uint64_t writer_id;
+	bool made;
 	int err;
 
 	core = kvk_mem_zalloc(1, sizeof(*core));
@@ -108,6 +199,8 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 		core->queues[i].event_fd = -1;     /* from here on kvk_core_free() undoes whatever was done */
 	kvk_list_init(&core->tasks);
 	pthread_mutex_init(&core->tasks_lock, NULL);
+	kvk_waiting_init(&core->waiting);
+	kvk_quotas_init(&core->quotas);
 	kvk_notices_init(&core->notices, hooks);
 	core->log = (struct kvk_log_sink){ .user = &core->notices, .line = kvk_notices_line };
 
@@ -127,17 +220,19 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 	err = open_backend(core, writer_id, error);
 	if (err)
 		goto fail;
-	err = kvk_superblock_settle(&core->superblock, core->backend, &core->spec.wish, error);
+	err = kvk_superblock_settle(&core->superblock, &made, core->backend, &core->spec.wish, error);
 	if (err)
 		goto fail;
 	if (core->spec.manifest && strcmp(core->spec.manifest, "{}"))
 		err = kvk_namespace_keep(core->backend, core->spec.namespace_digest, core->spec.manifest, error);
 	if (err)
 		goto fail;
-	err = kvk_catalog_new(&core->catalog, core->superblock.cap_bytes ? core->superblock.cap_bytes
-									 : UINT64_MAX);
+	err = open_account(core, made, error);
+	if (err)
+		goto fail;
+	err = open_catalog(core);
 	if (!err)
-		err = open_adapter(core, writer_id);
+		err = open_adapter(core, writer_id, error);
 	if (err) {
 		kvk_error_set(error, err, NULL, "%s", strerror(-err));
 		goto fail;
@@ -160,6 +255,24 @@ int kvk_core_check(const struct kvk_core *core)
 	return atomic_load(&core->closing) ? -ESHUTDOWN : 0;
 }
 
+/* Nothing is left in any bucket. */
+static int forget_account(struct kvk_core *core)
+{
+	struct kvk_bucket_finding findings[KVK_BUCKETS] = { 0 };
+	struct kvk_xfer sync;
+	int err;
+
+	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
+	core->backend->ops->run(core->backend, &sync);
+	kvk_account_pass_begin(core->account);
+	for (uint32_t i = 0; i < KVK_BUCKETS; i++) {
+		kvk_account_finding(core->account, &findings[i], i);
+		findings[i].may_lower = sync.result >= 0;
+	}
+	err = kvk_account_reconcile(core->account, findings, KVK_BUCKETS, ACCOUNT_WAIT_MS);
+	return err ? err : kvk_account_pass_end(core->account);
+}
+
 /* The last one out removes everything, if the store was not to persist. */
 static void forget(struct kvk_core *core)
 {
@@ -170,6 +283,8 @@ static void forget(struct kvk_core *core)
 	err = core->backend->ops->hold(core->backend, true);
 	if (!err)
 		err = core->adapter->ops->remove_all(core->adapter);
+	if (!err)
+		err = forget_account(core);
 	if (err && err != -EBUSY)
 		kvk_log(&core->log, KVK_LOG_ERROR, "persist_enabled is false, but objects could not be removed: %s",
 			strerror(-err));
@@ -180,6 +295,7 @@ int kvk_core_stop(struct kvk_core *core, uint64_t wait_us)
 	int err;
 
 	atomic_store(&core->closing, true);
+	kvk_waiting_end(core, NULL, 0);
 	err = kvk_agent_stop(core->agent, wait_us);
 	if (!err)
 		forget(core);
@@ -191,6 +307,7 @@ void kvk_core_abandon(struct kvk_core *core)
 	/* The threads are not in this process, and locks may have been held by them: only what needs neither. */
 	for (int i = 0; i < KVK_QUEUE_COUNT; i++)
 		close(core->queues[i].event_fd);
+	kvk_account_abandon(core->account);
 	kvk_spec_release(&core->spec);
 }
 
@@ -198,4 +315,14 @@ void kvk_core_trouble(struct kvk_core *core, int status)
 {
 	atomic_store(&core->trouble, status);
 	atomic_store(&core->trouble_us, kvk_now_us());
+}
+
+int kvk_core_set_cap(struct kvk_core *core, uint64_t cap_bytes)
+{
+	int err = kvk_account_set_cap(core->account, cap_bytes);
+
+	if (!err)
+		err = kvk_superblock_set_cap(core->backend, cap_bytes);
+	kvk_room_ring(core);
+	return err;
 }

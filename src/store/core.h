@@ -7,11 +7,15 @@
 
 #include <sys/types.h>
 
+#include "account/account.h"
 #include "adapter/adapter.h"
 #include "catalog/catalog.h"
 #include "store/notices.h"
+#include "store/quotas.h"
 #include "store/results.h"
+#include "store/scan_state.h"
 #include "store/spec.h"
+#include "store/waiting.h"
 
 struct kvk_core {
 	pid_t pid;                             /* a store belongs to the process that opened it */
@@ -22,7 +26,21 @@ struct kvk_core {
 	struct kvk_backend *backend;
 	struct kvk_adapter *adapter;
 	struct kvk_catalog *catalog;
+	struct kvk_account *account;
+	struct kvk_waiting waiting;
+	struct kvk_quotas quotas;
 	struct kvk_agent *agent;
+	/* What the room thread saw at its last visit of the account, for whoever asks. */
+	struct {
+		atomic_uint_fast64_t leased_bytes, limit_bytes, free_bytes, floor_bytes;
+		atomic_uint processes;
+		atomic_bool exact;
+	} view;
+	atomic_bool keeper;                    /* this process evicts for all */
+	atomic_uint lessons;                   /* folders it looked at for want of something to evict */
+	/* How far the scan is; NULL before control has started. */
+	void (*scan_state)(void *user, struct kvk_scan_state *ret);
+	void *scan_user;
 	struct kvk_result_queue queues[KVK_QUEUE_COUNT];
 	atomic_bool closing;
 	atomic_int_fast64_t next_task;
@@ -30,6 +48,7 @@ struct kvk_core {
 	atomic_uint_fast32_t held_items;       /* answered while the kernel may have the caller's memory */
 	pthread_mutex_t tasks_lock;            /* guards the links of tasks */
 	struct kvk_link tasks;                 /* not wholly answered yet */
+	atomic_uint removing;                  /* removes whose blocks are not free yet */
 	atomic_uint_fast64_t unsynced_bytes;   /* published since the last sync of everything */
 	atomic_bool syncing;                   /* a sync of everything is under way */
 	atomic_uint_fast64_t trouble_us;       /* when the medium last failed; 0: never */
@@ -39,8 +58,12 @@ struct kvk_core {
 		atomic_uint_fast64_t gets, get_hits, get_absent, get_damaged, get_failed, get_bytes;
 		atomic_uint_fast64_t lookups, lookup_memory_hits, lookup_medium_hits, lookup_absent;
 		atomic_uint_fast64_t removes, removed, deadlines, canceled;
+		atomic_uint_fast64_t evicted, evicted_bytes, evict_kept, medium_full;
 	} counts;
 };
+
+/* A smaller cap holds no object worth the name. */
+#define KVK_CAP_BYTES_MIN UINT64_C(65536)
 
 /* After trouble with the medium a store counts as degraded for so long. */
 #define KVK_TROUBLE_US UINT64_C(60000000)
@@ -76,11 +99,17 @@ int kvk_core_cancel(struct kvk_core *core, int64_t task);
 /* Something of the medium failed: remembered for the state of health. */
 void kvk_core_trouble(struct kvk_core *core, int status);
 
+/* Changes the cap in account and superblock. -EBUSY, -EIO. */
+int kvk_core_set_cap(struct kvk_core *core, uint64_t cap_bytes);
+
 /* look.c: figures and lists. */
 void kvk_core_usage(struct kvk_core *core, struct kvk_usage *ret);
 void kvk_core_stats(struct kvk_core *core, struct kvk_stats *ret);
 int kvk_core_status(struct kvk_core *core, char **ret);
 int kvk_core_list(struct kvk_core *core, const struct kvk_list_query *query, struct kvk_list_entry *entries,
 		  uint32_t count, char **cursor_ret);
+
+/* After what was found, lost, or freed: the lease follows. */
+void kvk_core_square_room(struct kvk_core *core);
 
 #endif

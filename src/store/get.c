@@ -36,14 +36,14 @@ static void settle_get(struct kvk_item *item)
 		if (!item->present && request->key && !request->keep) {
 			kvk_item_info(item, &info);
 			/* If it is out of date, or being removed: the bytes are proven all the same. */
-			kvk_catalog_found(catalog, request->digest, &item->ticket, &info, false);
+			kvk_catalog_found(catalog, request->id, &item->ticket, &info, false);
 		}
 		if (request->renew)
 			kvk_event(item->core, KVK_EVENT_ACCESSED, request);
 	} else if (request->reason == KVK_REASON_ABSENT ||
 		   (request->reason == KVK_REASON_DAMAGED && !request->keep)) {
 		if (item->present)
-			kvk_catalog_lost(catalog, request->digest, &item->ticket);
+			kvk_catalog_lost(catalog, request->id, &item->ticket);
 		if (request->reason == KVK_REASON_DAMAGED)
 			kvk_event(item->core, KVK_EVENT_DELETED, request);
 	}
@@ -60,7 +60,7 @@ static struct kvk_item *begin_get(struct kvk_core *core, struct kvk_task *task, 
 	struct kvk_answer *answer = &task->answers[index];
 	bool peek = from->flags & KVK_GET_PEEK, by_name = from->flags & KVK_KEY_IS_NAME;
 	struct kvk_catalog_ticket ticket = { 0 };
-	uint8_t digest[KVK_DIGEST_BYTES] = { 0 };
+	struct kvk_identity identity = { 0 };
 	int state = KVK_CATALOG_UNKNOWN, err = 0;
 	struct kvk_request *request;
 	struct kvk_item *item;
@@ -68,16 +68,16 @@ static struct kvk_item *begin_get(struct kvk_core *core, struct kvk_task *task, 
 	kvk_count(&core->counts.gets);
 	answer->user = from->user;
 	if (from->flags & KVK_KEY_IS_DIGEST)
-		memcpy(digest, from->key.data, KVK_DIGEST_BYTES);
+		kvk_identity_of_digest(&identity, from->key.data);
 	else if (!by_name)
-		err = kvk_core_digest(core, digest, &from->key);
+		err = kvk_core_identify(core, &identity, &from->key);
 	if (err) {
 		kvk_count(&core->counts.get_failed);
 		kvk_answer_set(answer, err, KVK_REASON_NO_MEMORY);
 		return NULL;
 	}
 	if (!by_name)
-		state = kvk_catalog_look(core->catalog, digest, false, !peek, &ticket, NULL);
+		state = kvk_catalog_look(core->catalog, identity.id, false, !peek, &ticket, NULL);
 	if (state == KVK_CATALOG_WRITING || state == KVK_CATALOG_LEAVING) {
 		kvk_count(&core->counts.get_absent);
 		kvk_answer_set(answer, -ENOENT, KVK_REASON_BUSY);
@@ -90,7 +90,7 @@ static struct kvk_item *begin_get(struct kvk_core *core, struct kvk_task *task, 
 	item->meta_to = from->meta;
 	item->meta_room = from->meta_bytes;
 	request = &item->request;
-	memcpy(request->digest, digest, KVK_DIGEST_BYTES);
+	kvk_item_identify(item, &identity);
 	request->deliver = !(from->flags & KVK_GET_VERIFY);
 	request->held = request->deliver && (from->flags & KVK_MEM_HELD);
 	request->keep = peek;

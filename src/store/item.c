@@ -90,6 +90,7 @@ int kvk_core_cancel(struct kvk_core *core, int64_t id)
 	pthread_mutex_unlock(&core->tasks_lock);
 	if (!task)
 		return -ENOENT;
+	kvk_waiting_end(core, task, 0);
 	kvk_agent_cancel(core->agent, task);
 	kvk_task_drop(task);
 	return 0;
@@ -147,6 +148,8 @@ static void item_start(struct kvk_op *op)
 	void (*start)(struct kvk_request *request) = item->start;
 
 	item->started = true;
+	if (item->alters)
+		item->entered = kvk_account_enter(item->core->account);
 	start(&item->request);
 }
 
@@ -208,6 +211,10 @@ static void item_finished(struct kvk_op *op)
 
 	if (!item->settled)
 		item->settle(item);
+	if (item->alters && item->started)
+		kvk_account_leave(core->account, item->entered);
+	if (item->removes)
+		atomic_fetch_sub(&core->removing, 1);
 	if (item->hangs) {
 		if (item->request.deliver)
 			kvk_memory_fill(item->request.data, item->request.data_count, 0xdb);
@@ -265,6 +272,29 @@ uint64_t kvk_deadline(const struct kvk_core *core, uint64_t deadline_us)
 int kvk_core_digest(const struct kvk_core *core, uint8_t digest[KVK_DIGEST_BYTES], const struct kvk_key *key)
 {
 	return kvk_key_digest(digest, core->spec.namespace_digest, key->data, key->bytes);
+}
+
+int kvk_core_identify(const struct kvk_core *core, struct kvk_identity *ret, const struct kvk_key *key)
+{
+	const struct kvk_layout *layout = &core->superblock.layout;
+	int err = kvk_core_digest(core, ret->digest, key);
+
+	if (err)
+		return err;
+	if (layout->naming != KVK_NAMING_KVKEEP)
+		err = kvk_key_id(ret->id, layout, ret->digest, key->data, key->bytes);
+	/* A key that has no name here has no file either: the adapter says so. */
+	if (layout->naming == KVK_NAMING_KVKEEP || (err && err != -ENOMEM)) {
+		memcpy(ret->id, ret->digest, KVK_DIGEST_BYTES);
+		err = 0;
+	}
+	return err;
+}
+
+void kvk_item_identify(struct kvk_item *item, const struct kvk_identity *identity)
+{
+	memcpy(item->request.digest, identity->digest, KVK_DIGEST_BYTES);
+	memcpy(item->request.id, identity->id, KVK_DIGEST_BYTES);
 }
 
 void kvk_item_info(const struct kvk_item *item, struct kvk_object_info *info)

@@ -3,6 +3,8 @@
 #ifndef KVK_STORE_ITEM_H
 #define KVK_STORE_ITEM_H
 
+#include <string.h>
+
 #include "store/core.h"
 
 struct kvk_item {
@@ -26,9 +28,14 @@ struct kvk_item {
 	uint8_t tries;                         /* lookup: how often the finding was out of date */
 	int found;                             /* lookup: what the catalog said of the finding */
 	bool started;                          /* a lane has taken it up */
+	bool alters;                           /* put, remove: may publish or unlink */
+	bool removes;                          /* counted in core->removing */
+	uint32_t entered;                      /* the account, when it was started */
 	bool settled;                          /* the catalog has been told what came of it */
 	bool hangs;                            /* its memory is with the kernel: a release will follow */
 	uint64_t credit_bytes;                 /* remove */
+	uint64_t charge_bytes;                 /* put: what it reserves */
+	uint64_t asked_us;                     /* put: since when it waits for room */
 };
 
 /* Room for the copies of what items point to. */
@@ -65,8 +72,28 @@ uint64_t kvk_deadline(const struct kvk_core *core, uint64_t deadline_us);
 /* Digest of a key in this store's namespace. */
 int kvk_core_digest(const struct kvk_core *core, uint8_t digest[KVK_DIGEST_BYTES], const struct kvk_key *key);
 
+/* What an object is known under: to the adapter by its digest, to the catalog by what its name alone would tell. The same
+ * in stores with kvkeep's naming. */
+struct kvk_identity {
+	uint8_t digest[KVK_DIGEST_BYTES];
+	uint8_t id[KVK_DIGEST_BYTES];
+};
+
+static inline void kvk_identity_of_digest(struct kvk_identity *ret, const void *digest)
+{
+	memcpy(ret->digest, digest, KVK_DIGEST_BYTES);
+	memcpy(ret->id, digest, KVK_DIGEST_BYTES);
+}
+
+int kvk_core_identify(const struct kvk_core *core, struct kvk_identity *ret, const struct kvk_key *key);
+void kvk_item_identify(struct kvk_item *item, const struct kvk_identity *identity);
+
 /* Builds what the catalog keeps, from facts and from the key (tenant and model, if it is in text form). */
 void kvk_item_info(const struct kvk_item *item, struct kvk_object_info *info);
+
+/* A put that waited asks the catalog again. True: it goes to the agent, to be written or to say why not. False: there is
+ * still no room (with refuse it says so; scanning: since the account is being counted). */
+bool kvk_put_retry(struct kvk_item *item, bool refuse, bool scanning);
 
 /* An answer that needs no lane. Not handed over yet. */
 void kvk_answer_set(struct kvk_answer *answer, int status, enum kvk_reason reason);

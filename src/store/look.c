@@ -17,19 +17,27 @@
 void kvk_core_usage(struct kvk_core *core, struct kvk_usage *ret)
 {
 	struct kvk_catalog_totals totals;
-	uint64_t cap = core->superblock.cap_bytes;
 	struct kvk_usage usage;
+	uint64_t used, cap;
 
 	kvk_catalog_totals(core->catalog, &totals);
+	kvk_account_usage(core->account, &used, &cap);
 	usage = (struct kvk_usage){
 		.struct_bytes = ret->struct_bytes,
-		.used_bytes = totals.used_bytes,
+		.flags = (atomic_load(&core->view.exact) ? KVK_USAGE_EXACT : 0) |
+			 (atomic_load(&core->keeper) ? KVK_USAGE_KEEPER : 0),
+		.used_bytes = used,
 		.writing_bytes = totals.writing_bytes,
 		.cap_bytes = cap,
 		.objects = totals.objects,
 		.pinned_objects = totals.pinned_objects,
 		.quarantined_bytes = atomic_load(&core->adapter->counts.quarantined_bytes),
-		.used_fraction = cap ? (double)totals.used_bytes / (double)cap : -1,
+		.used_fraction = cap ? (double)used / (double)cap : -1,
+		.leased_bytes = atomic_load(&core->view.leased_bytes),
+		.limit_bytes = atomic_load(&core->view.limit_bytes),
+		.medium_free_bytes = atomic_load(&core->view.free_bytes),
+		.floor_bytes = atomic_load(&core->view.floor_bytes),
+		.processes = atomic_load(&core->view.processes),
 	};
 	memcpy(ret, &usage, sizeof(usage));
 }
@@ -72,6 +80,10 @@ void kvk_core_stats(struct kvk_core *core, struct kvk_stats *ret)
 		.links = adapter->links,
 		.copied_bytes = agent.copied_bytes,
 		.straight_bytes = agent.straight_bytes,
+		.evicted = core->counts.evicted,
+		.evicted_bytes = core->counts.evicted_bytes,
+		.evict_kept = core->counts.evict_kept,
+		.medium_full = core->counts.medium_full,
 		.notices_dropped = atomic_load(&core->notices.dropped),
 	};
 	memcpy(ret, &stats, sizeof(stats));
@@ -108,6 +120,19 @@ static json_t *medium_json(const struct kvk_backend_caps *caps, const struct kvk
 			 "discard", caps->discard, "nowait", caps->nowait);
 }
 
+static json_t *slots_json(const struct kvk_core *core)
+{
+	struct kvk_slots slots;
+
+	if (!core->adapter->ops->slots)
+		return json_null();
+	core->adapter->ops->slots(core->adapter, &slots);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:i}", "slot_bytes", (json_int_t)slots.slot_bytes, "slots",
+			 (json_int_t)slots.slots, "free_slots", (json_int_t)slots.free_slots, "longest_free_slots",
+			 (json_int_t)slots.longest_free_slots, "lost_slots", (json_int_t)slots.lost_slots, "files",
+			 (int)slots.files);
+}
+
 static json_t *settings_json(const struct kvk_core *core)
 {
 	static const char *const durability[] = { "none", "batch", "object" };
@@ -116,8 +141,8 @@ static json_t *settings_json(const struct kvk_core *core)
 
 	kvk_hex(id, is->store_id, 16);
 	kvk_hex(digest, core->spec.namespace_digest, KVK_DIGEST_BYTES);
-	return json_pack("{s:s, s:o, s:s, s:i, s:I, s:s, s:b, s:b, s:s, s:I}",
-			 "store_id", id, "path", word_or_null(core->spec.path ? core->spec.path : ""),
+	return json_pack("{s:s, s:s, s:o, s:s, s:i, s:I, s:s, s:b, s:b, s:s, s:I}",
+			 "type", core->adapter->ops->name, "store_id", id, "path", word_or_null(core->spec.path ? core->spec.path : ""),
 			 "naming", is->layout.naming == KVK_NAMING_LMCACHE ? "lmcache" : "kvkeep",
 			 "folder_levels", (int)is->layout.levels, "cap_bytes", (json_int_t)is->cap_bytes,
 			 "durability", durability[is->durability], "persist", is->persist, "group", is->group,
@@ -135,25 +160,73 @@ static json_t *agent_json(const struct kvk_agent_stats *agent, const struct kvk_
 			 "write_depth_bytes", (json_int_t)agent->write_depth_bytes);
 }
 
+#define ROWS 256
+
+static json_t *account_json(struct kvk_core *core)
+{
+	struct kvk_account_row rows[ROWS];
+	uint32_t count = kvk_account_rows(core->account, rows, ROWS);
+	json_t *list = json_array();
+	uint64_t used, cap;
+
+	kvk_account_usage(core->account, &used, &cap);
+	for (uint32_t i = 0; i < count && i < ROWS; i++)
+		json_array_append_new(list, json_pack("{s:i, s:i, s:s, s:b, s:b, s:I}", "index", (int)rows[i].index,
+						      "pid", (int)rows[i].pid, "host", rows[i].host, "alive",
+						      rows[i].alive, "self", rows[i].self, "leased_bytes",
+						      (json_int_t)rows[i].leased_bytes));
+	return json_pack("{s:I, s:I, s:I, s:b, s:I, s:o}",
+			 "epoch", (json_int_t)kvk_account_epoch(core->account, &(bool){ false }),
+			 "charged_bytes", (json_int_t)used, "leased_bytes", (json_int_t)atomic_load(&core->view.leased_bytes),
+			 "exact", atomic_load(&core->view.exact),
+			 "limit_bytes", (json_int_t)atomic_load(&core->view.limit_bytes), "rows", list);
+}
+
+static json_t *quota_json(uint64_t bytes)
+{
+	return bytes == UINT64_MAX ? json_null() : json_integer((json_int_t)bytes);
+}
+
+static json_t *scan_json(struct kvk_core *core)
+{
+	static const char *const phases[] = { "waiting", "names", "footers", "idle" };
+	struct kvk_scan_state state = { .phase = KVK_SCAN_WAITING, .left_us = UINT64_MAX };
+
+	if (core->scan_state)
+		core->scan_state(core->scan_user, &state);
+	return json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:I, s:o}",
+			 "phase", phases[state.phase], "keeper", atomic_load(&core->keeper),
+			 "buckets", (json_int_t)state.buckets, "buckets_done", (json_int_t)state.buckets_done,
+			 "objects", (json_int_t)state.objects, "bytes", (json_int_t)state.bytes,
+			 "footers", (json_int_t)state.footers, "unreadable", (json_int_t)state.unreadable,
+			 "from_snapshot", (json_int_t)state.from_snapshot, "swept", (json_int_t)state.swept,
+			 "per_second", (json_int_t)state.per_second, "elapsed_s", (double)state.elapsed_us / 1e6,
+			 "left_s", state.left_us == UINT64_MAX ? json_null() : json_real((double)state.left_us / 1e6),
+			 "unsettled", (json_int_t)state.unsettled,
+			 "trouble", word_or_null(state.trouble ? strerror(-state.trouble) : ""));
+}
+
 int kvk_core_status(struct kvk_core *core, char **ret)
 {
 	struct kvk_catalog_totals totals;
 	struct kvk_agent_stats agent;
-	uint64_t free_bytes = 0, total_bytes = 0;
+	struct kvk_space space = { 0 };
 	json_t *why, *root;
 	char *text;
 
 	kvk_agent_stats(core->agent, &agent);
 	kvk_catalog_totals(core->catalog, &totals);
-	core->backend->ops->space(core->backend, &free_bytes, &total_bytes);
+	core->backend->ops->space(core->backend, &space);
 	why = degraded(core, &agent);
-	root = json_pack("{s:b, s:o?, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I}",
+	root = json_pack("{s:b, s:o?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o}",
 			 "healthy", why == NULL, "degraded", why ? why : json_null(), "version", kvk_version(),
-			 "settings", settings_json(core), "medium", medium_json(&core->backend->caps, &core->spec),
+			 "settings", settings_json(core), "pool", slots_json(core), "medium", medium_json(&core->backend->caps, &core->spec),
 			 "agent", agent_json(&agent, &core->backend->caps),
-			 "catalog_objects", (json_int_t)totals.objects,
+			 "account", account_json(core), "scan", scan_json(core), "catalog_objects", (json_int_t)totals.objects,
 			 "catalog_memory_bytes", (json_int_t)totals.memory_bytes,
-			 "medium_free_bytes", (json_int_t)free_bytes, "medium_total_bytes", (json_int_t)total_bytes);
+			 "medium_free_bytes", (json_int_t)space.free_bytes,
+			 "medium_total_bytes", (json_int_t)space.total_bytes,
+			 "default_quota_bytes", quota_json(atomic_load(&core->quotas.default_bytes)));
 	if (!root)
 		return -ENOMEM;
 	text = json_dumps(root, JSON_COMPACT);

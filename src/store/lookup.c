@@ -45,10 +45,10 @@ static bool take_found(struct kvk_request *request)
 	int state;
 
 	kvk_item_info(item, &info);
-	item->found = kvk_catalog_found(catalog, request->digest, &item->ticket, &info, pin);
+	item->found = kvk_catalog_found(catalog, request->id, &item->ticket, &info, pin);
 	if (item->found != -ESTALE)
 		return false;
-	state = kvk_catalog_look(catalog, request->digest, pin, false, &item->ticket, NULL);
+	state = kvk_catalog_look(catalog, request->id, pin, false, &item->ticket, NULL);
 	if (state == KVK_CATALOG_UNKNOWN && item->tries++ < AGAIN_MAX) {
 		item->pinned = false;  /* whoever it was that was pinned is gone */
 		return true;
@@ -88,16 +88,16 @@ static void settle_lookup(struct kvk_item *item)
 	kvk_count(&core->counts.lookup_absent);
 	if (item->present && (request->reason == KVK_REASON_ABSENT ||
 			      (request->reason == KVK_REASON_DAMAGED && !request->keep)))
-		kvk_catalog_lost(core->catalog, request->digest, &item->ticket);
+		kvk_catalog_lost(core->catalog, request->id, &item->ticket);
 	else if (item->pinned)
-		kvk_catalog_unpin(core->catalog, request->digest);
+		kvk_catalog_unpin(core->catalog, request->id);
 }
 
 /* Nobody was told of the pin, so nobody will take it off. */
 static void undo_pin(struct kvk_item *item)
 {
 	if (item->pin && item->request.outcome == KVK_OUTCOME_FOUND)
-		kvk_catalog_unpin(item->core->catalog, item->request.digest);
+		kvk_catalog_unpin(item->core->catalog, item->request.id);
 }
 
 static void start_find(struct kvk_request *request)
@@ -118,7 +118,7 @@ static int add_items(struct lookups *lookups, const struct kvk_key_item *items)
 }
 
 static void ask_medium(struct lookups *lookups, uint32_t index, const struct kvk_key_item *from,
-		       const uint8_t digest[KVK_DIGEST_BYTES], const struct kvk_catalog_ticket *ticket,
+		       const struct kvk_identity *identity, const struct kvk_catalog_ticket *ticket,
 		       bool present)
 {
 	bool pin = from->flags & KVK_LOOKUP_PIN;
@@ -134,7 +134,7 @@ static void ask_medium(struct lookups *lookups, uint32_t index, const struct kvk
 	item->meta_to = from->meta;
 	item->meta_room = from->meta_bytes;
 	request->again = take_found;
-	memcpy(request->digest, digest, KVK_DIGEST_BYTES);
+	kvk_item_identify(item, identity);
 	if (!(from->flags & KVK_KEY_IS_DIGEST)) {
 		request->key = kvk_arena_copy(&lookups->arena, from->key.data, from->key.bytes);
 		request->key_bytes = from->key.bytes;
@@ -146,7 +146,7 @@ static void ask_medium(struct lookups *lookups, uint32_t index, const struct kvk
 }
 
 static void lookup_one(struct lookups *lookups, uint32_t index, const struct kvk_key_item *items,
-		       const uint8_t digest[KVK_DIGEST_BYTES])
+		       const struct kvk_identity *identity)
 {
 	const struct kvk_key_item *from = kvk_item_at(items, index);
 	struct kvk_answer *answer = &lookups->task->answers[index];
@@ -154,7 +154,7 @@ static void lookup_one(struct lookups *lookups, uint32_t index, const struct kvk
 	bool pin = from->flags & KVK_LOOKUP_PIN;
 	struct kvk_catalog_ticket ticket;
 	struct kvk_object_info info;
-	int state = kvk_catalog_look(core->catalog, digest, pin, pin, &ticket, &info);
+	int state = kvk_catalog_look(core->catalog, identity->id, pin, pin, &ticket, &info);
 
 	answer->user = from->user;
 	if (state == KVK_CATALOG_PRESENT && !from->meta) {
@@ -176,18 +176,18 @@ static void lookup_one(struct lookups *lookups, uint32_t index, const struct kvk
 	}
 	if (!lookups->task->items && add_items(lookups, items)) {
 		if (pin && state == KVK_CATALOG_PRESENT)
-			kvk_catalog_unpin(core->catalog, digest);
+			kvk_catalog_unpin(core->catalog, identity->id);
 		kvk_answer_set(answer, -ENOMEM, KVK_REASON_NO_MEMORY);
 		return;
 	}
-	ask_medium(lookups, index, from, digest, &ticket, state == KVK_CATALOG_PRESENT);
+	ask_medium(lookups, index, from, identity, &ticket, state == KVK_CATALOG_PRESENT);
 }
 
 int64_t kvk_core_lookup(struct kvk_core *core, const struct kvk_key_item *items, uint32_t count,
 			uint64_t deadline_us, struct kvk_waiter *waiter, struct kvk_task **ret)
 {
 	struct lookups lookups = { .core = core, .until_us = kvk_deadline(core, deadline_us) };
-	uint8_t digests[AHEAD][KVK_DIGEST_BYTES];
+	struct kvk_identity identities[AHEAD];
 	const uint8_t *warm[AHEAD];
 	int errs[AHEAD];
 	int err;
@@ -207,10 +207,10 @@ int64_t kvk_core_lookup(struct kvk_core *core, const struct kvk_key_item *items,
 
 			errs[i] = 0;
 			if (item->flags & KVK_KEY_IS_DIGEST)
-				memcpy(digests[i], item->key.data, KVK_DIGEST_BYTES);
+				kvk_identity_of_digest(&identities[i], item->key.data);
 			else
-				errs[i] = kvk_core_digest(core, digests[i], &item->key);
-			warm[i] = digests[i];
+				errs[i] = kvk_core_identify(core, &identities[i], &item->key);
+			warm[i] = identities[i].id;
 		}
 		kvk_catalog_warm(core->catalog, warm, part);
 		for (uint32_t i = 0; i < part; i++) {
@@ -218,7 +218,7 @@ int64_t kvk_core_lookup(struct kvk_core *core, const struct kvk_key_item *items,
 				kvk_answer_set(&lookups.task->answers[start + i], errs[i],
 					       KVK_REASON_NO_MEMORY);
 			else
-				lookup_one(&lookups, start + i, items, digests[i]);
+				lookup_one(&lookups, start + i, items, &identities[i]);
 		}
 	}
 	kvk_answers_hand_over(core, lookups.task, lookups.first_open, count);
@@ -237,14 +237,14 @@ int64_t kvk_core_unpin(struct kvk_core *core, const struct kvk_key_item *items, 
 	kvk_list_init(&ops);
 	for (uint32_t i = 0; i < count; i++) {
 		const struct kvk_key_item *item = kvk_item_at(items, i);
-		uint8_t digest[KVK_DIGEST_BYTES];
+		struct kvk_identity identity;
 
 		task->answers[i].user = item->user;
-		err = kvk_core_digest(core, digest, &item->key);
+		err = kvk_core_identify(core, &identity, &item->key);
 		if (err)
 			kvk_answer_set(&task->answers[i], err, KVK_REASON_NO_MEMORY);
 		else
-			kvk_catalog_unpin(core->catalog, digest);
+			kvk_catalog_unpin(core->catalog, identity.id);
 	}
 	kvk_answers_now(core, task, NULL);
 	return kvk_task_submit(core, task, &ops, ret);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A put reserves room, writes, and is charged when it is published. A key that is present, or is being written, is
- * not written again.
+ * A put reserves room from the lease, writes, and is charged when it is published. A key that is present, or is being
+ * written, is not written again. Where the lease is too short the put waits for the room thread (waiting.h).
  */
 #include <errno.h>
 #include <string.h>
@@ -10,6 +10,8 @@
 #include "util/alloc.h"
 
 /* ---- what came of it ---------------------------------------------------------------------------- */
+
+static void settle_put(struct kvk_item *item);
 
 static void count_put(struct kvk_item *item)
 {
@@ -26,21 +28,43 @@ static void count_put(struct kvk_item *item)
 		kvk_count(&core->counts.put_present);
 	} else if (request->reason == KVK_REASON_NO_ROOM) {
 		kvk_count(&core->counts.put_no_room);
+		/* It had room in the lease: the medium says otherwise. */
+		if (item->settle == settle_put) {
+			kvk_count(&core->counts.medium_full);
+			kvk_room_ring(core);
+		}
 	} else {
 		kvk_count(&core->counts.put_failed);
 	}
 	item->answer_bytes = request->outcome == KVK_OUTCOME_WRITTEN ? request->moved_bytes : 0;
 }
 
+/* The account's part: what has a name now came out of the lease, what lost its name is given back. */
+static void account_put(struct kvk_item *item)
+{
+	struct kvk_account *account = item->core->account;
+	const struct kvk_request *request = &item->request;
+
+	if (request->published_bytes > 0)
+		kvk_account_published(account, request->bucket, kvk_page_ceil(request->published_bytes));
+	if (request->unlinked_bytes > 0)
+		kvk_account_unlinked(account, request->bucket, kvk_page_ceil(request->unlinked_bytes));
+}
+
 static void settle_put(struct kvk_item *item)
 {
 	struct kvk_request *request = &item->request;
-	struct kvk_object_info info;
+	struct kvk_object_info info = { 0 };
 	bool there = request->outcome == KVK_OUTCOME_WRITTEN || request->outcome == KVK_OUTCOME_FOUND;
 
 	if (there)
 		kvk_item_info(item, &info);
-	kvk_catalog_put_end(item->core->catalog, request->digest, there ? &info : NULL);
+	info.published = request->outcome == KVK_OUTCOME_WRITTEN;
+	kvk_catalog_put_end(item->core->catalog, request->id, there ? &info : NULL);
+	/* Published and taken back again: that is charged until the medium has forgotten it. */
+	if (request->published_bytes > 0 && !there)
+		kvk_catalog_add_room(item->core->catalog, -(int64_t)kvk_page_ceil(request->published_bytes));
+	account_put(item);
 	count_put(item);
 	if (request->outcome == KVK_OUTCOME_WRITTEN)
 		kvk_event(item->core, KVK_EVENT_STORED, request);
@@ -52,9 +76,10 @@ static void settle_durable(struct kvk_item *item)
 	struct kvk_request *request = &item->request;
 
 	if (request->outcome != KVK_OUTCOME_NONE && request->facts.durable)
-		kvk_catalog_set_durable(item->core->catalog, request->digest, &item->ticket);
+		kvk_catalog_set_durable(item->core->catalog, request->id, &item->ticket);
 	else if (request->outcome == KVK_OUTCOME_NONE && request->reason == KVK_REASON_NOT_DURABLE)
-		kvk_catalog_lost(item->core->catalog, request->digest, &item->ticket);
+		kvk_catalog_lost(item->core->catalog, request->id, &item->ticket);
+	account_put(item);
 	count_put(item);
 }
 
@@ -66,7 +91,7 @@ static void settle_roomless(struct kvk_item *item)
 
 	if (request->outcome == KVK_OUTCOME_FOUND) {
 		kvk_item_info(item, &info);
-		kvk_catalog_found(item->core->catalog, request->digest, &item->ticket, &info, false);
+		kvk_catalog_found(item->core->catalog, request->id, &item->ticket, &info, false);
 		request->reason = KVK_REASON_PRESENT;
 	} else if (item->started) {
 		request->status = -ENOSPC;
@@ -96,46 +121,127 @@ static int set_parent(struct kvk_item *item, const struct kvk_key *parent)
 	return err;
 }
 
-/* Returns the item if a lane has to do it, or NULL when its answer is set. */
+/* What was said without asking the medium. */
+static void settle_told(struct kvk_item *item)
+{
+	count_put(item);
+}
+
+static void tell(struct kvk_request *request)
+{
+	request->done(request);
+	kvk_op_finish(&request->op);
+}
+
+static void route(struct kvk_item *item, enum kvk_op_class class, void (*start)(struct kvk_request *request),
+		  void (*settle)(struct kvk_item *item))
+{
+	item->request.op.class = class;
+	item->start = start;
+	item->settle = settle;
+}
+
+static void route_told(struct kvk_item *item, int status, enum kvk_reason reason)
+{
+	item->request.status = status;
+	item->request.reason = reason;
+	if (reason == KVK_REASON_PRESENT)
+		item->request.outcome = KVK_OUTCOME_FOUND;
+	route(item, KVK_OP_LIGHT, tell, settle_told);
+}
+
+/* Asks the medium for it: present there, it needs no room. */
+static void route_roomless(struct kvk_item *item)
+{
+	kvk_catalog_look(item->core->catalog, item->request.id, false, false, &item->ticket, NULL);
+	item->request.keep = true;
+	route(item, KVK_OP_LIGHT, start_find, settle_roomless);
+}
+
+/* It is present, but not known to be as durable as it shall be. */
+static void route_durable(struct kvk_item *item)
+{
+	kvk_catalog_look(item->core->catalog, item->request.id, false, false, &item->ticket, NULL);
+	item->request.judge_first = true;
+	route(item, KVK_OP_WRITE, start_put, settle_durable);
+}
+
+bool kvk_put_retry(struct kvk_item *item, bool refuse, bool scanning)
+{
+	struct kvk_core *core = item->core;
+	bool durable = false;
+	int err = kvk_catalog_put_begin(core->catalog, item->request.id, item->charge_bytes, &durable);
+
+	switch (err) {
+	case 0:
+		route(item, KVK_OP_WRITE, start_put, settle_put);
+		return true;
+	case -EEXIST:
+		if (durable || core->superblock.durability != KVK_DURABILITY_OBJECT) {
+			item->request.facts.logical_bytes = item->request.data_bytes;
+			route_told(item, 0, KVK_REASON_PRESENT);
+		} else {
+			route_durable(item);
+		}
+		return true;
+	case -EALREADY:
+	case -EBUSY:
+		route_told(item, -EALREADY, KVK_REASON_BUSY);
+		return true;
+	case -ENOSPC:
+		if (!refuse)
+			return false;
+		if (scanning)
+			route_told(item, -EAGAIN, KVK_REASON_SCANNING);
+		else
+			route_roomless(item);
+		return true;
+	default:
+		route_told(item, err, KVK_REASON_NO_MEMORY);
+		return true;
+	}
+}
+
+/* Returns the item if a lane has to do it, or NULL when its answer is set, or when it waits (*waits_ret). */
 static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, uint32_t index,
-				  const struct kvk_put_item *from, uint64_t deadline_us, struct kvk_arena *arena)
+				  const struct kvk_put_item *from, uint64_t deadline_us, struct kvk_arena *arena,
+				  bool *waits_ret)
 {
 	struct kvk_answer *answer = &task->answers[index];
-	struct kvk_request probe = { .meta_bytes = from->meta_bytes, .key_bytes = from->key.bytes };
-	uint8_t digest[KVK_DIGEST_BYTES];
-	uint64_t data_bytes = 0;
+	struct kvk_request probe = {
+		.adapter = core->adapter, .meta_bytes = from->meta_bytes, .key_bytes = from->key.bytes,
+	};
+	struct kvk_identity identity;
+	uint64_t data_bytes = 0, charge_bytes;
 	struct kvk_item *item;
 	struct kvk_request *request;
-	void (*settle)(struct kvk_item *item) = settle_put;
-	bool durable = false, roomless = false;
+	bool durable = false;
 	int err;
 
 	for (uint32_t i = 0; i < from->data_count; i++)
 		data_bytes += from->data[i].iov_len;
 	kvk_count(&core->counts.puts);
 	answer->user = from->user;
-	err = kvk_core_digest(core, digest, &from->key);
+	err = kvk_core_identify(core, &identity, &from->key);
 	if (err) {
 		kvk_answer_set(answer, err, KVK_REASON_NO_MEMORY);
 		return NULL;
 	}
-	err = kvk_catalog_put_begin(core->catalog, digest, core->adapter->ops->charge(&probe, data_bytes), &durable);
+	charge_bytes = core->adapter->ops->charge(&probe, data_bytes);
+	err = kvk_catalog_put_begin(core->catalog, identity.id, charge_bytes, &durable);
 	switch (err) {
 	case 0:
-		break;
-	case -EEXIST:
-		if (durable || core->superblock.durability != KVK_DURABILITY_OBJECT) {
-			kvk_count(&core->counts.put_present);
-			answer->object_bytes = data_bytes;
-			kvk_answer_set(answer, 0, KVK_REASON_PRESENT);
-			return NULL;
-		}
-		settle = settle_durable;
+		kvk_room_mind(core);
 		break;
 	case -ENOSPC:
-		settle = settle_roomless;
-		roomless = true;
 		break;
+	case -EEXIST:
+		if (!durable && core->superblock.durability == KVK_DURABILITY_OBJECT)
+			break;
+		kvk_count(&core->counts.put_present);
+		answer->object_bytes = data_bytes;
+		kvk_answer_set(answer, 0, KVK_REASON_PRESENT);
+		return NULL;
 	case -EALREADY:
 	case -EBUSY:
 		kvk_count(&core->counts.put_failed);
@@ -147,12 +253,11 @@ static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, 
 		return NULL;
 	}
 
-	item = kvk_item_begin(core, task, index, roomless ? KVK_OP_LIGHT : KVK_OP_WRITE, deadline_us,
-			      roomless ? start_find : start_put, settle);
+	item = kvk_item_begin(core, task, index, KVK_OP_WRITE, deadline_us, start_put, settle_put);
+	item->charge_bytes = charge_bytes;
+	item->alters = true;
 	request = &item->request;
-	if (settle != settle_put)
-		kvk_catalog_look(core->catalog, digest, false, false, &item->ticket, NULL);
-	memcpy(request->digest, digest, KVK_DIGEST_BYTES);
+	kvk_item_identify(item, &identity);
 	request->data = kvk_arena_copy(arena, from->data, from->data_count * sizeof(*from->data));
 	request->data_count = from->data_count;
 	request->data_bytes = data_bytes;
@@ -162,10 +267,16 @@ static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, 
 	request->meta_bytes = from->meta_bytes;
 	request->depth = from->depth;
 	request->held = from->flags & KVK_MEM_HELD;
-	request->judge_first = settle == settle_durable;
-	request->keep = roomless;
 	/* Out of memory in the hash: the object is stored without its parent, which is only a hint. */
 	set_parent(item, &from->parent);
+	if (err == -EEXIST) {
+		route_durable(item);
+	} else if (err == -ENOSPC) {
+		item->settle = settle_told;
+		*waits_ret = true;
+		kvk_waiting_add(core, item);
+		return NULL;
+	}
 	return item;
 }
 
@@ -191,10 +302,11 @@ int64_t kvk_core_put(struct kvk_core *core, const struct kvk_put_item *items, ui
 	later = (bool *)arena.end - count;
 	kvk_list_init(&ops);
 	for (uint32_t i = 0; i < count; i++) {
-		struct kvk_item *item = begin_put(core, task, i, kvk_item_at(items, i), until_us, &arena);
+		bool waits = false;
+		struct kvk_item *item = begin_put(core, task, i, kvk_item_at(items, i), until_us, &arena, &waits);
 
 		arena.next = (uint8_t *)(((uintptr_t)arena.next + 7) & ~(uintptr_t)7);
-		later[i] = item != NULL;
+		later[i] = item != NULL || waits;
 		if (item)
 			kvk_list_push(&ops, &item->request.op.link);
 	}

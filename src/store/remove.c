@@ -13,7 +13,7 @@ static void settle_remove(struct kvk_item *item)
 	bool gone = removed || request->reason == KVK_REASON_ABSENT;
 	uint64_t charge;
 
-	kvk_catalog_remove_renamed(core->catalog, request->digest, gone, &charge);
+	kvk_catalog_remove_renamed(core->catalog, request->id, gone, &charge);
 	if (removed) {
 		item->credit_bytes = charge;
 		kvk_count(&core->counts.removed);
@@ -29,11 +29,51 @@ static void freed(struct kvk_request *request)
 	struct kvk_item *item = kvk_item_of(request);
 
 	kvk_catalog_credit(item->core->catalog, item->credit_bytes);
+	kvk_account_unlinked(item->core->account, request->bucket, kvk_page_ceil(request->unlinked_bytes));
+	if (atomic_load(&item->core->waiting.bytes) > 0)
+		kvk_room_ring(item->core);
 }
 
 static void start_remove(struct kvk_request *request)
 {
 	request->adapter->ops->remove(request);
+}
+
+/* By its file's name, whoever's it is: a list of the medium may show what no key is known of. */
+static int identify_name(const struct kvk_core *core, struct kvk_identity *ret, const struct kvk_key *from)
+{
+	const struct kvk_layout *layout = &core->superblock.layout;
+	char name[KVK_NAME_BYTES_MAX] = { 0 }, proper[KVK_NAME_BYTES_MAX];
+	struct kvk_identity identity;
+	int err;
+
+	memcpy(name, from->data, from->bytes);
+	if (strlen(name) != from->bytes)
+		return -EINVAL;
+	err = kvk_name_id(identity.id, layout, name);
+	if (err)
+		return err;
+	memcpy(identity.digest, identity.id, KVK_DIGEST_BYTES);
+	if (layout->naming == KVK_NAMING_KVKEEP) {
+		err = kvk_name_make(proper, layout, identity.digest, NULL, 0);
+		if (!err && strcmp(name, proper) != 0)
+			err = -EINVAL;
+	}
+	if (!err)
+		*ret = identity;
+	return err;
+}
+
+static void refuse(struct kvk_answer *answer, int err, bool pinned)
+{
+	if (err == -EINVAL)
+		kvk_answer_set(answer, err, KVK_REASON_ARGUMENT);
+	else if (err != -EBUSY)
+		kvk_answer_set(answer, err, KVK_REASON_NO_MEMORY);
+	else if (pinned)
+		kvk_answer_set(answer, err, KVK_REASON_PINNED);
+	else
+		kvk_answer_set(answer, -ENOENT, KVK_REASON_BUSY);
 }
 
 int64_t kvk_core_remove(struct kvk_core *core, const struct kvk_key_item *items, uint32_t count,
@@ -47,7 +87,7 @@ int64_t kvk_core_remove(struct kvk_core *core, const struct kvk_key_item *items,
 	int err;
 
 	for (uint32_t i = 0; i < count; i++)
-		arena_bytes += ((const struct kvk_key_item *)kvk_item_at(items, i))->key.bytes;
+		arena_bytes += ((const struct kvk_key_item *)kvk_item_at(items, i))->key.bytes + 1;
 	err = kvk_task_begin(core, KVK_QUEUE_PUT, count, arena_bytes, true, waiter, &task, &arena);
 	if (err)
 		return err;
@@ -56,28 +96,36 @@ int64_t kvk_core_remove(struct kvk_core *core, const struct kvk_key_item *items,
 	for (uint32_t i = 0; i < count; i++) {
 		const struct kvk_key_item *from = kvk_item_at(items, i);
 		struct kvk_answer *answer = &task->answers[i];
-		uint8_t digest[KVK_DIGEST_BYTES];
+		struct kvk_identity identity;
 		bool pinned = false;
+		bool by_name = from->flags & KVK_KEY_IS_NAME;
 		struct kvk_item *item;
 
 		kvk_count(&core->counts.removes);
 		answer->user = from->user;
 		later[i] = false;
-		err = kvk_core_digest(core, digest, &from->key);
+		err = by_name ? identify_name(core, &identity, &from->key) :
+				kvk_core_identify(core, &identity, &from->key);
 		if (!err)
-			err = kvk_catalog_remove_begin(core->catalog, digest, &pinned);
+			err = kvk_catalog_remove_begin(core->catalog, identity.id, &pinned);
 		if (err) {
-			kvk_answer_set(answer, err == -EBUSY && !pinned ? -ENOENT : err,
-				       err != -EBUSY ? KVK_REASON_NO_MEMORY
-				       : pinned ? KVK_REASON_PINNED : KVK_REASON_BUSY);
+			refuse(answer, err, pinned);
 			continue;
 		}
 		later[i] = true;
 		item = kvk_item_begin(core, task, i, KVK_OP_LIGHT, until_us, start_remove, settle_remove);
 		item->request.freed = freed;
-		memcpy(item->request.digest, digest, KVK_DIGEST_BYTES);
-		item->request.key = kvk_arena_copy(&arena, from->key.data, from->key.bytes);
-		item->request.key_bytes = from->key.bytes;
+		item->alters = true;
+		item->removes = true;
+		atomic_fetch_add(&core->removing, 1);
+		kvk_item_identify(item, &identity);
+		if (by_name) {
+			item->request.name = kvk_arena_copy(&arena, from->key.data, from->key.bytes);
+			*arena.next++ = 0;
+		} else {
+			item->request.key = kvk_arena_copy(&arena, from->key.data, from->key.bytes);
+			item->request.key_bytes = from->key.bytes;
+		}
 		kvk_list_push(&ops, &item->request.op.link);
 	}
 	kvk_answers_now(core, task, later);

@@ -16,18 +16,6 @@
 
 /* ---- the options -------------------------------------------------------------------------------- */
 
-static int take_type(struct parsing *parsing, const char *path, const json_t *value)
-{
-	const char *text = json_string_value(value);
-	static const char *const words[] = { "nixl_store_dynamic", NULL };
-	int index;
-
-	if (text && !strcmp(text, "nixl_store"))
-		return kvk_spec_refuse(parsing, path, "\"nixl_store\" (the static pool) is not in this version; use "
-			      "\"nixl_store_dynamic\"");
-	return kvk_spec_take_word(parsing, path, value, words, &index);
-}
-
 static int take_backend(struct parsing *parsing, const char *path, const json_t *value)
 {
 	static const char *const words[] = { "POSIX", "RAM", NULL };
@@ -271,33 +259,19 @@ static int take_fault_seed(struct parsing *parsing, const char *path, const json
 	return err;
 }
 
-static int take_eviction_policy(struct parsing *parsing, const char *path, const json_t *value)
-{
-	static const char *const words[] = { "noop", "LRU", "IsolatedLRU", "ARC", "S3FIFO", NULL };
-	int index, err = kvk_spec_take_word(parsing, path, value, words, &index);
-
-	if (!err && index > 0)
-		return kvk_error_set(parsing->error, -EINVAL, path, "\"%s\" is not in this version, which refuses puts "
-				     "beyond the cap; use \"noop\" or leave \"eviction\" out", words[index]);
-	return err;
-}
-
-static int take_fraction(struct parsing *parsing, const char *path, const json_t *value)
-{
-	double number;
-
-	return kvk_spec_take_number(parsing, path, value, 0, 1, &number);
-}
-
 static int take_backend_params(struct parsing *parsing, const char *path, const json_t *value);
-static int take_eviction(struct parsing *parsing, const char *path, const json_t *value);
 
 static const struct option options[] = {
-	{ "type", "type", take_type },
+	{ "type", "type", kvk_spec_take_type },
+	{ "pool_size", "pool_size", kvk_spec_take_pool_size },
+	{ "slot_size", "slot_size", kvk_spec_take_slot_size },
+	{ "file_size", "file_size", kvk_spec_take_file_size },
 	{ "backend", "backend", take_backend },
 	{ "backend_params", "backend_params", take_backend_params },
 	{ "persist_enabled", "persist_enabled", take_persist },
-	{ "eviction", "eviction", take_eviction },
+	{ "eviction", "eviction", kvk_spec_take_eviction },
+	{ "min_free_gb", "min_free_gb", kvk_spec_take_min_free },
+	{ "disk_high_watermark", "disk_high_watermark", kvk_spec_take_disk_watermark },
 	{ "durability", "durability", take_durability },
 	{ "batch_seconds", "batch_seconds", take_batch_seconds },
 	{ "batch_mb", "batch_mb", take_batch_mb },
@@ -324,17 +298,15 @@ static const struct option backend_options[] = {
 	{ "backend_params.use_direct_io", "use_direct_io", take_use_direct_io },
 	{ "backend_params.max_capacity_gb", "max_capacity_gb", take_max_capacity },
 	{ "backend_params.shard_dirs", "shard_dirs", take_shard_dirs },
+	{ "backend_params.device_path", "device_path", kvk_spec_take_device_path },
+	{ "backend_params.pool_size", "pool_size", kvk_spec_take_pool_size },
+	{ "backend_params.slot_size", "slot_size", kvk_spec_take_slot_size },
+	{ "backend_params.file_size", "file_size", kvk_spec_take_file_size },
 	{ NULL, NULL, NULL },
 };
 
-static const struct option eviction_options[] = {
-	{ "eviction.eviction_policy", "eviction_policy", take_eviction_policy },
-	{ "eviction.trigger_watermark", "trigger_watermark", take_fraction },
-	{ "eviction.eviction_ratio", "eviction_ratio", take_fraction },
-	{ NULL, NULL, NULL },
-};
-
-static int take_object(struct parsing *parsing, const char *path, const json_t *value, const struct option *known)
+int kvk_spec_take_object(struct parsing *parsing, const char *path, const json_t *value,
+			 const struct option *known)
 {
 	const struct option *option;
 	const char *name;
@@ -361,12 +333,7 @@ static int take_object(struct parsing *parsing, const char *path, const json_t *
 
 static int take_backend_params(struct parsing *parsing, const char *path, const json_t *value)
 {
-	return take_object(parsing, path, value, backend_options);
-}
-
-static int take_eviction(struct parsing *parsing, const char *path, const json_t *value)
-{
-	return take_object(parsing, path, value, eviction_options);
+	return kvk_spec_take_object(parsing, path, value, backend_options);
 }
 
 /* ---- the whole ---------------------------------------------------------------------------------- */
@@ -398,6 +365,7 @@ int kvk_spec_parse(struct kvk_spec *spec, const char *json, struct kvk_error *er
 
 	*spec = (struct kvk_spec){
 		.memory_bytes = 256 * MIB, .depth_bytes = 32 * MIB, .deadline_us = 30000000, .max_items = 65536,
+		.trigger_watermark = 0.8, .eviction_ratio = 0.2, .default_quota_bytes = UINT64_MAX, .disk_watermark = 1,
 		.batch_us = 5000000, .batch_bytes = 1024 * MIB, .fault_seed = 1,
 		.wish = { .create = true, .values = { .persist = true } },
 	};
@@ -407,10 +375,12 @@ int kvk_spec_parse(struct kvk_spec *spec, const char *json, struct kvk_error *er
 	if (!root)
 		return kvk_error_set(error, -EINVAL, NULL, "not valid JSON: %s at line %d, column %d", where.text,
 				     where.line, where.column);
-	err = take_object(&parsing, "", root, options);
+	err = kvk_spec_take_object(&parsing, "", root, options);
 	json_decref(root);
 	if (!err)
 		err = settle_layout(&parsing);
+	if (!err)
+		err = kvk_spec_settle_pool(&parsing);
 	if (!err && !spec->ram && !spec->path)
 		err = kvk_error_set(error, -EINVAL, "backend_params.file_path", "is missing: the directory to keep "
 				    "objects in");
@@ -422,7 +392,9 @@ int kvk_spec_parse(struct kvk_spec *spec, const char *json, struct kvk_error *er
 
 void kvk_spec_release(struct kvk_spec *spec)
 {
+	kvk_spec_release_quotas(spec);
 	kvk_mem_free(spec->path);
+	kvk_mem_free(spec->device);
 	kvk_mem_free(spec->manifest);
 	kvk_mem_free(spec->fault);
 	*spec = (struct kvk_spec){ 0 };

@@ -17,6 +17,9 @@ struct parsing {
 	bool says_shard_dirs, shard_dirs;
 	bool says_max_objects;
 	double max_objects;
+	bool is_pool;
+	bool says_file_size;
+	double file_bytes;
 };
 
 struct option {
@@ -37,5 +40,24 @@ int kvk_spec_take_number(struct parsing *parsing, const char *path, const json_t
 /* One of the words in the NULL-terminated list; *ret is its index. */
 int kvk_spec_take_word(struct parsing *parsing, const char *path, const json_t *value, const char *const *words,
 		       int *ret);
+
+/* The members of an object, each by the table that ends with zeros; an unknown one is refused. */
+int kvk_spec_take_object(struct parsing *parsing, const char *path, const json_t *value,
+			 const struct option *known);
+
+/* spec_limits.c */
+int kvk_spec_take_eviction(struct parsing *parsing, const char *path, const json_t *value);
+int kvk_spec_take_min_free(struct parsing *parsing, const char *path, const json_t *value);
+int kvk_spec_take_disk_watermark(struct parsing *parsing, const char *path, const json_t *value);
+void kvk_spec_release_quotas(struct kvk_spec *spec);
+
+/* spec_pool.c */
+int kvk_spec_take_type(struct parsing *parsing, const char *path, const json_t *value);
+int kvk_spec_take_pool_size(struct parsing *parsing, const char *path, const json_t *value);
+int kvk_spec_take_slot_size(struct parsing *parsing, const char *path, const json_t *value);
+int kvk_spec_take_file_size(struct parsing *parsing, const char *path, const json_t *value);
+int kvk_spec_take_device_path(struct parsing *parsing, const char *path, const json_t *value);
+/* Sets the shape that a pool is to have, and refuses what belongs to pools alone where none was asked for. */
+int kvk_spec_settle_pool(struct parsing *parsing);
 
 #endif

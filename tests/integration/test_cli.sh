@@ -241,6 +241,19 @@ pages_are_whole()
 	[ "$seen" = 6 ]
 }
 
+# The same key in two namespaces: each store shows its own.
+shows_its_own()
+{
+	local spec='{"backend_params":{"file_path":"twice"},"namespace":{"model":"n"}}'
+
+	echo one | "$kvkeep" put twice k >/dev/null
+	echo three | "$kvkeep" put "$spec" k >/dev/null
+	gives 0 "$kvkeep" stat --json twice k
+	json 'v["bytes"] == 4 and v["namespace"] is None'
+	gives 0 "$kvkeep" stat --json "$spec" k
+	json 'v["bytes"] == 6 and v["namespace"]'
+}
+
 shows_all_about_one()
 {
 	gives 0 "$kvkeep" stat --json store "$key"
@@ -297,6 +310,200 @@ verify_goes_on_after_a_signal()
 	mv out stat
 	gives 0 "$kvkeep" verify many --json
 	json 'v["checked"] == json.load(open("stat"))["medium"]["objects"]'
+}
+
+# A store with four tenants, two models and two namespaces, and a file that is nobody's.
+fill_room()
+{
+	local i
+
+	rm -rf room
+	head -c 100000 /dev/urandom >block
+	for i in 1 2 3 4 5 6 7 8; do
+		"$kvkeep" put room "m@00000000@0@0$i@t$((i % 4))" block >/dev/null
+	done
+	"$kvkeep" put room 'other@00000000@0@09' block >/dev/null
+	"$kvkeep" put '{"backend_params":{"file_path":"room"},"namespace":{"model":"n"}}' 'm@00000000@0@01@t1' block >/dev/null
+	echo precious >room/README
+}
+
+# What one object of fill_room() costs.
+charge=106496
+
+shows_what_is_used()
+{
+	fill_room
+	gives 0 "$kvkeep" df room --json
+	json "v['used_bytes'] == 10 * $charge and v['cap_bytes'] == 0 and v['used_fraction'] == -1"
+	json 'v["used_bytes"] == v["medium"]["stored_bytes"] and v["processes"] == 1'
+	json 'v["medium_total_bytes"] >= v["medium_free_bytes"] > v["floor_bytes"] > 0'
+	json '{t["name"]: (t["objects"], t["quota_bytes"]) for t in v["tenants"]} == {"t0": (2, None), "t1": (3, None), "t2": (2, None), "t3": (2, None), "": (1, None)}'
+	json '{m["name"]: m["objects"] for m in v["models"]} == {"m": 9, "other": 1}'
+	json 'v["rows"] is None or [r["self"] for r in v["rows"]] == [True]'
+	gives 0 "$kvkeep" df room --json --quick
+	json "v['used_bytes'] == 10 * $charge and v['tenants'] is None and v['medium'] is None"
+	gives 0 "$kvkeep" df room
+	says out 'no cap'
+	says out 't3'
+	says out 'other'
+}
+
+# While another process has the store open: it is told at once, and its next put is measured by it.
+changes_the_cap()
+{
+	fill_room
+	gives 0 "$kvkeep" cap room
+	says out 'no cap'
+	gives 0 "$kvkeep" cap room 2MiB --json
+	json "v['cap_bytes'] == 2 << 20 and v['changed'] and v['used_bytes'] == 10 * $charge"
+	gives 0 "$kvkeep" cap room --json
+	json 'v["cap_bytes"] == 2 << 20 and not v["changed"]'
+	gives 0 "$kvkeep" df room
+	says out 'of 2.0 MiB'
+	head -c 1500000 /dev/urandom >large
+	gives 1 "$kvkeep" put room large large
+	says err 'no room'
+	gives 0 "$kvkeep" cap room none
+	gives 0 "$kvkeep" put room large large
+	gives 0 "$kvkeep" cap room 1MiB
+	says out 'more than the cap is there'
+	gives 1 "$kvkeep" put room another block
+}
+
+keeps_quotas()
+{
+	fill_room
+	gives 0 "$kvkeep" quota room t1 1GiB
+	gives 0 "$kvkeep" quota room --default 150K
+	gives 0 "$kvkeep" quota room nobody 7
+	gives 0 "$kvkeep" quota room t2 none --json
+	json 'v == {"tenant": "t2", "quota_bytes": None}'
+	gives 0 "$kvkeep" quota room --json
+	json 'v["default_quota_bytes"] == 150 * 1024'
+	json '{t["name"]: t["quota_bytes"] for t in v["tenants"]} == {"t0": 153600, "t1": 1 << 30, "t2": None, "t3": 153600, "": 153600, "nobody": 7}'
+	gives 0 "$kvkeep" quota room
+	says out 'over its quota'
+	gives 0 "$kvkeep" quota room t1
+	says out '1.0 GiB'
+	gives 1 "$kvkeep" quota room stranger
+	gives 0 "$kvkeep" quota room --default none
+	gives 0 "$kvkeep" quota room --default --json
+	json 'v == {"default_quota_bytes": None, "tenants": []}'
+	gives 1 "$kvkeep" quota room "$(printf '\377')" 1
+	says err UTF-8
+}
+
+purges()
+{
+	local space
+
+	fill_room
+	gives 0 "$kvkeep" purge room --tenant t1 --dry-run --json
+	json "v['dry_run'] and v['found'] == 3 and v['found_bytes'] == 3 * $charge and v['removed'] == 0"
+	gives 0 "$kvkeep" purge room --tenant t1
+	says out '3 objects'
+	gives 0 "$kvkeep" ls room --json
+	json 'len(v["objects"]) == 7 and all(o["tenant"] != "t1" for o in v["objects"])'
+	gives 0 "$kvkeep" purge room --tenant t1 --json
+	json 'v["found"] == 0'
+	gives 0 "$kvkeep" purge room --tenant t2 --model other --json
+	json 'v["found"] == 0'
+	gives 0 "$kvkeep" purge room --model other --json
+	json 'v["removed"] == 1 and v["failed"] == v["gone"] == 0'
+	gives 0 "$kvkeep" purge room --older 1h --json
+	json 'v["found"] == 0'
+	gives 0 "$kvkeep" purge room --older 0s --json
+	json 'v["removed"] == 6'
+	[ "$(cat room/README)" = precious ]
+	fill_room
+	space=$("$kvkeep" namespace room --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["digest"])')
+	gives 0 "$kvkeep" purge room --namespace "${space:0:8}" --json
+	json 'v["removed"] == 1'
+	gives 0 "$kvkeep" purge room --namespace none --json
+	json 'v["removed"] == 9'
+	gives 0 "$kvkeep" fsck room
+}
+
+purges_directories_of_lmcache()
+{
+	local spec='{"backend_params":{"file_path":"theirs"},"naming":"lmcache"}'
+
+	"$kvkeep" put "$spec" 'm@00000000@0@ab@t1' block >/dev/null
+	"$kvkeep" put "$spec" 'm@00000000@0@cd@t2' block >/dev/null
+	head -c 4096 block >theirs/notes.txt
+	gives 0 "$kvkeep" purge "$spec" --tenant t1 --json
+	json 'v["removed"] == 1'
+	gives 0 "$kvkeep" fsck "$spec" --json
+	json "v['sound'] and v['objects'] == 1 and v['object_bytes'] == $charge"
+	gives 0 "$kvkeep" purge "$spec" --older 0s
+	[ -e theirs/notes.txt ]
+}
+
+evicts_the_coldest()
+{
+	fill_room
+	gives 0 "$kvkeep" get room m@00000000@0@01@t1
+	gives 0 "$kvkeep" get room m@00000000@0@03@t3
+	gives 0 "$kvkeep" evict room 20% --json
+	json "v['wanted_bytes'] == 2 * $charge and v['evicted_bytes'] == 2 * $charge and v['objects'] == 2"
+	gives 0 "$kvkeep" evict room 200K
+	says out '2 objects'
+	gives 0 "$kvkeep" ls room --json
+	json 'sorted(o["key"] for o in v["objects"] if o["namespace"] is None) == ["m@00000000@0@01@t1", "m@00000000@0@03@t3", "m@00000000@0@07@t3", "m@00000000@0@08@t0", "other@00000000@0@09"]'
+	gives 1 "$kvkeep" evict room 1G
+	gives 1 "$kvkeep" evict '{"backend_params":{"file_path":"room"},"eviction":{"eviction_policy":"noop"}}' 1M
+	says err '--policy LRU'
+	gives 2 "$kvkeep" evict room 1M --policy FIFO
+}
+
+# A file that nobody charged, one that is gone, and what a process that was killed had leased.
+finds_and_repairs_drift()
+{
+	local file
+
+	fill_room
+	gives 0 "$kvkeep" fsck room --json
+	json "v['sound'] and v['drift_bytes'] == 0 and v['objects'] == 10 and v['disk_bytes'] == v['used_bytes'] == 10 * $charge"
+	gives 0 "$kvkeep" fsck room
+	says out 'they agree'
+	file=$(object_file room 'other@00000000@0@09')
+	rm "$file"
+	gives 0 "$kvkeep" fsck room --repair --json
+	json "v['sound'] and v['drift_bytes'] == 0 and v['used_bytes'] == 9 * $charge"
+	cp -p "$(object_file room 'm@00000000@0@08@t0')" "$file"
+	gives 0 "$kvkeep" fsck room --repair --json
+	json "v['sound'] and v['drift_bytes'] == 0 and v['used_bytes'] == 10 * $charge"
+	gives 0 "$kvkeep" fsck room
+	gives 1 "$kvkeep" fsck '{"backend":"RAM"}'
+}
+
+# While another process stores and loads: both are seen, what is there stays within what is charged and leased, a cap is
+# told to it, and who is not the keeper does not guess what is cold.
+sees_other_processes()
+{
+	local other tries
+
+	fill_room
+	"$kvkeep" bench room --bytes 64KiB --inflight 2 --seconds 60 --total 1GiB >benched 2>&1 &
+	other=$!
+	for tries in $(seq 100); do
+		gives 0 "$kvkeep" df room --quick --json
+		json 'v["processes"] == 2' >/dev/null 2>&1 && break
+		[ "$tries" -lt 100 ]
+	done
+	json 'v["keeper"] == "other" and v["scan"]["phase"] == "elsewhere"'
+	json 'len(v["rows"]) == 2 and sum(r["self"] for r in v["rows"]) == 1 and all(r["alive"] for r in v["rows"])'
+	gives 1 "$kvkeep" evict room 10%
+	says err 'kvkeep cap'
+	gives 0 "$kvkeep" cap room 2GiB
+	gives 1 "$kvkeep" put '{"backend_params":{"file_path":"room","max_capacity_gb":1}}' x block
+	says err '2147483648'
+	kill -INT $other
+	wait $other || true
+	gives 0 "$kvkeep" fsck room --json
+	json 'v["sound"] and v["at_rest"] and v["objects"] == 10'
+	gives 0 "$kvkeep" df room --quick --json
+	json 'v["processes"] == 1 and v["cap_bytes"] == 2 << 30'
 }
 
 doctors()
@@ -358,10 +565,12 @@ readers_make_nothing()
 	for verb in get has rm stat; do
 		gives 1 "$kvkeep" "$verb" absent k
 	done
-	for verb in ls verify namespace; do
+	for verb in ls verify namespace df cap quota fsck; do
 		gives 1 "$kvkeep" "$verb" absent
 		says err absent
 	done
+	gives 1 "$kvkeep" evict absent 10%
+	gives 1 "$kvkeep" purge absent --older 0s
 	[ ! -e absent ]
 }
 
@@ -386,6 +595,19 @@ refuses_bad_usage()
 	gives 2 "$kvkeep" replay store chat:users=1,turns=4 --kill-at 2 --kill-at 1
 	gives 2 "$kvkeep" replay '{"backend":"RAM"}' chat:users=1,turns=4 --kill-at 2
 	gives 2 "$kvkeep" bench store --bytes 0
+	gives 2 "$kvkeep" df store more
+	gives 2 "$kvkeep" cap store lots
+	gives 2 "$kvkeep" cap store 65535
+	gives 2 "$kvkeep" quota store tenant 1 2
+	gives 2 "$kvkeep" quota store tenant much
+	gives 2 "$kvkeep" quota store --default tenant 1
+	gives 2 "$kvkeep" evict store
+	gives 2 "$kvkeep" evict store 101%
+	gives 2 "$kvkeep" evict store half
+	gives 2 "$kvkeep" purge store
+	gives 2 "$kvkeep" purge store --tenant ''
+	gives 2 "$kvkeep" purge store --namespace abc
+	gives 2 "$kvkeep" fsck store --frob
 	gives 2 "$kvkeep" help frobnicate
 	gives 1 "$kvkeep" put store k nowhere
 }
@@ -397,7 +619,7 @@ helps()
 	gives 0 "$kvkeep" --version
 	says out 'kvkeep 0.'
 	gives 0 "$kvkeep" help
-	for verb in put get has rm ls stat verify doctor namespace replay bench; do
+	for verb in put get has rm ls stat verify df cap quota evict purge fsck doctor namespace replay bench; do
 		says out "  $verb "
 		gives 0 "$kvkeep" help "$verb"
 		says out "usage: kvkeep $verb"
@@ -422,7 +644,7 @@ completions_name_every_verb()
 {
 	local verb option
 
-	for verb in put get has rm ls stat verify doctor namespace replay bench help; do
+	for verb in put get has rm ls stat verify df cap quota evict purge fsck doctor namespace replay bench help; do
 		says "$source/completions/kvkeep.bash" "$verb"
 		says "$source/completions/_kvkeep" "$verb"
 		[ "$verb" = help ] && continue
@@ -541,9 +763,18 @@ tap 'a damaged object is told in one line and nothing written' damage_is_told_an
 tap 'ls lists and filters' lists
 tap 'pages of ls hold each object once' pages_are_whole
 tap 'stat shows all about an object' shows_all_about_one
+tap 'stat shows the object of its own namespace' shows_its_own
 tap 'stat shows what a store holds' shows_what_a_store_holds
 tap 'verify finds each damaged object' verifies
 tap 'verify goes on after a signal' verify_goes_on_after_a_signal
+tap 'df shows what is used, by whom, and what may be' shows_what_is_used
+tap 'cap is shown and changed' changes_the_cap
+tap 'quota: what tenants may hold is kept' keeps_quotas
+tap 'purge removes a tenant, a model, a namespace, an age, and nothing else' purges
+tap 'purge: directories of LMCache' purges_directories_of_lmcache
+tap 'evict takes the coldest' evicts_the_coldest
+tap 'df, cap, evict and fsck beside another process' sees_other_processes
+tap 'fsck finds and repairs drift' finds_and_repairs_drift
 tap 'doctor looks at machine and directory, and leaves nothing' doctors
 tap 'namespace lists, shows and compares' compares_namespaces
 tap 'stores are directories, JSON and @files' takes_stores_as_json_and_from_files

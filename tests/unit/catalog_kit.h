@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of the catalog share: digests made to measure, short forms of its calls, a lease that must add up. */
+/* What the tests of the catalog share: digests made to measure, short forms of its calls, books that must add up. */
 #ifndef KVK_TESTS_CATALOG_KIT_H
 #define KVK_TESTS_CATALOG_KIT_H
 
@@ -52,7 +52,9 @@ static inline struct digest digest_number(uint64_t number)
 
 static inline struct kvk_object_info info_of(uint64_t pages)
 {
-	return (struct kvk_object_info){ .logical_bytes = pages * PAGE - 1, .charge_bytes = pages * PAGE };
+	return (struct kvk_object_info){
+		.logical_bytes = pages * PAGE - 1, .charge_bytes = pages * PAGE, .published = true,
+	};
 }
 
 static inline int64_t room_of(struct kvk_catalog *catalog)
@@ -98,6 +100,7 @@ static inline void remove_object(struct kvk_catalog *catalog, const struct diges
 	kvk_catalog_remove_renamed(catalog, digest->bytes, true, &charge);
 	assert_int_equal(charge, pages * PAGE);
 	kvk_catalog_credit(catalog, charge);
+	kvk_catalog_add_room(catalog, (int64_t)charge);
 }
 
 static inline void remove_number(struct kvk_catalog *catalog, uint64_t number)
@@ -109,20 +112,42 @@ static inline void remove_number(struct kvk_catalog *catalog, uint64_t number)
 
 static inline int setup(void **state)
 {
-	return kvk_catalog_new((struct kvk_catalog **)state, LEASE);
+	return kvk_catalog_new((struct kvk_catalog **)state, LEASE, NULL);
 }
 
-/* Whatever a test did, what is used, reserved and left must be the lease. Sums to LEASE unless limits are off. */
+struct books {
+	uint64_t used_bytes;
+	uint64_t used_at;
+	bool in_order;
+};
+
+static inline bool add_to_books(void *user, const uint8_t prefix[16], const struct kvk_object_info *info)
+{
+	struct books *books = user;
+
+	books->used_bytes += info->charge_bytes;
+	books->in_order &= info->used_at >= books->used_at;
+	books->used_at = info->used_at;
+	return true;
+}
+
+/* Whatever a test did: what is used is what is told one by one, in order. */
 static inline int teardown(void **state)
 {
 	struct kvk_catalog *catalog = *state;
-	struct kvk_catalog_totals totals = totals_of(catalog);
-	int64_t sum = room_of(catalog) + (int64_t)totals.used_bytes + (int64_t)totals.writing_bytes;
+	struct books books = { .used_bytes = atomic_load(&catalog->loose_bytes), .in_order = true };
+	uint64_t used_bytes = totals_of(catalog).used_bytes;
+	int err = 0;
 
+	for (uint32_t shard = 0; shard < KVK_SHARDS; shard++) {
+		books.used_at = 0;
+		if (kvk_catalog_visit(catalog, shard, add_to_books, &books))
+			err = -1;
+	}
 	kvk_catalog_free(catalog);
-	if (sum != (int64_t)LEASE)
-		print_error("the lease was %" PRIu64 ", now it adds up to %" PRId64 "\n", LEASE, sum);
-	return sum == (int64_t)LEASE ? 0 : -1;
+	if (books.used_bytes != used_bytes)
+		print_error("%" PRIu64 " bytes are used, one by one %" PRIu64 "\n", used_bytes, books.used_bytes);
+	return err || books.used_bytes != used_bytes || !books.in_order ? -1 : 0;
 }
 
 #define WITH_LEASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)

@@ -112,11 +112,10 @@ static inline void check_text(struct kvk_backend *backend, const char *name, con
 
 static inline uint64_t free_bytes(struct kvk_backend *backend)
 {
-	uint64_t free_ = 0;
-	uint64_t total = 0;
+	struct kvk_space space;
 
-	assert_int_equal(backend->ops->space(backend, &free_, &total), 0);
-	return free_;
+	assert_int_equal(backend->ops->space(backend, &space), 0);
+	return space.free_bytes;
 }
 
 static inline bool has_name(struct kvk_backend *backend, const char *folder, const char *name, uint32_t count)

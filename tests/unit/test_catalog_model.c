@@ -5,138 +5,7 @@
  *
  * KVK_SEED chooses the run, KVK_STEPS its length; the seed is printed.
  */
-#include <stdlib.h>
-
-#include "catalog_kit.h"
-
-#define KEYS 72u
-#define NAMES 5u                       /* of tenants and of models; 0 is "" */
-#define TICKETS 24u
-#define STEPS_DEFAULT 200000u
-#define MODEL_LEASE (300 * PAGE)
-
-static const char *const names[NAMES] = { "", "a", "bb", "a-long-name-of-a-tenant", "\xff\x01" };
-
-struct model_key {
-	struct digest digest;
-	uint32_t group;                /* the first key whose version it shares */
-	enum kvk_catalog_state state;
-	bool known;
-	bool durable;
-	uint32_t pins;
-	uint32_t tenant;
-	uint32_t model;
-	uint64_t life;                 /* a number of its own each time it becomes present */
-	uint64_t events;               /* ends of puts and removes, losses; counted at the group's first key */
-	uint64_t used_at;
-	uint64_t charge_bytes;         /* charged, or reserved while writing */
-	uint64_t logical_bytes;
-};
-
-struct model_ticket {
-	struct kvk_catalog_ticket ticket;
-	uint32_t key;
-	uint64_t life;                 /* 0: it was not present */
-	uint64_t events;
-};
-
-struct model {
-	struct kvk_catalog *catalog;
-	struct model_key keys[KEYS];
-	struct model_ticket tickets[TICKETS];
-	int64_t room_bytes;
-	uint64_t loose_bytes;
-	uint64_t clock;
-	uint64_t random;
-	uint64_t answers[8];           /* how often which, to see that the run was worth something */
-};
-
-static uint32_t pick(struct model *model, uint32_t below)
-{
-	model->random ^= model->random << 13;
-	model->random ^= model->random >> 7;
-	model->random ^= model->random << 17;
-	return (uint32_t)(model->random >> 33) % below;
-}
-
-/* A third of the keys anywhere, a third in one shard with few homes, a third in one group. */
-static void model_init(struct model *model, uint64_t seed)
-{
-	memset(model, 0, sizeof(*model));
-	model->random = seed * 2 + 1;
-	model->room_bytes = MODEL_LEASE;
-	for (uint32_t i = 0; i < KEYS; i++) {
-		struct model_key *key = &model->keys[i];
-
-		if (i % 3 == 0)
-			key->digest = digest_number(seed + i);
-		else if (i % 3 == 1)
-			key->digest = digest_at(9, i, i % 5 | (uint64_t)i << 40);
-		else
-			key->digest = digest_at(9, 200, 63 | (uint64_t)i << 40);
-		key->group = i;
-		for (uint32_t j = 0; j < i; j++) {
-			struct kvk_prefix mine = kvk_prefix_of(key->digest.bytes);
-			struct kvk_prefix other = kvk_prefix_of(model->keys[j].digest.bytes);
-
-			if (kvk_prefix_shard(&mine) == kvk_prefix_shard(&other) &&
-			    kvk_prefix_group(&mine) == kvk_prefix_group(&other)) {
-				key->group = j;
-				break;
-			}
-		}
-	}
-	assert_int_equal(kvk_catalog_new(&model->catalog, MODEL_LEASE), 0);
-}
-
-static uint64_t *events_of(struct model *model, const struct model_key *key)
-{
-	return &model->keys[key->group].events;
-}
-
-static struct kvk_object_info random_info(struct model *model, uint32_t *tenant_ret, uint32_t *model_ret)
-{
-	struct kvk_object_info info = {
-		.logical_bytes = pick(model, 100000),
-		.charge_bytes = pick(model, 12) * PAGE,
-		.durable = pick(model, 2),
-	};
-
-	*tenant_ret = pick(model, NAMES);
-	*model_ret = pick(model, NAMES);
-	info.tenant = names[*tenant_ret];
-	info.tenant_bytes = (uint32_t)strlen(names[*tenant_ret]);
-	info.model = names[*model_ret];
-	info.model_bytes = (uint32_t)strlen(names[*model_ret]);
-	if (pick(model, 2))
-		memcpy(info.parent_digest, model->keys[pick(model, KEYS)].digest.bytes, sizeof(info.parent_digest));
-	return info;
-}
-
-static void model_make_known(struct model *model, struct model_key *key, const struct kvk_object_info *info,
-			     uint32_t tenant, uint32_t model_name)
-{
-	key->state = KVK_CATALOG_PRESENT;
-	key->known = true;
-	key->durable = info->durable;
-	key->charge_bytes = info->charge_bytes;
-	key->logical_bytes = info->logical_bytes;
-	key->tenant = tenant;
-	key->model = model_name;
-	key->life = ++model->clock;
-	key->used_at = ++model->clock;
-	model->room_bytes -= (int64_t)info->charge_bytes;
-}
-
-static void model_forget(struct model_key *key)
-{
-	key->state = KVK_CATALOG_UNKNOWN;
-	key->known = false;
-	key->durable = false;
-	key->pins = 0;
-	key->life = 0;
-	key->charge_bytes = 0;
-}
+#include "catalog_model.h"
 
 static void step_put_begin(struct model *model, struct model_key *key)
 {
@@ -167,14 +36,17 @@ static void step_put_end(struct model *model, struct model_key *key)
 {
 	uint32_t tenant, model_name;
 	struct kvk_object_info info = random_info(model, &tenant, &model_name);
-	bool published = pick(model, 4) > 0;
+	bool there = pick(model, 4) > 0;
 
-	kvk_catalog_put_end(model->catalog, key->digest.bytes, published ? &info : NULL);
+	info.published = pick(model, 2);
+	kvk_catalog_put_end(model->catalog, key->digest.bytes, there ? &info : NULL);
 	if (key->state != KVK_CATALOG_WRITING)
 		return;
 	model->room_bytes += (int64_t)key->charge_bytes;
 	(*events_of(model, key))++;
-	if (published)
+	if (there && info.published)
+		model->room_bytes -= (int64_t)info.charge_bytes;
+	if (there)
 		model_make_known(model, key, &info, tenant, model_name);
 	else
 		model_forget(key);
@@ -199,7 +71,7 @@ static void step_look(struct model *model, struct model_key *key)
 	assert_int_equal(info.durable, key->durable);
 	key->pins += pin;
 	if (renew)
-		key->used_at = ++model->clock;
+		key->used_at = ++model->use;
 }
 
 static void step_found(struct model *model, const struct model_ticket *saved)
@@ -237,7 +109,6 @@ static void step_lost(struct model *model, const struct model_ticket *saved)
 		return;
 	model->answers[4]++;
 	(*events_of(model, key))++;
-	model->room_bytes += (int64_t)key->charge_bytes;
 	model_forget(key);
 }
 
@@ -268,7 +139,7 @@ static void step_remove_begin(struct model *model, struct model_key *key)
 static void step_remove_end(struct model *model, struct model_key *key)
 {
 	bool removed = pick(model, 3) > 0;
-	bool was_leaving = key->state == KVK_CATALOG_LEAVING;
+	bool was_leaving = key->state == KVK_CATALOG_LEAVING && !key->chosen;
 	uint64_t charge_bytes = 1;
 
 	kvk_catalog_remove_renamed(model->catalog, key->digest.bytes, removed, &charge_bytes);
@@ -285,6 +156,136 @@ static void step_remove_end(struct model *model, struct model_key *key)
 	model_forget(key);
 }
 
+/* ---- evictions and what is scanned ---------------------------------------------------------------- */
+
+static void step_evict(struct model *model)
+{
+	uint64_t bytes = pick(model, 24) * PAGE;
+	uint32_t count = 1 + pick(model, 6);
+	struct kvk_victim victims[6];
+	uint32_t chosen = kvk_catalog_evict(model->catalog, bytes, victims, count);
+	uint32_t expected = 0;
+
+	for (uint64_t expected_bytes = 0; expected_bytes < bytes && expected < count; expected++) {
+		struct model_key *coldest = NULL;
+
+		for (uint32_t i = 0; i < KEYS; i++) {
+			struct model_key *key = &model->keys[i];
+
+			if (key->state == KVK_CATALOG_PRESENT && !key->pins && !children_of(model, key) &&
+			    (!coldest || key->used_at < coldest->used_at))
+				coldest = key;
+		}
+		if (!coldest)
+			break;
+		if (expected == chosen)
+			fail_msg("%u were chosen, one more could have been", chosen);
+		assert_memory_equal(victims[expected].prefix, coldest->digest.bytes, 16);
+		assert_int_equal(victims[expected].charge_bytes, coldest->charge_bytes);
+		assert_int_equal(victims[expected].used_at_ns, coldest->used_at * 1000);
+		expected_bytes += coldest->charge_bytes;
+		coldest->state = KVK_CATALOG_LEAVING;
+		coldest->chosen = true;
+		model_leave_parent(coldest);
+		model->answers[6]++;
+	}
+	assert_int_equal(chosen, expected);
+}
+
+static void step_evicted(struct model *model, struct model_key *key)
+{
+	enum kvk_evict_end end = (enum kvk_evict_end)pick(model, 3);
+	uint64_t charge_bytes = 1;
+
+	/* Somebody else used it, now. */
+	kvk_catalog_evicted(model->catalog, key->digest.bytes, end, (model->use + 1) * 1000, &charge_bytes);
+	assert_int_equal(charge_bytes, key->chosen && end != KVK_EVICT_KEPT ? key->charge_bytes : 0);
+	if (!key->chosen)
+		return;
+	(*events_of(model, key))++;
+	if (end != KVK_EVICT_KEPT) {
+		model->loose_bytes += charge_bytes;
+		model_forget(key);
+		return;
+	}
+	key->state = KVK_CATALOG_PRESENT;
+	key->chosen = false;
+	key->life = ++model->clock;
+	key->used_at = ++model->use;
+	key->counted = has_live_parent(key);
+}
+
+static bool is_above(const struct model_key *key, const struct model_key *below)
+{
+	for (; below && below != key; below = below->counted && has_live_parent(below) ? below->parent : NULL)
+		;
+	return below == key;
+}
+
+static int model_link(struct model *model, struct model_key *key, struct model_key *parent)
+{
+	if (parent == key)
+		return -ELOOP;
+	if (!key->known || !parent->known)
+		return -ENOENT;
+	if (key->counted && has_live_parent(key))
+		return key->parent == parent ? 0 : -EEXIST;
+	key->counted = false;
+	if (children_of(model, key) && is_above(key, parent))
+		return -ELOOP;
+	if (key->chosen)
+		return -ENOENT;
+	key->parent = parent;
+	key->parent_birth = parent->birth;
+	key->counted = true;
+	return 0;
+}
+
+static void step_link(struct model *model, struct model_key *key)
+{
+	struct model_key *parent = &model->keys[pick(model, KEYS)];
+	int expected = model_link(model, key, parent);
+
+	assert_int_equal(kvk_catalog_link(model->catalog, key->digest.bytes, parent->digest.bytes), expected);
+	model->answers[7] += expected == -ELOOP;
+}
+
+/* At a time at which nothing else was used, so that the order is one. */
+static void step_scanned(struct model *model, struct model_key *key)
+{
+	static const int by_state[] = { [KVK_CATALOG_WRITING] = -EALREADY, [KVK_CATALOG_LEAVING] = -EBUSY };
+	uint32_t tenant, model_name;
+	struct kvk_object_info info = random_info(model, &tenant, &model_name);
+	/* Uses of others count if they are a minute later: before that, an access time may tell of our own. */
+	const uint64_t minute = 60000000;
+	uint64_t wide = (uint64_t)pick(model, UINT32_MAX) << 32 | pick(model, UINT32_MAX);
+	uint64_t used_at = pick(model, 4) ? 1 + wide % (model->use + 20) : model->use + minute - 5 + wide % 10;
+	int expected = by_state[key->state];
+	struct model_key *parent = key_of(model, info.parent_digest);
+
+	for (uint32_t i = 0; i < KEYS; i++) {
+		if (model->keys[i].known && model->keys[i].used_at == used_at)
+			return;
+	}
+	info.used_at = used_at * 1000;
+	assert_int_equal(kvk_catalog_scanned(model->catalog, key->digest.bytes, &info), expected);
+	if (expected)
+		return;
+	model->answers[8]++;
+	if (key->state == KVK_CATALOG_UNKNOWN) {
+		model_make_known(model, key, &info, tenant, model_name);
+		return;
+	}
+	if (used_at > key->used_at + minute)
+		key->used_at = used_at;
+	if (used_at > model->use)
+		model->use = used_at;
+	if (parent)
+		model_link(model, key, parent);
+}
+
+/* ---- the rest ------------------------------------------------------------------------------------ */
+
 static void step_loose(struct model *model)
 {
 	uint64_t bytes = pick(model, 30) * PAGE;
@@ -292,14 +293,26 @@ static void step_loose(struct model *model)
 	if (pick(model, 5) == 0) {
 		kvk_catalog_charge(model->catalog, bytes);
 		model->loose_bytes += bytes;
-		model->room_bytes -= (int64_t)bytes;
 		return;
 	}
 	kvk_catalog_credit(model->catalog, bytes);
-	if (bytes > model->loose_bytes)
-		bytes = model->loose_bytes;
-	model->loose_bytes -= bytes;
-	model->room_bytes += (int64_t)bytes;
+	model->loose_bytes -= bytes < model->loose_bytes ? bytes : model->loose_bytes;
+}
+
+/* As the account does: room is given and taken away, without regard to what is here. */
+static void step_room(struct model *model)
+{
+	uint64_t bytes = pick(model, 60) * PAGE;
+	uint64_t expected = model->room_bytes < 0 ? 0 : (uint64_t)model->room_bytes;
+
+	if (pick(model, 3) == 0) {
+		kvk_catalog_add_room(model->catalog, (int64_t)bytes);
+		model->room_bytes += (int64_t)bytes;
+		return;
+	}
+	expected = expected < bytes ? expected : bytes;
+	assert_int_equal(kvk_catalog_take_room(model->catalog, bytes), expected);
+	model->room_bytes -= (int64_t)expected;
 }
 
 static void step(struct model *model)
@@ -307,7 +320,7 @@ static void step(struct model *model)
 	struct model_key *key = &model->keys[pick(model, KEYS)];
 	const struct model_ticket *saved = &model->tickets[pick(model, TICKETS)];
 
-	switch (pick(model, 16)) {
+	switch (pick(model, 22)) {
 	case 0: case 1:
 		step_put_begin(model, key);
 		break;
@@ -336,8 +349,23 @@ static void step(struct model *model)
 		kvk_catalog_unpin(model->catalog, key->digest.bytes);
 		key->pins -= key->pins > 0;
 		break;
-	default:
+	case 15:
 		step_loose(model);
+		break;
+	case 16:
+		step_evict(model);
+		break;
+	case 17: case 18:
+		step_evicted(model, key);
+		break;
+	case 19:
+		step_link(model, key);
+		break;
+	case 20:
+		step_scanned(model, key);
+		break;
+	default:
+		step_room(model);
 		break;
 	}
 }
@@ -394,7 +422,6 @@ static void compare(struct model *model)
 	assert_int_equal(totals.objects, expected.objects);
 	assert_int_equal(totals.pinned_objects, expected.pinned_objects);
 	assert_int_equal(room_of(model->catalog), model->room_bytes);
-	assert_int_equal(model->room_bytes + (int64_t)totals.used_bytes + (int64_t)totals.writing_bytes, MODEL_LEASE);
 	compare_shares(model, KVK_BY_TENANT);
 	compare_shares(model, KVK_BY_MODEL);
 }
@@ -408,28 +435,40 @@ static uint64_t used_at(const struct model *model, const struct kvk_prefix *pref
 	return 0;
 }
 
-/* Each shard's known objects stand in its order of use, all of them, coldest first. */
+struct use {
+	const struct model *model;
+	uint64_t before;
+	uint32_t listed;
+};
+
+static bool compare_one_use(void *user, const uint8_t prefix[16], const struct kvk_object_info *info)
+{
+	struct kvk_prefix read = kvk_prefix_of(prefix);
+	struct use *use = user;
+	uint64_t now = used_at(use->model, &read);
+
+	assert_int_equal(info->used_at, now * 1000);
+	/* The same time twice: a child that was chosen, and its parent. */
+	if (now < use->before)
+		fail_msg("used at %" PRIu64 " is told after %" PRIu64, now, use->before);
+	use->before = now;
+	use->listed++;
+	return true;
+}
+
+/* Each shard's known objects are told in the order of use, all of them, coldest first. */
 static void compare_use(const struct model *model)
 {
-	uint32_t listed = 0;
+	struct use use = { .model = model };
 	uint32_t known = 0;
 
 	for (uint32_t i = 0; i < KEYS; i++)
 		known += model->keys[i].known;
 	for (uint32_t number = 0; number < KVK_SHARDS; number++) {
-		const struct kvk_shard *shard = &model->catalog->shards[number];
-		uint64_t before = 0;
-
-		for (uint32_t at = shard->oldest; at != KVK_NO_ENTRY; at = kvk_shard_entry(shard, at)->newer) {
-			uint64_t now = used_at(model, &kvk_shard_entry(shard, at)->prefix);
-
-			if (now <= before)
-				fail_msg("shard %u: used at %" PRIu64 " stands after %" PRIu64, number, now, before);
-			before = now;
-			listed++;
-		}
+		use.before = 0;
+		assert_int_equal(kvk_catalog_visit(model->catalog, number, compare_one_use, &use), 0);
 	}
-	assert_int_equal(listed, known);
+	assert_int_equal(use.listed, known);
 }
 
 static uint64_t from_environment(const char *name, uint64_t otherwise)
@@ -458,10 +497,12 @@ static void catalog_agrees_with_the_model(void **state)
 		if (i % 64 == 0)
 			compare_use(&model);
 	}
+	print_message("chosen %" PRIu64 ", circles refused %" PRIu64 ", scanned %" PRIu64 "\n", model.answers[6],
+		      model.answers[7], model.answers[8]);
 	print_message("no room %" PRIu64 ", found %" PRIu64 ", out of date %" PRIu64 ", busy %" PRIu64
 		      ", lost %" PRIu64 ", removed %" PRIu64 "\n", model.answers[0], model.answers[1], model.answers[2],
 		      model.answers[3], model.answers[4], model.answers[5]);
-	for (uint32_t i = 0; i < 6 && steps >= STEPS_DEFAULT; i++)
+	for (uint32_t i = 0; i < 9 && steps >= STEPS_DEFAULT; i++)
 		assert_in_range(model.answers[i], steps / 2000, steps);
 	kvk_catalog_free(model.catalog);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Threads that put, look up, load and remove the same few keys, over a medium that is one number per key: what its
+ * Threads that put, look up, load, remove and evict the same few keys, over a medium that is one number per key: what its
  * file costs, or 0. Between asking the catalog and telling it, anything may run. Puts, removes and secondary lookups
  * follow the protocol of catalog.h. At the end, and for removes of ours at every moment, the catalog must agree with
  * the medium: no object without a file, each charged what its file costs, once.
@@ -12,7 +12,8 @@
 
 #define RACE_KEYS 12u
 #define RACE_THREADS 6u
-#define RACE_STEPS_DEFAULT 40000u
+#define RACE_STEPS_DEFAULT 20000u
+#define RACE_LEASE (INT64_C(1) << 50)  /* what is removed does not come back to it */
 
 struct race {
 	struct kvk_catalog *catalog;
@@ -20,9 +21,11 @@ struct race {
 	_Atomic uint64_t files[RACE_KEYS];     /* charge in bytes; 0: no such name */
 	bool others_remove;                    /* files vanish behind the catalog's back */
 	uint32_t steps;
+	_Atomic uint64_t published_bytes;
 	_Atomic uint64_t stale;
 	_Atomic uint64_t adopted;
 	_Atomic uint64_t lost;
+	_Atomic uint64_t evicted;
 };
 
 struct racer {
@@ -63,7 +66,10 @@ static void race_put(struct racer *racer, uint32_t key)
 		return;
 	}
 	/* Published without replacing: what is there already counts as stored. */
-	if (!atomic_compare_exchange_strong(&race->files[key], &existing, file))
+	info.published = atomic_compare_exchange_strong(&race->files[key], &existing, file);
+	if (info.published)
+		atomic_fetch_add(&race->published_bytes, file);
+	else
 		file = existing;
 	medium_takes_time(racer);
 	info.charge_bytes = file;
@@ -149,6 +155,57 @@ static void race_load(struct racer *racer, uint32_t key)
 	atomic_fetch_add(&race->lost, 1);
 }
 
+/* What the policy chooses is removed as by a remove; some of it others used meanwhile. */
+static void race_evict(struct racer *racer)
+{
+	struct race *race = racer->race;
+	uint32_t asked = 1 + racer_pick(racer, 4);
+	struct kvk_victim victims[4];
+	uint32_t chosen = kvk_catalog_evict(race->catalog, (1 + racer_pick(racer, 20)) * PAGE, victims, asked);
+
+	for (uint32_t i = 0; i < chosen; i++) {
+		uint64_t charge, file;
+		uint32_t key = 0;
+
+		while (memcmp(race->digests[key].bytes, victims[i].prefix, sizeof(victims[i].prefix)) != 0)
+			key++;
+		medium_takes_time(racer);
+		if (racer_pick(racer, 4) == 0) {
+			kvk_catalog_evicted(race->catalog, victims[i].prefix, KVK_EVICT_KEPT, victims[i].used_at_ns + 9000,
+					    &charge);
+			continue;
+		}
+		file = atomic_exchange(&race->files[key], 0);
+		medium_takes_time(racer);
+		kvk_catalog_evicted(race->catalog, victims[i].prefix, file ? KVK_EVICTED : KVK_EVICT_ABSENT, 0, &charge);
+		if (!race->others_remove && charge != file)
+			fail_msg("key %u was charged %" PRIu64 ", its file cost %" PRIu64, key, charge, file);
+		kvk_catalog_credit(race->catalog, charge);
+		atomic_fetch_add(&race->evicted, 1);
+	}
+}
+
+static bool told(void *user, const uint8_t prefix[16], const struct kvk_object_info *info)
+{
+	uint64_t *bytes = user;
+
+	*bytes += info->charge_bytes + info->tenant_bytes + info->model_bytes;
+	return true;
+}
+
+/* The scan of a medium that changes under it, links that may be out of date, the snapshot, the watch. */
+static void race_recover(struct racer *racer, uint32_t key)
+{
+	struct race *race = racer->race;
+	uint32_t parent = racer_pick(racer, RACE_KEYS);
+	uint64_t bytes = 0;
+
+	kvk_catalog_link(race->catalog, race->digests[key].bytes, race->digests[parent].bytes);
+	kvk_catalog_visit(race->catalog, 2, told, &bytes);
+	kvk_catalog_set_quota(race->catalog, "te", 2, racer_pick(racer, 9) * PAGE);
+	kvk_catalog_set_cap(race->catalog, (1 + racer_pick(racer, 40)) * PAGE);
+}
+
 /* Another process has the same directory. */
 static void race_others(struct racer *racer, uint32_t key)
 {
@@ -169,7 +226,7 @@ static void *race_run(void *argument)
 
 	for (uint32_t i = 0; i < race->steps; i++) {
 		uint32_t key = racer_pick(racer, RACE_KEYS);
-		uint32_t what = racer_pick(racer, 16);
+		uint32_t what = racer_pick(racer, 18);
 
 		if (what < 3)
 			race_put(racer, key);
@@ -179,15 +236,53 @@ static void *race_run(void *argument)
 			race_remove(racer, key);
 		else if (what < 15)
 			race_load(racer, key);
-		else
+		else if (what < 16)
 			race_others(racer, key);
+		else if (what < 17)
+			race_evict(racer);
+		else
+			race_recover(racer, key);
 	}
 	return NULL;
+}
+
+/* How many known entries have a link that counts and names this one. */
+static uint32_t children_of(struct kvk_catalog *catalog, const struct kvk_entry *parent, uint32_t id)
+{
+	uint32_t children = 0;
+
+	for (uint32_t number = 0; number < KVK_SHARDS; number++) {
+		const struct kvk_shard *shard = &catalog->shards[number];
+
+		for (uint32_t index = 0; index < shard->fresh; index++) {
+			const struct kvk_entry *entry = kvk_shard_entry(shard, index);
+
+			children += entry->known && entry->counted && entry->parent == id &&
+				    entry->parent_generation == parent->generation;
+		}
+	}
+	return children;
+}
+
+static void check_children(struct kvk_catalog *catalog)
+{
+	for (uint32_t number = 0; number < KVK_SHARDS; number++) {
+		const struct kvk_shard *shard = &catalog->shards[number];
+
+		for (uint32_t index = 0; index < shard->fresh; index++) {
+			const struct kvk_entry *entry = kvk_shard_entry(shard, index);
+
+			if (entry->known)
+				assert_int_equal(entry->children,
+						 children_of(catalog, entry, index << KVK_SHARD_BITS | number));
+		}
+	}
 }
 
 /* Everybody is done: the books are closed. */
 static void race_check(struct race *race)
 {
+	struct kvk_victim victims[RACE_KEYS];
 	struct kvk_catalog_totals totals;
 	uint64_t used_bytes = 0;
 	uint64_t objects = 0;
@@ -212,11 +307,16 @@ static void race_check(struct race *race)
 	assert_int_equal(totals.objects, objects);
 	assert_int_equal(totals.writing_bytes, 0);
 	assert_int_equal(totals.pinned_objects, 0);
-	assert_int_equal(room_of(race->catalog), LEASE - used_bytes);
+	assert_int_equal(room_of(race->catalog), RACE_LEASE - atomic_load(&race->published_bytes));
+
+	/* Nobody is left behind in no list, or with children that he does not have. */
+	check_children(race->catalog);
+	assert_int_equal(kvk_catalog_evict(race->catalog, UINT64_MAX, victims, RACE_KEYS), objects);
 }
 
-static void run_race(uint64_t seed, bool others_remove)
+static void run_race(uint64_t seed, enum kvk_policy_kind kind, bool others_remove)
 {
+	struct kvk_policy_options options = { .kind = kind, .cap_bytes = 30 * PAGE };
 	const char *steps = getenv("KVK_STEPS");
 	struct racer racers[RACE_THREADS];
 	struct race race = {
@@ -224,7 +324,7 @@ static void run_race(uint64_t seed, bool others_remove)
 		.steps = steps ? (uint32_t)strtoul(steps, NULL, 0) : RACE_STEPS_DEFAULT,
 	};
 
-	assert_int_equal(kvk_catalog_new(&race.catalog, LEASE), 0);
+	assert_int_equal(kvk_catalog_new(&race.catalog, RACE_LEASE, &options), 0);
 	for (uint32_t key = 0; key < RACE_KEYS; key++)
 		race.digests[key] = key % 2 ? digest_number(key) : digest_at(2, key, 5);
 	for (uint32_t i = 0; i < RACE_THREADS; i++) {
@@ -236,8 +336,10 @@ static void run_race(uint64_t seed, bool others_remove)
 	race_check(&race);
 	assert_true(atomic_load(&race.adopted) > 0);
 	assert_true(atomic_load(&race.stale) > 0);
-	print_message("adopted %" PRIu64 ", out of date %" PRIu64 ", lost %" PRIu64 "\n",
-		      atomic_load(&race.adopted), atomic_load(&race.stale), atomic_load(&race.lost));
+	assert_true(atomic_load(&race.evicted) > 0);
+	print_message("policy %d: adopted %" PRIu64 ", out of date %" PRIu64 ", lost %" PRIu64 ", evicted %" PRIu64 "\n",
+		      (int)kind, atomic_load(&race.adopted), atomic_load(&race.stale), atomic_load(&race.lost),
+		      atomic_load(&race.evicted));
 	kvk_catalog_free(race.catalog);
 }
 
@@ -253,13 +355,15 @@ static uint64_t race_seed(void)
 static void nothing_is_charged_twice_or_comes_back(void **state)
 {
 	(void)state;
-	run_race(race_seed(), false);
+	for (int kind = KVK_POLICY_LRU; kind <= KVK_POLICY_ISOLATED_LRU; kind++)
+		run_race(race_seed(), (enum kvk_policy_kind)kind, false);
 }
 
 static void files_that_vanish_are_given_back_once(void **state)
 {
 	(void)state;
-	run_race(race_seed(), true);
+	for (int kind = KVK_POLICY_LRU; kind <= KVK_POLICY_ISOLATED_LRU; kind++)
+		run_race(race_seed(), (enum kvk_policy_kind)kind, true);
 }
 
 int main(void)

@@ -100,7 +100,7 @@ static void too_many_names_count_under_none(void **state)
 	char salt[32];
 
 	(void)state;
-	assert_int_equal(kvk_catalog_new(&catalog, UINT64_MAX), 0);
+	assert_int_equal(kvk_catalog_new(&catalog, UINT64_MAX, NULL), 0);
 	for (uint64_t i = 0; i < KVK_SHARE_NAMES_MAX + 10; i++) {
 		snprintf(salt, sizeof(salt), "salt-%" PRIu64, i);
 		put_named(catalog, i, salt, NULL);

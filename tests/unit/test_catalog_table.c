@@ -6,7 +6,7 @@
 static void assert_use_order(struct kvk_catalog *catalog, uint32_t shard_number, const uint64_t *homes, uint32_t count)
 {
 	struct kvk_shard *shard = &catalog->shards[shard_number];
-	uint32_t at = shard->oldest;
+	uint32_t at = shard->lists[0].oldest;
 	uint32_t before = KVK_NO_ENTRY;
 
 	for (uint32_t i = 0; i < count; i++) {
@@ -17,7 +17,7 @@ static void assert_use_order(struct kvk_catalog *catalog, uint32_t shard_number,
 		at = kvk_shard_entry(shard, at)->newer;
 	}
 	assert_int_equal(at, KVK_NO_ENTRY);
-	assert_int_equal(shard->newest, before);
+	assert_int_equal(shard->lists[0].newest, before);
 }
 
 static void use_is_kept_in_order(void **state)
@@ -131,7 +131,7 @@ static void short_memory_changes_nothing(void **state)
 
 		for (uint64_t nth = 1; err; nth++) {
 			kvk_mem_fail_nth(nth, false);
-			err = kvk_catalog_new(&catalog, LEASE);
+			err = kvk_catalog_new(&catalog, LEASE, NULL);
 			assert_int_equal(err, kvk_mem_has_failed() ? -ENOMEM : 0);
 		}
 		for (uint32_t i = 0; i < 1400; i++) {

@@ -60,6 +60,34 @@ static void durations_are_read(void **state)
 	check_table(durations, sizeof(durations) / sizeof(durations[0]), kvk_cli_parse_ns);
 }
 
+static void shares_are_parts_or_sizes(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t whole;
+		int err;
+		uint64_t value;
+	} shares[] = {
+		{ "64K", 10, 0, 65536 }, { "0", 10, 0, 0 }, { "100%", 12345, 0, 12345 }, { "0%", 12345, 0, 0 },
+		{ "10%", 1000, 0, 100 }, { "10%", 1001, 0, 101 }, { "0.5%", 1000, 0, 5 }, { "33.3%", 1000, 0, 333 },
+		{ "0.00000001%", UINT64_C(1) << 40, 0, 110 }, { "100%", INT64_MAX, 0, INT64_MAX }, { "50%", 0, 0, 0 },
+		{ "100.1%", 10, -ERANGE, 0 }, { "99999999999999999999%", 10, -ERANGE, 0 }, { "%", 10, -EINVAL, 0 },
+		{ "-1%", 10, -EINVAL, 0 }, { "5K%", 10, -EINVAL, 0 }, { "5%%", 10, -EINVAL, 0 }, { "5% ", 10, -EINVAL, 0 },
+		{ "5 %", 10, -EINVAL, 0 }, { "", 10, -EINVAL, 0 }, { "half", 10, -EINVAL, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(shares) / sizeof(shares[0]); i++) {
+		uint64_t value = 12345;
+		int err = kvk_cli_parse_share(&value, shares[i].text, shares[i].whole);
+
+		if (err != shares[i].err || value != (err ? 12345 : shares[i].value))
+			fail_msg("'%s' of %llu: %d and %llu, wanted %d and %llu", shares[i].text,
+				 (unsigned long long)shares[i].whole, err, (unsigned long long)value, shares[i].err,
+				 (unsigned long long)shares[i].value);
+	}
+}
+
 static void counts_stay_in_their_bounds(void **state)
 {
 	uint64_t count = 5;
@@ -176,6 +204,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes_are_read), cmocka_unit_test(durations_are_read),
+		cmocka_unit_test(shares_are_parts_or_sizes),
 		cmocka_unit_test(counts_stay_in_their_bounds), cmocka_unit_test(quantities_are_shown),
 		cmocka_unit_test(keys_come_back), cmocka_unit_test(bad_keys_are_refused),
 		cmocka_unit_test(bytes_are_escaped_and_cut),

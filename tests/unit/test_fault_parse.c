@@ -138,7 +138,7 @@ static void wrong_rules(void **state)
 		{ "[{\"do\":\"fail\"}]", "fault[0]", "never strike" },
 		{ "[{\"do\":\"fail\",\"nth\":0}]", "fault[0]", "never strike" },
 		{ "[{\"do\":\"fail\",\"every\":2,\"chance\":1}]", "fault[0]", "\"nth\", which is missing" },
-		{ "[{\"do\":\"corrupt\",\"nth\":1,\"ops\":[\"open\"]}]", "fault[0]", "only \"read\" and \"write\"" },
+		{ "[{\"do\":\"corrupt\",\"nth\":1,\"ops\":[\"open\"]}]", "fault[0]", "only \"read\", \"write\" and \"update_file\"" },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

@@ -47,6 +47,8 @@ static const struct kvk_superblock superblocks[] = {
 };
 static const char *const superblock_files[] = { "v1-kvkeep.superblock", "v1-lmcache.superblock" };
 
+static const char account_file[] = "v1.account";
+
 static const char manifest_json[] = "{ \"tokens_a_chunk\": 256, \"model\": {\"weights\": \"r\\u00e91\", \"dtype\": \"bf16\"},"
 				    " \"rope\": [10000.0, 0.1], \"empty\": {} }";
 static const char manifest_file[] = "v1-manifest.json";
@@ -166,6 +168,42 @@ static void superblocks_are_written_and_read_as_ever(void **state)
 	}
 }
 
+/* Rows and buckets follow from their numbers; three rows of four are free. */
+static void build_account(void)
+{
+	static struct kvk_account_image image;
+
+	image = (struct kvk_account_image){
+		.sequence = UINT64_C(0x0123456789), .epoch = 77, .cap_bytes = UINT64_C(50) << 30, .loose_bytes = 123 << 12,
+		.loosened_bytes = 456 << 12, .wanted_ns = UINT64_C(1700000000000000003), .remade = 0x89abcdef,
+		.needs_scan = true,
+	};
+	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++) {
+		image.charged_bytes[i] = (uint64_t)i * i << 12;
+		image.posted[i] = 3 * i;
+		image.published_bytes[i] = ((uint64_t)i << 12) * 99;
+	}
+	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i += 4)
+		image.rows[i] = (struct kvk_account_line){
+			.token = UINT64_C(0x9e3779b97f4a7c15) * (i + 1), .leased_bytes = (uint64_t)i << 20,
+			.settled_ns = UINT64_C(1700000000000000000) + i, .visits = 5 * i, .pid = 7 * i, .lost = i % 8 == 4,
+			.host = "host.of-some-name",
+		};
+	kvk_account_encode(&image, built);
+}
+
+static void accounts_are_written_and_read_as_ever(void **state)
+{
+	static struct kvk_account_image parsed;
+
+	build_account();
+	assert_int_equal(load(account_file), KVK_ACCOUNT_BYTES);
+	assert_memory_equal(stored, built, KVK_ACCOUNT_BYTES);
+	assert_int_equal(kvk_account_parse(&parsed, stored, KVK_ACCOUNT_BYTES), 0);
+	assert_true(parsed.epoch == 77 && parsed.charged_bytes[256] == UINT64_C(65536) << 12);
+	assert_true(parsed.rows[4].lost && parsed.rows[252].leased_bytes == UINT64_C(252) << 20);
+}
+
 static void manifests_are_written_as_ever(void **state)
 {
 	char *text = NULL;
@@ -231,6 +269,8 @@ static int write_all(const char *folder)
 		kvk_superblock_encode(&superblocks[i], built);
 		written = write_file(folder, superblock_files[i], built, KVK_SUPERBLOCK_BYTES) && written;
 	}
+	build_account();
+	written = write_file(folder, account_file, built, KVK_ACCOUNT_BYTES) && written;
 	if (kvk_manifest_canonical(&text, manifest_json, NULL) == 0)
 		written = write_file(folder, manifest_file, text, strlen(text)) && written;
 	kvk_mem_free(text);
@@ -242,6 +282,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(objects_are_written_and_read_as_ever),
 		cmocka_unit_test(superblocks_are_written_and_read_as_ever),
+		cmocka_unit_test(accounts_are_written_and_read_as_ever),
 		cmocka_unit_test(manifests_are_written_as_ever),
 		cmocka_unit_test(names_are_as_ever),
 	};

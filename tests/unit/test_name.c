@@ -211,7 +211,12 @@ static void kinds(void **state)
 		{ "00", KVK_NAME_FOLDER, KVK_NAME_OTHER, KVK_NAME_FOLDER },
 		{ "AB", SAME(OTHER) }, { "a", SAME(OTHER) }, { "abc", SAME(OTHER) }, { "g0", SAME(OTHER) },
 		{ "m_00000000_0_83.bin", KVK_NAME_OTHER, KVK_NAME_OBJECT, KVK_NAME_OBJECT },
-		{ "a.bin", KVK_NAME_OTHER, KVK_NAME_OBJECT, KVK_NAME_OBJECT },
+		{ "a_00000000_83.bin", KVK_NAME_OTHER, KVK_NAME_OBJECT, KVK_NAME_OBJECT },
+		{ "a_00000000_0_83@s.bin", KVK_NAME_OTHER, KVK_NAME_OBJECT, KVK_NAME_OBJECT },
+		/* Somebody's own files, not a cache's: never to be charged, let alone evicted. */
+		{ "a.bin", SAME(OTHER) }, { "pytorch_model.bin", SAME(OTHER) }, { "a_00000000_8.bin", SAME(OTHER) },
+		{ "a_0000000_83.bin", SAME(OTHER) }, { "_00000000_83.bin", SAME(OTHER) },
+		{ "a_00000000_0_83@.bin", SAME(OTHER) }, { "a_00000000_0_83", SAME(OTHER) },
 		{ ".bin", SAME(OTHER) }, { ".a.bin", SAME(OTHER) }, { "a.BIN", SAME(OTHER) },
 		{ "a.bin.tmp.5f0e", SAME(OTHER) },
 #undef SAME

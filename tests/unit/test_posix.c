@@ -214,7 +214,8 @@ static void test_files(void **state)
 {
 	struct bench *bench = *state;
 	const struct kvk_backend_ops *ops = bench->backend->ops;
-	uint64_t bytes = 77, free_bytes = 0, total_bytes = 0;
+	struct kvk_space space = { 0 };
+	uint64_t bytes = 77;
 	void *data = NULL;
 
 	assert_int_equal(ops->load_file(bench->backend, "superblock", &data, &bytes, 100), -ENOENT);
@@ -235,8 +236,9 @@ static void test_files(void **state)
 	assert_int_equal(ops->load_file(bench->backend, "../../etc/passwd", &data, &bytes, 3), -EXDEV);
 	assert_int_equal(ops->load_file(bench->backend, "namespaces", &data, &bytes, 3), -EINVAL);
 	assert_int_equal(count_names(bench, ".kvkeep"), 3);
-	assert_int_equal(ops->space(bench->backend, &free_bytes, &total_bytes), 0);
-	assert_true(free_bytes <= total_bytes && total_bytes > 0);
+	assert_int_equal(ops->space(bench->backend, &space), 0);
+	assert_true(space.free_bytes <= space.total_bytes && space.total_bytes > 0);
+	assert_true(space.free_inodes <= space.total_inodes);
 }
 
 static void test_list(void **state)

@@ -137,12 +137,12 @@ static void a_full_medium_says_so(void **state)
 	struct kvk_place *place = NULL;
 	struct kvk_xfer xfer;
 	static uint8_t data[200000];
-	uint64_t total;
-	uint64_t unused;
+	struct kvk_space space;
 
-	assert_int_equal(backend->ops->space(backend, &unused, &total), 0);
-	assert_int_equal(total, 100000);
-	assert_int_equal(unused, 100000);
+	assert_int_equal(backend->ops->space(backend, &space), 0);
+	assert_int_equal(space.total_bytes, 100000);
+	assert_int_equal(space.free_bytes, 100000);
+	assert_int_equal(space.total_inodes, 0);
 	assert_int_equal(CREATE(backend, &place, "f"), 0);
 	kvk_xfer_init(&xfer, KVK_XFER_RESERVE, place, NULL);
 	xfer.offset_bytes = 100000;

@@ -55,7 +55,7 @@ static void test_round(void **state)
 	assert_int_equal(bed_lookup(bed->store, "k", KVK_LOOKUP_PIN, &result), 0);
 	assert_int_equal(bed_unpin(bed->store, "k"), 0);
 	assert_null(bed_disagrees(bed->store));
-	if (bed->kind != BED_RAM)
+	if (!bed_is_ram(bed))
 		assert_int_equal(bed_path_of(bed, "k", path, sizeof(path)), 0);
 	assert_int_equal(bed_remove(bed->store, "k", &result), 0);
 	assert_null(bed_disagrees(bed->store));

@@ -73,10 +73,27 @@ static void closing_with_a_stuck_lane_and_held_memory(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* What was removed just before a close is not charged after the next open, and what is there is. */
+static void closing_credits_what_was_removed(void **state)
+{
+	struct bed *bed = *state;
+
+	for (int round = 0; round < 3; round++) {
+		bed_open(bed, "");
+		assert_int_equal(bed_usage(bed->store).used_bytes, round ? 8192 : 0);
+		assert_int_equal(bed_put(bed->store, "a", 4096, 1, NULL), 0);
+		assert_int_equal(bed_put(bed->store, "b", 4096, 1, NULL), 0);
+		assert_int_equal(bed_put(bed->store, "c", 1000000, 1, NULL), 0);
+		assert_int_equal(bed_remove(bed->store, "c", NULL), 0);
+		assert_int_equal(bed_remove(bed->store, "b", NULL), 0);
+		assert_int_equal(bed_close(bed), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BED_TESTS_POSIX(closing_during_a_batch_sync),
+		BED_TESTS_POSIX(closing_during_a_batch_sync), BED_TESTS_POSIX(closing_credits_what_was_removed),
 		BED_TEST(closing_with_a_stuck_lane_and_held_memory, BED_URING_DIRECT, "io_uring, direct"),
 	};
 

@@ -29,8 +29,19 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char record[1000];
 static size_t recorded;
 
+/* What the account and the scan do is not part of a request. */
+static bool is_background(void)
+{
+	char name[16] = "";
+
+	pthread_getname_np(pthread_self(), name, sizeof(name));
+	return !strcmp(name, "kvk-room") || !strcmp(name, "kvk-keeper");
+}
+
 static void note(char letter)
 {
+	if (is_background())
+		return;
 	pthread_mutex_lock(&lock);
 	/* A run of reads or writes is one. */
 	if (recorded + 1 < sizeof(record) && !(recorded && (letter == 'r' || letter == 'w') && record[recorded - 1] == letter))
@@ -133,8 +144,11 @@ static void test_none(void **state)
 	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
 	RECORD_IS("wP");
 	assert_int_equal(bed_put(bed->store, "k2", BYTES, 1, NULL), 0);
-	assert_int_equal(bed_close(bed), 0);
 	RECORD_IS("wPwP");
+	/* At the end the account alone. */
+	start_over();
+	assert_int_equal(bed_close(bed), 0);
+	RECORD_IS("r?(wS)?");
 }
 
 /* object: the data before it has its name, the folders after that, and all of it before the answer. */

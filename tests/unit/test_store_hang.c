@@ -22,11 +22,13 @@
 /* A deadline is kept to the tenth of a second; the test's bound leaves room for a busy machine. */
 #define SOON_US 6000000u
 
-static void hang(struct kvk_store *store, enum kvk_xfer_op op, uint64_t nth, uint64_t times)
+static void hang(const struct bed *bed, enum kvk_xfer_op op, uint64_t nth, uint64_t times)
 {
-	struct kvk_fault_rule rule = { .kind = KVK_FAULT_HANG, .ops = 1u << op, .nth = nth, .every = 1, .times = times };
+	struct kvk_fault_rule rule = {
+		.kind = KVK_FAULT_HANG, .ops = bed_ops(bed, 1u << op), .nth = nth, .every = 1, .times = times,
+	};
 
-	assert_int_equal(kvk_fault_add(bed_backend(store), &rule), 0);
+	assert_int_equal(kvk_fault_add(bed_backend(bed->store), &rule), 0);
 }
 
 static void go_on(struct kvk_store *store)
@@ -35,9 +37,9 @@ static void go_on(struct kvk_store *store)
 
 	kvk_fault_clear(bed_backend(store));
 	kvk_fault_release(bed_backend(store));
-	while (kvk_fault_places(bed_backend(store)) > 0 && kvk_now_us() < until_us)
+	while (bed_places(store) > 0 && kvk_now_us() < until_us)
 		sched_yield();
-	assert_int_equal(kvk_fault_places(bed_backend(store)), 0);
+	assert_int_equal(bed_places(store), 0);
 }
 
 static bool is_late(int status)
@@ -64,7 +66,7 @@ static void test_deadlines(void **state)
 		int status;
 
 		snprintf(name, sizeof(name), "n%zu", i);
-		hang(bed->store, cases[i].op, 1, 1);
+		hang(bed, cases[i].op, 1, 1);
 		if (cases[i].get)
 			status = bed_get_how(bed->store, bed_key("k"), BYTES, 1, &how, &result);
 		else
@@ -97,14 +99,14 @@ static void test_deadlines_of_others(void **state)
 
 	bed_open(bed, "\"lanes\": 2, \"fault\": []");
 	assert_int_equal(bed_put(bed->store, "k", 5000, 1, NULL), 0);
-	hang(bed->store, KVK_XFER_OPEN, 1, 1);
+	hang(bed, KVK_XFER_OPEN, 1, 1);
 	assert_int_equal(kvk_store_lookup_wait(bed->store, &item, 1, DEADLINE_US, &result), 0);
 	assert_int_equal(result.status, -ETIMEDOUT);
 	go_on(bed->store);
 	while (bed_usage(bed->store).pinned_objects > 0)
 		sched_yield();
 	item = (struct kvk_key_item){ .struct_bytes = sizeof(item), .key = bed_key("k") };
-	hang(bed->store, KVK_XFER_MOVE, 1, 1);
+	hang(bed, KVK_XFER_MOVE, 1, 1);
 	assert_int_equal(kvk_store_remove_wait(bed->store, &item, 1, DEADLINE_US, &result), 0);
 	assert_int_equal(result.status, -ETIMEDOUT);
 	go_on(bed->store);
@@ -125,7 +127,7 @@ static void test_memory_is_given_back(void **state)
 	bed_open(bed, "\"lanes\": 2, \"fault\": []");
 	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
 	for (uint64_t nth = 1; nth <= 3; nth += 2) {
-		hang(bed->store, KVK_XFER_READ, nth, 1);
+		hang(bed, KVK_XFER_READ, nth, 1);
 		assert_int_equal(kvk_store_get_wait(bed->store, &get, 1, DEADLINE_US, &result), 0);
 		assert_int_equal(result.status, -ETIMEDOUT);
 		assert_int_equal(result.flags & KVK_RESULT_HELD, 0);
@@ -136,7 +138,7 @@ static void test_memory_is_given_back(void **state)
 
 		/* What a late write still reads is not what the caller has there now. */
 		bed_fill(data, BYTES, bed_key("n"), 1, 0);
-		hang(bed->store, KVK_XFER_WRITE, nth, 1);
+		hang(bed, KVK_XFER_WRITE, nth, 1);
 		assert_int_equal(kvk_store_put_wait(bed->store, &put, 1, DEADLINE_US, &result), 0);
 		assert_int_equal(result.status, -ETIMEDOUT);
 		assert_int_equal(result.flags & KVK_RESULT_HELD, 0);
@@ -167,7 +169,7 @@ static void test_held_memory(void **state)
 	for (int round = 0; round < 2; round++) {
 		enum kvk_queue queue = round ? KVK_QUEUE_PUT : KVK_QUEUE_GET;
 
-		hang(bed->store, round ? KVK_XFER_WRITE : KVK_XFER_READ, 2, 1);
+		hang(bed, round ? KVK_XFER_WRITE : KVK_XFER_READ, 2, 1);
 		task = round ? kvk_store_put(bed->store, &put, 1, DEADLINE_US)
 			     : kvk_store_get(bed->store, &get, 1, DEADLINE_US);
 		assert_true(bed_next(bed->store, queue, &result));
@@ -223,7 +225,7 @@ static void test_all_lanes_hang(void **state)
 
 	bed_open(bed, "\"lanes\": 1, \"fault\": []");
 	assert_int_equal(bed_put(bed->store, "k", 5000, 1, NULL), 0);
-	hang(bed->store, KVK_XFER_CREATE, 1, 1);
+	hang(bed, KVK_XFER_CREATE, 1, 1);
 	assert_true(is_late(bed_put_how(bed->store, bed_key("a"), 5000, 1, &how, NULL)));
 	for (int i = 0; i < 5; i++)
 		assert_true(is_late(bed_get_how(bed->store, bed_key("k"), 5000, 1, &how, NULL)));
@@ -327,7 +329,9 @@ static void test_closing_while_it_hangs(void **state)
 #define THREE_BEDS(function) \
 	BED_TEST(function, BED_RAM, "ram"), \
 	BED_TEST(function, BED_URING, "io_uring, buffered"), \
-	BED_TEST(function, BED_THREADS_DIRECT, "threads, direct")
+	BED_TEST(function, BED_THREADS_DIRECT, "threads, direct"), \
+	BED_TEST(function, BED_POOL_RAM, "pool, ram"), \
+	BED_TEST(function, BED_POOL_DIRECT, "pool, io_uring, direct")
 
 int main(void)
 {
@@ -335,7 +339,7 @@ int main(void)
 		THREE_BEDS(test_deadlines),
 		THREE_BEDS(test_deadlines_of_others),
 		THREE_BEDS(test_memory_is_given_back),
-		BED_TESTS(test_held_memory),
+		BED_TESTS_ALL(test_held_memory),
 		BED_TESTS(test_sickness_shows),
 		BED_TEST(test_all_lanes_hang, BED_RAM, "ram"),
 		BED_TEST(test_all_lanes_hang, BED_URING, "io_uring, buffered"),

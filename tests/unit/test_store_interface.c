@@ -368,7 +368,7 @@ static void test_pins(void **state)
 	batch_free(batch);
 }
 
-/* After a restart memory knows nothing: a lookup asks the medium, pins what it finds there, and charges it once. */
+/* After a restart what is there is charged as before; a lookup asks the medium, pins what it finds, and charges nothing. */
 static void test_restart(void **state)
 {
 	struct bed *bed = *state;
@@ -379,13 +379,14 @@ static void test_restart(void **state)
 	assert_int_equal(kvk_store_put_wait(bed->store, batch->puts, 3, 0, batch->results), 0);
 	used = bed_usage(bed->store).used_bytes;
 	bed_reopen(bed, "");
-	assert_int_equal(bed_usage(bed->store).used_bytes, 0);
+	assert_int_equal(bed_usage(bed->store).used_bytes, used);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(bed_lookup(bed->store, "r0", KVK_LOOKUP_PIN, NULL), 0);
-	assert_int_equal(bed_usage(bed->store).used_bytes, used / 3);
+	assert_int_equal(bed_usage(bed->store).used_bytes, used);
 	assert_int_equal(bed_remove(bed->store, "r0", NULL), -EBUSY);
-	assert_int_equal(bed_stats(bed->store).lookup_medium_hits, 1);
-	assert_int_equal(bed_stats(bed->store).lookup_memory_hits, 2);
+	/* At most the first of them: the scan may have been there before. */
+	assert_in_range(bed_stats(bed->store).lookup_medium_hits, 0, 1);
+	assert_int_equal(bed_stats(bed->store).lookup_medium_hits + bed_stats(bed->store).lookup_memory_hits, 3);
 	batch_wipe(batch);
 	assert_int_equal(kvk_store_get_wait(bed->store, batch->gets, 3, 0, batch->results), 0);
 	for (uint32_t i = 0; i < 3; i++)
@@ -400,7 +401,7 @@ static void test_restart(void **state)
 	batch_free(batch);
 }
 
-/* What was removed without the store knowing is a miss, and is charged no longer. */
+/* What was removed without the store knowing is a miss, and is charged no longer once its folder was looked at. */
 static void test_removed_behind_its_back(void **state)
 {
 	struct bed *bed = *state;
@@ -411,6 +412,7 @@ static void test_removed_behind_its_back(void **state)
 	assert_int_equal(bed_path_of(bed, "gone", path, sizeof(path)), 0);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(bed_get(bed->store, "gone", BYTES, 1, NULL), -ENOENT);
+	BED_AGREES(bed->store);
 	assert_int_equal(bed_usage(bed->store).used_bytes, 0);
 	assert_int_equal(bed_lookup(bed->store, "gone", KVK_LOOKUP_PIN, NULL), -ENOENT);
 	assert_int_equal(bed_put(bed->store, "gone", BYTES, 1, NULL), 0);
@@ -558,19 +560,19 @@ static void test_close_under_way(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BED_TESTS(test_queues),
-		BED_TESTS(test_tasks),
-		BED_TESTS(test_waiting),
-		BED_TESTS(test_batch_at_the_cap),
-		BED_TESTS(test_batch_with_one_missing),
-		BED_TESTS(test_batch_with_twins),
-		BED_TESTS(test_pins),
-		BED_TESTS_POSIX(test_restart),
+		BED_TESTS_ALL(test_queues),
+		BED_TESTS_ALL(test_tasks),
+		BED_TESTS_ALL(test_waiting),
+		BED_TESTS_ALL_PAGES(test_batch_at_the_cap),
+		BED_TESTS_ALL(test_batch_with_one_missing),
+		BED_TESTS_ALL_PAGES(test_batch_with_twins),
+		BED_TESTS_ALL(test_pins),
+		BED_TESTS_ALL_POSIX(test_restart),
 		BED_TESTS_POSIX(test_removed_behind_its_back),
 		BED_TESTS_POSIX(test_swept_while_removed),
 		BED_TESTS(test_back_pressure),
 		BED_TESTS(test_cancel),
-		BED_TESTS(test_close_under_way),
+		BED_TESTS_ALL(test_close_under_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -267,7 +267,7 @@ static void test_keys_of_other_kinds(void **state)
 	kvk_free(cursor);
 	digest = (struct kvk_key){ .data = entry->digest, .bytes = 32 };
 	name = bed_key(entry->name);
-	if (bed->kind != BED_RAM)
+	if (!bed_is_ram(bed))
 		bed_reopen(bed, "");
 
 	look.key = digest;
@@ -369,13 +369,13 @@ static void test_many_damaged(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BED_TESTS(test_sizes_and_pieces),
-		BED_TESTS(test_buffer_lengths),
-		BED_TESTS(test_ranges),
-		BED_TESTS(test_ranges_beyond),
-		BED_TESTS(test_metadata),
-		BED_TESTS(test_parents),
-		BED_TESTS(test_keys_of_other_kinds),
+		BED_TESTS_ALL(test_sizes_and_pieces),
+		BED_TESTS_ALL(test_buffer_lengths),
+		BED_TESTS_ALL(test_ranges),
+		BED_TESTS_ALL(test_ranges_beyond),
+		BED_TESTS_ALL(test_metadata),
+		BED_TESTS_ALL(test_parents),
+		BED_TESTS_ALL(test_keys_of_other_kinds),
 		BED_TESTS_POSIX(test_damaged),
 		BED_TESTS_POSIX(test_many_damaged),
 	};

@@ -134,7 +134,7 @@ static void test_closing_without_memory(void **state)
 	kvk_mem_fail_nth(1, true);
 	assert_int_equal(bed_close(bed), 0);
 	kvk_mem_fail_nth(0, false);
-	if (bed->kind == BED_RAM)
+	if (bed_is_ram(bed))
 		return;
 	bed_open(bed, "");
 	assert_int_equal(bed_get(bed->store, "a", BYTES, 1, NULL), 0);
@@ -143,8 +143,8 @@ static void test_closing_without_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BED_TESTS(test_nth_allocation),
-		BED_TESTS(test_closing_without_memory),
+		BED_TESTS_ALL(test_nth_allocation),
+		BED_TESTS_ALL(test_closing_without_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

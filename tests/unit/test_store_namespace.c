@@ -302,14 +302,14 @@ static void test_damaged_manifest(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BED_TESTS(test_fields),
+		BED_TESTS_ALL(test_fields),
 		BED_TESTS(test_fields_in_lmcache_names),
-		BED_TESTS(test_bytes),
+		BED_TESTS_ALL(test_bytes),
 		BED_TESTS(test_collision),
 		BED_TESTS_POSIX(test_renamed),
 		BED_TEST(test_members, BED_URING, "io_uring, buffered"),
 		BED_TEST(test_members, BED_THREADS_DIRECT, "threads, direct"),
-		BED_TESTS_POSIX(test_foreign),
+		BED_TESTS_ALL_POSIX(test_foreign),
 		BED_TESTS_POSIX(test_foreign_under_the_same_name),
 		BED_TEST(test_damaged_manifest, BED_URING, "io_uring, buffered"),
 	};

@@ -22,7 +22,7 @@
 /* From now on the first transfer of one of these kinds hangs, once. ops: bits as in struct kvk_fault_rule. */
 static void hang_next(struct bed *bed, uint32_t ops)
 {
-	struct kvk_fault_rule rule = { .kind = KVK_FAULT_HANG, .ops = ops, .nth = 1, .times = 1 };
+	struct kvk_fault_rule rule = { .kind = KVK_FAULT_HANG, .ops = bed_ops(bed, ops), .nth = 1, .times = 1 };
 
 	kvk_fault_clear(bed_backend(bed->store));
 	assert_int_equal(kvk_fault_add(bed_backend(bed->store), &rule), 0);
@@ -522,7 +522,7 @@ static void run_crowd(struct kvk_store *a, struct kvk_store *b, uint64_t steps)
 
 static uint64_t steps_of(struct bed *bed)
 {
-	return kit_number("KVK_STEPS", bed->kind == BED_RAM ? 5000 : 1500);
+	return kit_number("KVK_STEPS", bed_is_ram(bed) ? 5000 : 1500);
 }
 
 static void expect_agreement(struct bed *bed)
@@ -573,19 +573,19 @@ static void many_threads_and_two_stores(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BED_TESTS(lookup_while_a_put_is_published),
+		BED_TESTS_ALL_PAGES(lookup_while_a_put_is_published),
 		BED_TESTS(put_while_a_lookup_is_on_the_medium),
-		BED_TESTS_POSIX(lookups_of_a_former_run),
-		BED_TESTS_POSIX(lookup_while_a_neighbour_changes),
+		BED_TESTS_ALL_PAGES_POSIX(lookups_of_a_former_run),
+		BED_TESTS_ALL_PAGES_POSIX(lookup_while_a_neighbour_changes),
 		BED_TESTS(everything_while_bytes_are_freed),
-		BED_TESTS(everything_while_a_name_goes),
-		BED_TESTS_POSIX(remove_while_a_lookup_has_it_open),
-		BED_TESTS_POSIX(replaced_while_a_lookup_has_it_open),
-		BED_TESTS(remove_while_a_get_reads),
+		BED_TESTS_ALL_PAGES(everything_while_a_name_goes),
+		BED_TESTS_ALL_PAGES_POSIX(remove_while_a_lookup_has_it_open),
+		BED_TESTS_ALL_PAGES_POSIX(replaced_while_a_lookup_has_it_open),
+		BED_TESTS_ALL_PAGES(remove_while_a_get_reads),
 		BED_TESTS_POSIX(two_stores_put_one_key),
 		BED_TEST(two_processes_put_the_same_keys, BED_URING, "io_uring, buffered"),
 		BED_TEST(two_processes_put_the_same_keys, BED_THREADS, "threads, buffered"),
-		BED_TESTS(many_threads),
+		BED_TESTS_ALL_PAGES(many_threads),
 		BED_TESTS_POSIX(many_threads_and_two_stores),
 	};
 

@@ -137,8 +137,8 @@ static void test_little_to_lock(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BED_TESTS(test_register),
-		BED_TESTS_POSIX(test_little_to_lock),
+		BED_TESTS_ALL(test_register),
+		BED_TESTS_ALL_POSIX(test_little_to_lock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,42 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "adapter/write.h"
 #include "util/alloc.h"
-
-uint32_t kvk_dynamic_reason(int status)
-{
-	switch (status) {
-	case 0:
-		return KVK_REASON_NONE;
-	case -ENOENT:
-		return KVK_REASON_ABSENT;
-	case -ETIMEDOUT:
-		return KVK_REASON_DEADLINE;
-	case -ECANCELED:
-		return KVK_REASON_CANCELED;
-	case -ENOSPC:
-	case -EDQUOT:
-		return KVK_REASON_NO_ROOM;
-	case -ENOMEM:
-	case -EMFILE:
-	case -ENFILE:
-		return KVK_REASON_NO_MEMORY;
-	case -EHOSTDOWN:
-		return KVK_REASON_DEGRADED;
-	case -ENAMETOOLONG:
-	case -EINVAL:
-		return KVK_REASON_ARGUMENT;
-	default:
-		return KVK_REASON_MEDIUM;
-	}
-}
-
-void kvk_dynamic_done(struct kvk_request *request, int status, uint32_t reason)
-{
-	request->status = status;
-	request->reason = reason;
-	request->done(request);
-}
 
 bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX])
 {
@@ -53,6 +19,8 @@ bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX]
 	else
 		err = kvk_name_make(name, &kvk_dynamic_of(request)->layout, request->digest, request->key,
 				    request->key_bytes);
+	if (!err)
+		request->bucket = kvk_name_bucket(&kvk_dynamic_of(request)->layout, name);
 	request->status = err;
 	request->reason = err ? KVK_REASON_ARGUMENT : KVK_REASON_NONE;
 	return err == 0;
@@ -60,14 +28,7 @@ bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX]
 
 static uint64_t dynamic_charge(const struct kvk_request *request, uint64_t logical_bytes)
 {
-	struct kvk_footer footer = {
-		.block_bytes = kvk_block_bytes_for(logical_bytes),
-		.meta_bytes = request->meta_bytes,
-		.key_bytes = request->key_bytes,
-	};
-
-	footer.block_count = kvk_block_count_for(logical_bytes, footer.block_bytes);
-	return kvk_page_ceil(logical_bytes) + kvk_footer_bytes(&footer);
+	return kvk_object_bytes(logical_bytes, request->key_bytes, request->meta_bytes);
 }
 
 static void dynamic_close(struct kvk_adapter *adapter)
@@ -88,6 +49,11 @@ static const struct kvk_adapter_ops dynamic_ops = {
 	.list = kvk_dynamic_list,
 	.remove_all = kvk_dynamic_remove_all,
 	.sweep = kvk_dynamic_sweep,
+	.buckets = kvk_dynamic_buckets,
+	.scan = kvk_dynamic_scan,
+	.bucket_time = kvk_dynamic_bucket_time,
+	.inspect = kvk_dynamic_inspect,
+	.evict = kvk_dynamic_evict,
 	.close = dynamic_close,
 };
 
@@ -98,6 +64,7 @@ int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options 
 	if (!dynamic)
 		return -ENOMEM;
 	dynamic->base.ops = &dynamic_ops;
+	dynamic->base.proof_rules = &kvk_dynamic_proof_rules;
 	dynamic->base.backend = options->backend;
 	dynamic->layout = options->layout;
 	dynamic->durability = options->durability;
@@ -107,8 +74,10 @@ int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options 
 	dynamic->accept_unverified = options->accept_unverified;
 	if (options->log)
 		dynamic->log = *options->log;
-	dynamic->charge = options->charge;
-	dynamic->charge_user = options->user;
+	dynamic->aside_begin = options->aside_begin;
+	dynamic->aside_end = options->aside_end;
+	dynamic->evicted = options->evicted;
+	dynamic->user = options->user;
 	dynamic->quarantine_limit_bytes = options->quarantine_bytes;
 	pthread_mutex_init(&dynamic->quarantine_lock, NULL);
 	*ret = &dynamic->base;

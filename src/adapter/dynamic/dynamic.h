@@ -6,7 +6,7 @@
 #include <pthread.h>
 
 #include "adapter/adapter.h"
-#include "adapter/dynamic/proof.h"
+#include "adapter/proof.h"
 #include "util/log.h"
 
 struct kvk_dynamic {
@@ -18,8 +18,10 @@ struct kvk_dynamic {
 	uint64_t adopted_ns;
 	bool accept_unverified;
 	struct kvk_log_sink log;
-	void (*charge)(void *user, int64_t bytes);
-	void *charge_user;
+	uint32_t (*aside_begin)(void *user);
+	void (*aside_end)(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes);
+	void (*evicted)(void *user, const void *key, uint32_t key_bytes);
+	void *user;                            /* of the three above */
 	atomic_uint_fast64_t sequence;         /* of .gone and temporary names */
 	pthread_mutex_t quarantine_lock;       /* guards what follows */
 	uint64_t quarantine_limit_bytes;
@@ -36,11 +38,7 @@ static inline struct kvk_dynamic *kvk_dynamic_of(struct kvk_request *request)
 /* The path of the request's object; false and request->status, reason set if it can have none. */
 bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX]);
 
-/* Answers: sets status and reason and calls done(). */
-void kvk_dynamic_done(struct kvk_request *request, int status, uint32_t reason);
-
-/* The reason that goes with an errno of the medium. */
-uint32_t kvk_dynamic_reason(int status);
+extern const struct kvk_proof_rules kvk_dynamic_proof_rules;      /* open.c */
 
 void kvk_dynamic_put(struct kvk_request *request);
 void kvk_dynamic_get(struct kvk_request *request);
@@ -49,6 +47,18 @@ void kvk_dynamic_remove(struct kvk_request *request);
 int kvk_dynamic_list(struct kvk_adapter *adapter, const char *after, kvk_list_visit *visit, void *user);
 int kvk_dynamic_remove_all(struct kvk_adapter *adapter);
 int kvk_dynamic_sweep(struct kvk_adapter *adapter, uint32_t folder);
+
+/* The names of the folders that objects lie in, sorted, below the folder prefix, with levels of them to go. */
+int kvk_dynamic_folders(struct kvk_dynamic *dynamic, const char *prefix, uint32_t levels, struct kvk_names *folders);
+int kvk_dynamic_inspect(struct kvk_adapter *adapter, const char *name, struct kvk_listed *listed);
+
+/* ---- scan.c, evict.c ---------------------------------------------------------------------------- */
+
+uint32_t kvk_dynamic_buckets(struct kvk_adapter *adapter);
+int kvk_dynamic_scan(struct kvk_adapter *adapter, uint32_t bucket, kvk_scan_visit *visit, void *user,
+		     uint64_t *modified_ns);
+int kvk_dynamic_bucket_time(struct kvk_adapter *adapter, uint32_t bucket, uint64_t *modified_ns, uint64_t *stamp);
+int kvk_dynamic_evict(struct kvk_adapter *adapter, uint32_t bucket, struct kvk_evictee *evictees, uint32_t count);
 
 /* ---- quarantine.c ------------------------------------------------------------------------------- */
 
@@ -64,6 +74,7 @@ struct kvk_aside {
 	void (*done)(struct kvk_aside *aside);
 	struct kvk_xfer xfer;
 	char target[KVK_NAME_BYTES_MAX];
+	uint32_t begun;                /* of aside_begin() */
 	enum kvk_aside_step { ASIDE_MOVE, ASIDE_STAT, ASIDE_BACK } step;
 };
 

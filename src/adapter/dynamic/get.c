@@ -2,7 +2,7 @@
 /*
  * A get, and a find, which is a get of the footer alone:
  *
- *   PROOF --> [ once more ] --> [ MOVE ASIDE ] --> done() --> CLOSE --> finished
+ *   PROOF --> [ once more ] --> [ MOVE ASIDE ] --> done() --> [ TOUCH ] --> CLOSE --> finished
  *
  * Once more: it seemed damaged, or it was found and may have been removed since.
  */
@@ -11,6 +11,7 @@
 
 #include "adapter/dynamic/dynamic.h"
 #include "util/alloc.h"
+#include "util/clock.h"
 
 struct get {
 	struct kvk_request *request;
@@ -44,10 +45,31 @@ static void get_close(struct get *get, void (*then)(struct kvk_xfer *xfer))
 	kvk_op_submit(&get->request->op, &get->close);
 }
 
+static void get_touched(struct kvk_xfer *xfer)
+{
+	get_close(kvk_container_of(xfer, struct get, close), get_closed);
+}
+
+/* Other processes learn from the access time alone that this object is in use. What the medium writes there by itself depends
+ * on how it was mounted, and once a minute is enough for them. */
+static bool wants_touch(const struct get *get, int status)
+{
+	const struct kvk_stat *stat = &get->proof.stat;
+
+	return status == 0 && get->request->renew && get->proof.place &&
+	       stat->accessed_ns + KVK_RENEW_NS < kvk_wall_ns();
+}
+
 static void get_answer(struct get *get, int status, uint32_t reason)
 {
-	kvk_dynamic_done(get->request, status, reason);
-	get_close(get, get_closed);
+	kvk_request_done(get->request, status, reason);
+	if (!wants_touch(get, status)) {
+		get_close(get, get_closed);
+		return;
+	}
+	kvk_xfer_init(&get->close, KVK_XFER_TOUCH, get->proof.place, NULL);
+	get->close.done = get_touched;
+	kvk_op_submit(&get->request->op, &get->close);
 }
 
 static void get_moved_aside(struct kvk_aside *aside)
@@ -125,7 +147,7 @@ static void get_judged(struct kvk_proof *proof)
 		get_answer(get, proof->status, KVK_REASON_ARGUMENT);
 		return;
 	case KVK_VERDICT_NONE:
-		get_answer(get, proof->status, kvk_dynamic_reason(proof->status));
+		get_answer(get, proof->status, kvk_reason_of(proof->status));
 		return;
 	}
 }
@@ -135,7 +157,7 @@ static void get_start(struct kvk_request *request, enum kvk_proof_depth depth)
 	struct get *get = kvk_mem_alloc(sizeof(*get));
 
 	if (!get) {
-		kvk_dynamic_done(request, -ENOMEM, KVK_REASON_NO_MEMORY);
+		kvk_request_done(request, -ENOMEM, KVK_REASON_NO_MEMORY);
 		kvk_op_finish(&request->op);
 		return;
 	}
@@ -147,7 +169,7 @@ static void get_start(struct kvk_request *request, enum kvk_proof_depth depth)
 	/* Footers go through the page cache: many lookups and one disk access, instead of one each. */
 	get->proof.buffered = depth == KVK_PROOF_FOOTER;
 	if (!kvk_dynamic_name(request, get->name)) {
-		kvk_dynamic_done(request, request->status, request->reason);
+		kvk_request_done(request, request->status, request->reason);
 		get_closed(&get->close);
 		return;
 	}

@@ -76,11 +76,10 @@ static bool name_belongs(const struct kvk_dynamic *dynamic, const char *name, co
 	       !kvk_name_make_old(own, &dynamic->layout, footer->key, footer->key_bytes) && !strcmp(own, name);
 }
 
-/* What the footer of this file says. -ENOENT: it went away meanwhile. */
-static int inspect(struct kvk_dynamic *dynamic, const char *name, struct kvk_listed *listed)
+int kvk_dynamic_inspect(struct kvk_adapter *adapter, const char *name, struct kvk_listed *listed)
 {
+	struct kvk_dynamic *dynamic = kvk_container_of(adapter, struct kvk_dynamic, base);
 	struct kvk_facts *facts = &listed->facts;
-	struct kvk_adapter *adapter = &dynamic->base;
 	uint8_t page[KVK_PAGE_BYTES], digest[KVK_DIGEST_BYTES], *data = page;
 	struct kvk_place *place;
 	struct kvk_footer footer;
@@ -93,7 +92,7 @@ static int inspect(struct kvk_dynamic *dynamic, const char *name, struct kvk_lis
 	listed->key_bytes = 0;
 	memset(facts, 0, offsetof(struct kvk_facts, meta));
 	kvk_xfer_init(&xfer, KVK_XFER_OPEN, NULL, name);
-	xfer.flags = KVK_XFER_BUFFERED;
+	xfer.flags = KVK_XFER_BUFFERED | KVK_XFER_QUIET;
 	err = run(adapter, &xfer);
 	if (err)
 		return err == -EMFILE || err == -ENFILE || err == -ENOMEM ? err : err == -EIO ? 0 : -ENOENT;
@@ -144,9 +143,7 @@ out:
 
 /* ---- folders ------------------------------------------------------------------------------------ */
 
-/* The names of the folders that objects lie in, sorted, below prefix; levels more to go. */
-static int folders_below(struct kvk_dynamic *dynamic, const char *prefix, uint32_t levels,
-			 struct kvk_names *folders)
+int kvk_dynamic_folders(struct kvk_dynamic *dynamic, const char *prefix, uint32_t levels, struct kvk_names *folders)
 {
 	struct kvk_backend *backend = dynamic->base.backend;
 	struct kvk_names names = { 0 };
@@ -166,7 +163,7 @@ static int folders_below(struct kvk_dynamic *dynamic, const char *prefix, uint32
 		if (snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "/" : "", names.names[i]) >=
 		    (int)sizeof(path))
 			continue;
-		err = folders_below(dynamic, path, levels - 1, folders);
+		err = kvk_dynamic_folders(dynamic, path, levels - 1, folders);
 	}
 	kvk_names_release(&names);
 	return err;
@@ -205,7 +202,7 @@ static int visit_folder(struct kvk_dynamic *dynamic, const char *folder, const c
 static int visit_all(struct kvk_dynamic *dynamic, const char *after, folder_visit *visit, void *user)
 {
 	struct kvk_names folders = { 0 };
-	int err = folders_below(dynamic, "", dynamic->layout.levels, &folders);
+	int err = kvk_dynamic_folders(dynamic, "", dynamic->layout.levels, &folders);
 
 	for (uint32_t i = 0; i < folders.count && !err; i++) {
 		size_t length = strlen(folders.names[i]);
@@ -234,7 +231,7 @@ static int list_one(struct kvk_dynamic *dynamic, const char *path, enum kvk_name
 
 	if (kind != KVK_NAME_OBJECT)
 		return 0;
-	err = inspect(dynamic, path, &walk->listed);
+	err = kvk_dynamic_inspect(&dynamic->base, path, &walk->listed);
 	if (err)
 		return err == -ENOENT ? 0 : err;
 	return walk->visit(walk->user, &walk->listed) ? 0 : 1;
@@ -295,7 +292,7 @@ int kvk_dynamic_sweep(struct kvk_adapter *adapter, uint32_t folder)
 	if (folder > 255)
 		return -ERANGE;
 	snprintf(prefix, sizeof(prefix), "%02x", folder);
-	err = folders_below(dynamic, prefix, dynamic->layout.levels - 1, &folders);
+	err = kvk_dynamic_folders(dynamic, prefix, dynamic->layout.levels - 1, &folders);
 	for (uint32_t i = 0; i < folders.count && !err; i++)
 		err = visit_folder(dynamic, folders.names[i], NULL, sweep_one, NULL);
 	kvk_names_release(&folders);

@@ -14,8 +14,8 @@
 
 #include "adapter/dynamic/dynamic.h"
 #include "adapter/dynamic/replace.h"
+#include "adapter/write.h"
 #include "util/alloc.h"
-#include "util/clock.h"
 
 /* How often a put may meet something else under its name before it gives up. */
 #define TRIES_MAX 3
@@ -42,15 +42,9 @@ struct put {
 	struct kvk_request *request;
 	enum step step;
 	uint32_t tries;
-	bool direct;
-	bool in_pieces;                /* several transfers rather than one */
 	struct kvk_place *place;       /* ours; NULL before CREATE */
 	struct kvk_xfer xfer;
-	struct kvk_stream stream;
-	struct kvk_footer footer;
-	uint32_t footer_bytes;
-	uint64_t seed;
-	uint64_t *sums;
+	struct kvk_write write;
 	struct kvk_replace replace;
 	char name[KVK_NAME_BYTES_MAX];
 	struct kvk_proof proof;
@@ -63,8 +57,7 @@ static void step(struct put *put, enum step next, enum kvk_xfer_op op, struct kv
 {
 	put->step = next;
 	kvk_xfer_init(&put->xfer, op, place, name);
-	put->xfer.offset_bytes = op == KVK_XFER_RESERVE
-		? kvk_page_ceil(put->footer.stored_bytes) + put->footer_bytes : 0;
+	put->xfer.offset_bytes = op == KVK_XFER_RESERVE ? put->write.object_bytes : 0;
 	put->xfer.done = stepped;
 	kvk_op_submit(&put->request->op, &put->xfer);
 }
@@ -83,7 +76,7 @@ static void put_finish(struct put *put)
 	struct kvk_request *request = put->request;
 
 	kvk_proof_release(&put->proof);
-	kvk_mem_free(put->sums);
+	kvk_write_release(&put->write);
 	kvk_mem_free(put);
 	kvk_op_finish(&request->op);
 }
@@ -100,13 +93,13 @@ static void put_close(struct put *put)
 
 static void put_answer(struct put *put, int status, uint32_t reason)
 {
-	kvk_dynamic_done(put->request, status, reason);
+	kvk_request_done(put->request, status, reason);
 	put_close(put);
 }
 
 static void put_failed(struct put *put, int status)
 {
-	put_answer(put, status, kvk_dynamic_reason(status));
+	put_answer(put, status, kvk_reason_of(status));
 }
 
 /* It must not publish any more: canceled, or past its deadline. */
@@ -117,43 +110,12 @@ static void put_late(struct put *put)
 
 /* ---- writing ------------------------------------------------------------------------------------ */
 
-static int write_piece(struct kvk_stream *stream, struct kvk_piece *piece)
+static void written(struct kvk_write *write)
 {
-	struct put *put = kvk_container_of(stream, struct put, stream);
-	const struct kvk_request *request = put->request;
-	uint64_t at = piece->offset_bytes, piece_end = at + piece->bytes;
-	uint64_t slot_start = at + piece->straight_bytes;
-	uint64_t logical = put->footer.logical_bytes, padded = kvk_page_ceil(logical);
-	uint64_t data_end = piece_end < logical ? piece_end : logical;
+	struct put *put = kvk_container_of(write, struct put, write);
 
-	while (at < data_end) {
-		uint64_t block_end = at + put->footer.block_bytes < data_end ? at + put->footer.block_bytes : data_end;
-		uint64_t from = at > slot_start ? at : slot_start;
-
-		/* Copy and sum block by block, while the block is in the CPU's cache. */
-		if (from < block_end)
-			kvk_memory_gather(piece->slot + (from - slot_start), request->data, request->data_count,
-					  from, block_end - from);
-		put->sums[at / put->footer.block_bytes] = kvk_block_sum_iov(
-			piece->memory, piece->memory_count, at - piece->offset_bytes, block_end - at, put->seed);
-		at = block_end;
-	}
-	if (piece_end < padded + put->footer_bytes)
-		return 0;
-	/* The last piece: it holds the padding and the whole footer, and all sums are known now. */
-	memset(piece->slot + (logical > slot_start ? logical - slot_start : 0), 0,
-	       padded - (logical > slot_start ? logical : slot_start));
-	put->footer.block_sums = put->sums;
-	return kvk_footer_encode(&put->footer, request->digest, piece->slot + (padded - slot_start),
-				 put->footer_bytes);
-}
-
-static void written(struct kvk_stream *stream)
-{
-	struct put *put = kvk_container_of(stream, struct put, stream);
-
-	if (stream->status < 0)
-		put_failed(put, stream->status);
+	if (write->status < 0)
+		put_failed(put, write->status);
 	else if (kvk_dynamic_of(put->request)->durability == KVK_DURABILITY_OBJECT)
 		step(put, STEP_SYNC, KVK_XFER_SYNC, put->place, NULL);
 	else if (kvk_op_late(&put->request->op))
@@ -164,24 +126,9 @@ static void written(struct kvk_stream *stream)
 
 static void write_payload(struct put *put)
 {
-	struct kvk_request *request = put->request;
-	struct kvk_stream *stream = &put->stream;
-
-	*stream = (struct kvk_stream){
-		.op = &request->op, .place = put->place, .write = true, .direct = put->direct,
-		.end_bytes = kvk_page_ceil(request->data_bytes) + put->footer_bytes,
-		.caller = request->data, .caller_count = request->data_count,
-		.grain_bytes = put->footer.block_bytes,
-		.piece = write_piece, .done = written,
-	};
-	kvk_list_init(&stream->link);
-	if (request->data_bytes % KVK_PAGE_BYTES == 0 && put->in_pieces)
-		stream->seam_bytes = request->data_bytes;
-	if (request->held && (!put->direct || kvk_memory_aligned(request->data, request->data_count,
-								 &request->adapter->backend->caps)))
-		stream->straight_end_bytes = put->direct ? kvk_page_floor(request->data_bytes)
-							 : request->data_bytes;
-	kvk_stream_start(stream);
+	put->write.place = put->place;
+	put->write.done = written;
+	kvk_write_start(&put->write);
 }
 
 /* ---- what is there already ---------------------------------------------------------------------- */
@@ -265,31 +212,18 @@ static void judged(struct kvk_proof *proof)
 
 /* ---- publishing --------------------------------------------------------------------------------- */
 
-static void take_facts(struct put *put)
-{
-	struct kvk_request *request = put->request;
-	struct kvk_facts *facts = &request->facts;
-
-	facts->logical_bytes = put->footer.logical_bytes;
-	facts->stored_bytes = kvk_page_ceil(put->footer.stored_bytes) + put->footer_bytes;
-	facts->created_ns = put->footer.created_ns;
-	facts->depth = put->footer.depth;
-	facts->durable = false;
-	facts->unverified = false;
-	memcpy(facts->parent_digest, put->footer.parent_digest, KVK_DIGEST_BYTES);
-}
-
 static void stored(struct put *put, bool durable)
 {
 	put->request->facts.durable = durable;
-	put->request->moved_bytes = put->footer.logical_bytes;
+	put->request->moved_bytes = put->write.footer.logical_bytes;
 	put_answer(put, 0, KVK_REASON_NONE);
 }
 
 static void published(struct put *put)
 {
 	put->request->outcome = KVK_OUTCOME_WRITTEN;
-	take_facts(put);
+	kvk_write_take_facts(&put->write, &put->request->facts);
+	put->request->published_bytes = put->request->facts.stored_bytes;
 	if (kvk_dynamic_of(put->request)->durability == KVK_DURABILITY_OBJECT)
 		step(put, STEP_SYNC_FOLDER, KVK_XFER_SYNC_FOLDER, NULL, put->name);
 	else
@@ -300,6 +234,8 @@ static void replaced(struct kvk_replace *replace)
 {
 	struct put *put = kvk_container_of(replace, struct put, replace);
 
+	if (replace->dropped)
+		put->request->unlinked_bytes += kvk_page_ceil(put->proof.stat.bytes);
 	if (replace->status == 0)
 		published(put);
 	else if (replace->status == -EEXIST)
@@ -320,11 +256,11 @@ static void not_durable(struct put *put)
 
 static void created(struct put *put)
 {
-	uint64_t bytes = kvk_page_ceil(put->footer.stored_bytes) + put->footer_bytes;
+	struct kvk_write *write = &put->write;
 
 	put->place = put->xfer.place;
-	put->in_pieces = bytes > (kvk_op_alone(&put->request->op) ? KVK_SLOT_BYTES : RESERVE_FROM_BYTES);
-	if (put->direct && put->in_pieces) {
+	write->in_pieces = write->object_bytes > (kvk_op_alone(&put->request->op) ? KVK_SLOT_BYTES : RESERVE_FROM_BYTES);
+	if (write->direct && write->in_pieces) {
 		step(put, STEP_RESERVE, KVK_XFER_RESERVE, put->place, NULL);
 		return;
 	}
@@ -373,6 +309,8 @@ static void stepped(struct kvk_xfer *xfer)
 		return;
 	case STEP_UNPUBLISH:
 		request->outcome = KVK_OUTCOME_NONE;
+		if (result == 0)
+			request->unlinked_bytes += request->published_bytes;
 		not_durable(put);
 		return;
 	case STEP_SYNC_FOUND:
@@ -389,6 +327,8 @@ static void stepped(struct kvk_xfer *xfer)
 			put_answer(put, 0, KVK_REASON_PRESENT);
 		return;
 	case STEP_DROP_FOUND:
+		if (result == 0)
+			request->unlinked_bytes += kvk_page_ceil(put->proof.stat.bytes);
 		step(put, STEP_CLOSE_JUDGED, KVK_XFER_CLOSE, put->proof.place, NULL);
 		return;
 	case STEP_CLOSE_JUDGED:
@@ -405,47 +345,21 @@ static void stepped(struct kvk_xfer *xfer)
 	}
 }
 
-static bool prepare(struct put *put)
-{
-	struct kvk_request *request = put->request;
-	struct kvk_dynamic *dynamic = kvk_dynamic_of(request);
-	struct kvk_footer *footer = &put->footer;
-
-	footer->checksum_id = KVK_CHECKSUM_XXH3;
-	footer->logical_bytes = request->data_bytes;
-	footer->stored_bytes = request->data_bytes;
-	footer->block_bytes = kvk_block_bytes_for(request->data_bytes);
-	footer->block_count = kvk_block_count_for(request->data_bytes, footer->block_bytes);
-	footer->created_ns = kvk_wall_ns();
-	footer->writer_id = dynamic->writer_id;
-	memcpy(footer->namespace_digest, dynamic->namespace_digest, KVK_DIGEST_BYTES);
-	if (request->parent_digest)
-		memcpy(footer->parent_digest, request->parent_digest, KVK_DIGEST_BYTES);
-	footer->depth = request->depth;
-	footer->meta = request->meta;
-	footer->meta_bytes = request->meta_bytes;
-	footer->key = request->key;
-	footer->key_bytes = request->key_bytes;
-	put->footer_bytes = kvk_footer_bytes(footer);
-	put->seed = kvk_digest_seed(request->digest);
-	put->sums = kvk_mem_alloc((footer->block_count + 1) * sizeof(*put->sums));
-	return put->sums != NULL;
-}
-
 void kvk_dynamic_put(struct kvk_request *request)
 {
+	struct kvk_dynamic *dynamic = kvk_dynamic_of(request);
 	struct put *put = kvk_mem_zalloc(1, sizeof(*put));
 
 	if (!put) {
-		kvk_dynamic_done(request, -ENOMEM, KVK_REASON_NO_MEMORY);
+		kvk_request_done(request, -ENOMEM, KVK_REASON_NO_MEMORY);
 		kvk_op_finish(&request->op);
 		return;
 	}
 	put->request = request;
-	put->direct = request->adapter->backend->caps.direct;
+	put->write.direct = request->adapter->backend->caps.direct;
 	if (!kvk_dynamic_name(request, put->name))
 		put_answer(put, request->status, request->reason);
-	else if (!prepare(put))
+	else if (kvk_write_prepare(&put->write, request, dynamic->namespace_digest, dynamic->writer_id))
 		put_failed(put, -ENOMEM);
 	else if (request->judge_first)
 		judge(put);

@@ -36,6 +36,15 @@ static void give_back(struct kvk_dynamic *dynamic, uint64_t bytes)
 	pthread_mutex_unlock(&dynamic->quarantine_lock);
 }
 
+static void end(struct kvk_aside *aside, uint64_t moved_bytes)
+{
+	struct kvk_dynamic *dynamic = kvk_dynamic_of(aside->request);
+
+	if (dynamic->aside_end)
+		dynamic->aside_end(dynamic->user, aside->begun, aside->request->bucket, moved_bytes);
+	aside->done(aside);
+}
+
 static void stepped(struct kvk_xfer *xfer);
 
 static void step(struct kvk_aside *aside, enum kvk_aside_step next, enum kvk_xfer_op op, const char *name, const char *name2)
@@ -58,7 +67,8 @@ static void stepped(struct kvk_xfer *xfer)
 			/* Gone already, or the medium refuses: then it stays, and stays charged. */
 			give_back(dynamic, aside->bytes);
 			aside->request->keep = xfer->result != -ENOENT;
-			break;
+			end(aside, 0);
+			return;
 		}
 		step(aside, ASIDE_STAT, KVK_XFER_STAT_NAME, aside->target, NULL);
 		return;
@@ -72,16 +82,15 @@ static void stepped(struct kvk_xfer *xfer)
 		}
 		atomic_fetch_add(&dynamic->base.counts.quarantined, 1);
 		atomic_fetch_add(&dynamic->base.counts.quarantined_bytes, aside->bytes);
-		if (dynamic->charge)
-			dynamic->charge(dynamic->charge_user, (int64_t)kvk_page_ceil(aside->bytes));
 		kvk_log(&dynamic->log, KVK_LOG_WARNING, "object %02x%02x%02x%02x fails its own proof and was moved to "
 			"%s", aside->request->digest[0], aside->request->digest[1], aside->request->digest[2],
 			aside->request->digest[3], aside->target);
-		break;
+		end(aside, aside->bytes);
+		return;
 	case ASIDE_BACK:
-		break;
+		end(aside, 0);
+		return;
 	}
-	aside->done(aside);
 }
 
 void kvk_aside_start(struct kvk_aside *aside)
@@ -96,6 +105,7 @@ void kvk_aside_start(struct kvk_aside *aside)
 		aside->done(aside);
 		return;
 	}
+	aside->begun = dynamic->aside_begin ? dynamic->aside_begin(dynamic->user) : 0;
 	kvk_hex(hex, aside->request->digest, KVK_DIGEST_BYTES);
 	snprintf(aside->target, sizeof(aside->target), ".kvkeep/quarantine/%s.%llx", hex,
 		 (unsigned long long)(dynamic->writer_id ^ atomic_fetch_add(&dynamic->sequence, 1)));

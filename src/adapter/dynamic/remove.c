@@ -33,7 +33,7 @@ static void removal_finish(struct removal *removal)
 
 static void removal_answer(struct removal *removal, int status, uint32_t reason)
 {
-	kvk_dynamic_done(removal->request, status, reason);
+	kvk_request_done(removal->request, status, reason);
 	removal_finish(removal);
 }
 
@@ -80,11 +80,11 @@ static void moved(struct kvk_xfer *xfer)
 		return;
 	}
 	if (xfer->result < 0) {
-		removal_answer(removal, (int)xfer->result, kvk_dynamic_reason((int)xfer->result));
+		removal_answer(removal, (int)xfer->result, kvk_reason_of((int)xfer->result));
 		return;
 	}
 	request->outcome = KVK_OUTCOME_REMOVED;
-	kvk_dynamic_done(request, 0, KVK_REASON_NONE);
+	kvk_request_done(request, 0, KVK_REASON_NONE);
 	kvk_op_detach(&request->op);
 	kvk_xfer_init(xfer, KVK_XFER_UNLINK, NULL, removal->gone);
 	xfer->done = unlinked;
@@ -112,6 +112,7 @@ static void looked(struct kvk_xfer *xfer)
 
 	switch (xfer->result) {
 	case 0:
+		removal->request->unlinked_bytes = xfer->stat.bytes;
 		if (xfer->stat.regular && xfer->stat.owned)
 			move(removal);
 		else
@@ -128,7 +129,7 @@ static void looked(struct kvk_xfer *xfer)
 		removal_answer(removal, -ENOENT, KVK_REASON_FOREIGN);
 		return;
 	default:
-		removal_answer(removal, (int)xfer->result, kvk_dynamic_reason((int)xfer->result));
+		removal_answer(removal, (int)xfer->result, kvk_reason_of((int)xfer->result));
 	}
 }
 
@@ -141,6 +142,7 @@ static void judged_closed(struct kvk_xfer *xfer)
 	case KVK_VERDICT_PROVEN:
 	case KVK_VERDICT_DAMAGED:
 	case KVK_VERDICT_UNVERIFIED:
+		removal->request->unlinked_bytes = proof->stat.bytes;
 		move(removal);
 		return;
 	case KVK_VERDICT_ABSENT:
@@ -155,7 +157,7 @@ static void judged_closed(struct kvk_xfer *xfer)
 		return;
 	case KVK_VERDICT_ARGUMENT:
 	case KVK_VERDICT_NONE:
-		removal_answer(removal, proof->status, kvk_dynamic_reason(proof->status));
+		removal_answer(removal, proof->status, kvk_reason_of(proof->status));
 		return;
 	}
 }
@@ -178,7 +180,8 @@ static void look(struct removal *removal)
 {
 	struct kvk_request *request = removal->request;
 
-	if (kvk_dynamic_of(request)->layout.naming == KVK_NAMING_LMCACHE) {
+	/* Who names the file means it, whatever its key. */
+	if (kvk_dynamic_of(request)->layout.naming == KVK_NAMING_LMCACHE && !request->name) {
 		kvk_proof_release(&removal->proof);
 		kvk_proof_init(&removal->proof, request, removal->name, KVK_PROOF_FOOTER, judged);
 		removal->proof.buffered = true;
@@ -195,7 +198,7 @@ void kvk_dynamic_remove(struct kvk_request *request)
 	struct removal *removal = kvk_mem_alloc(sizeof(*removal));
 
 	if (!removal) {
-		kvk_dynamic_done(request, -ENOMEM, KVK_REASON_NO_MEMORY);
+		kvk_request_done(request, -ENOMEM, KVK_REASON_NO_MEMORY);
 		kvk_op_finish(&request->op);
 		return;
 	}

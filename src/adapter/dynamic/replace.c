@@ -82,6 +82,7 @@ static void stepped(struct kvk_xfer *xfer)
 		return;
 	case STEP_DROP_BAD:
 	case STEP_DROP_ASIDE:
+		replace->dropped = result == 0;
 		end(replace, 0);
 		return;
 	case STEP_EXCHANGE_BACK:

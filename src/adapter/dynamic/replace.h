@@ -24,6 +24,7 @@ struct kvk_replace {
 	/* 0: the place has the name now. -EEXIST: somebody else stored something, ours is gone. Else an error; ours is
 	 * gone. */
 	int status;
+	bool dropped;                  /* the bad file's name was taken away */
 	/* Private: */
 	int step;
 	int verdict;

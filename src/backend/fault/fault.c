@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 #include <time.h>
 
 #include "backend/fault/inside.h"
@@ -111,6 +112,60 @@ static int fault_save_file(struct kvk_backend *backend, const char *name, const 
 	return inner->ops->save_file(inner, name, data, bytes, keep);
 }
 
+/* Judged as a transfer is, but only by rules that name it. What is shortened is torn, and says so. */
+static int fault_update_file(struct kvk_backend *backend, const char *name, uint64_t offset_bytes, const void *data,
+			     uint64_t bytes)
+{
+	struct kvk_fault *fault = kvk_fault_of(backend);
+	struct kvk_fault_verdict verdict;
+	struct kvk_backend *inner = fault->inner;
+	uint8_t *copy = NULL;
+	bool hangs;
+	int err;
+
+	pthread_mutex_lock(&fault->lock);
+	kvk_fault_rules_judge(&fault->rules, KVK_FAULT_UPDATE_FILE, &verdict);
+	if (verdict.struck)
+		atomic_fetch_add(&fault->struck, 1);
+	hangs = verdict.struck && verdict.kind == KVK_FAULT_HANG;
+	if (hangs) {
+		fault->hanging++;
+		hang(fault);
+	}
+	pthread_mutex_unlock(&fault->lock);
+
+	if (!verdict.struck || verdict.kind == KVK_FAULT_DELAY || hangs) {
+		err = inner->ops->update_file(inner, name, offset_bytes, data, bytes);
+		if (verdict.struck && verdict.kind == KVK_FAULT_DELAY)
+			sleep_us(verdict.delay_us);
+	} else if (verdict.kind == KVK_FAULT_FAIL) {
+		err = -verdict.error;
+	} else if (verdict.kind == KVK_FAULT_FAIL_AFTER) {
+		inner->ops->update_file(inner, name, offset_bytes, data, bytes);
+		err = -verdict.error;
+	} else if (verdict.kind == KVK_FAULT_SHORTEN) {
+		if (bytes > verdict.part_bytes)
+			inner->ops->update_file(inner, name, offset_bytes, data, bytes - verdict.part_bytes);
+		err = -EIO;
+	} else {
+		copy = kvk_mem_alloc(bytes);
+		err = copy ? 0 : -ENOMEM;
+		if (copy) {
+			memcpy(copy, data, bytes);
+			copy[verdict.random / 8 % bytes] ^= (uint8_t)(1u << verdict.random % 8);
+			err = inner->ops->update_file(inner, name, offset_bytes, copy, bytes);
+		}
+	}
+	if (hangs) {
+		pthread_mutex_lock(&fault->lock);
+		fault->hanging--;
+		pthread_cond_broadcast(&fault->changed);
+		pthread_mutex_unlock(&fault->lock);
+	}
+	kvk_mem_free(copy);
+	return err;
+}
+
 static int fault_list(struct kvk_backend *backend, const char *folder, struct kvk_names *names)
 {
 	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
@@ -118,11 +173,26 @@ static int fault_list(struct kvk_backend *backend, const char *folder, struct kv
 	return inner->ops->list(inner, folder, names);
 }
 
-static int fault_space(struct kvk_backend *backend, uint64_t *free_bytes, uint64_t *total_bytes)
+static int fault_list_stat(struct kvk_backend *backend, const char *folder, const struct kvk_listing *listing,
+			   uint64_t *modified_ns)
 {
 	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
 
-	return inner->ops->space(inner, free_bytes, total_bytes);
+	return inner->ops->list_stat(inner, folder, listing, modified_ns);
+}
+
+static int fault_folder_time(struct kvk_backend *backend, const char *folder, uint64_t *modified_ns)
+{
+	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
+
+	return inner->ops->folder_time(inner, folder, modified_ns);
+}
+
+static int fault_space(struct kvk_backend *backend, struct kvk_space *ret)
+{
+	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
+
+	return inner->ops->space(inner, ret);
 }
 
 static int fault_hold(struct kvk_backend *backend, bool exclusive)
@@ -130,6 +200,27 @@ static int fault_hold(struct kvk_backend *backend, bool exclusive)
 	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
 
 	return inner->ops->hold(inner, exclusive);
+}
+
+static int fault_lock(struct kvk_backend *backend, uint32_t byte, uint32_t wait_ms)
+{
+	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
+
+	return inner->ops->lock(inner, byte, wait_ms);
+}
+
+static void fault_unlock(struct kvk_backend *backend, uint32_t byte)
+{
+	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
+
+	inner->ops->unlock(inner, byte);
+}
+
+static int fault_is_locked(struct kvk_backend *backend, uint32_t byte)
+{
+	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
+
+	return inner->ops->is_locked(inner, byte);
 }
 
 static int fault_sweep(struct kvk_backend *backend, const char *name)
@@ -146,9 +237,15 @@ static int fault_sweep(struct kvk_backend *backend, const char *name)
 	.run = fault_run, \
 	.load_file = fault_load_file, \
 	.save_file = fault_save_file, \
+	.update_file = fault_update_file, \
 	.list = fault_list, \
+	.list_stat = fault_list_stat, \
+	.folder_time = fault_folder_time, \
 	.space = fault_space, \
 	.hold = fault_hold, \
+	.lock = fault_lock, \
+	.unlock = fault_unlock, \
+	.is_locked = fault_is_locked, \
 	.sweep = fault_sweep
 
 static const struct kvk_backend_ops fault_ops = { FAULT_OPS };

@@ -11,18 +11,24 @@
 enum kvk_fault_kind {
 	KVK_FAULT_FAIL = 0,            /* ends with -error, nothing is done; but CLOSE closes */
 	KVK_FAULT_FAIL_AFTER,          /* is done, and ends with -error all the same (a write or fsync that lies) */
-	KVK_FAULT_SHORTEN,             /* READ, WRITE: moves part_bytes fewer, at least 0; whole blocks stay whole */
+	/* READ, WRITE: moves part_bytes fewer, at least 0; whole blocks stay whole. UPDATE_FILE: and ends with -EIO */
+	KVK_FAULT_SHORTEN,
 	KVK_FAULT_DELAY,               /* ends delay_us later */
-	KVK_FAULT_CORRUPT,             /* READ: one bit of what arrives is flipped; WRITE: one bit of what is written */
+	/* READ: one bit of what arrives is flipped; WRITE, UPDATE_FILE: one bit of what is written */
+	KVK_FAULT_CORRUPT,
 	KVK_FAULT_HANG,                /* ends only after kvk_fault_release(), or at close() of the backend */
 };
+
+/* Stands for update_file() among the ops of a rule. Rules for all ops mean transfers alone, so that what a store writes
+ * beside its objects does not disturb their counts. */
+#define KVK_FAULT_UPDATE_FILE KVK_XFER_OP_COUNT
 
 /* One rule. It looks at transfers whose op is in ops; of those it strikes the nth (from 1), and with every > 0 each
  * every-th after it. Independently, it strikes chance_ppm of them by chance. In all at most times times (0: without end).
  * It counts and draws also where an earlier rule strikes. */
 struct kvk_fault_rule {
 	enum kvk_fault_kind kind;
-	uint32_t ops;                  /* bit 1u << enum kvk_xfer_op; 0: all */
+	uint32_t ops;                  /* bit 1u << enum kvk_xfer_op; 0: all transfers */
 	uint64_t nth;                  /* 0: only by chance */
 	uint64_t every;
 	uint64_t times;
@@ -51,7 +57,8 @@ uint64_t kvk_fault_places(struct kvk_backend *fault);
 /*
  * Reads the "fault" option: a JSON array of rules, {"do":"fail","ops":["read"],"nth":1,"every":0,"times":1,
  * "chance":0.001,"error":"EIO","part_kb":4,"delay_ms":10}. Needed are "do", and "nth" or "chance"; "part_kb" to
- * shorten; "delay_ms" to delay. Without "ops" all are meant, without "error" EIO. -EINVAL with *error filled; then
+ * shorten; "delay_ms" to delay. Without "ops" all transfers are meant, without "error" EIO; "update_file"
+ * is one of the ops as well. -EINVAL with *error filled; then
  * no rule was added.
  */
 int kvk_fault_parse(struct kvk_backend *fault, const char *json, struct kvk_error *error);

@@ -4,7 +4,8 @@
 #include <errno.h>
 
 #define ALL_OPS ((1u << KVK_XFER_OP_COUNT) - 1)
-#define BYTE_OPS (1u << KVK_XFER_READ | 1u << KVK_XFER_WRITE)
+#define SOME_OPS (ALL_OPS | 1u << KVK_FAULT_UPDATE_FILE)
+#define BYTE_OPS (1u << KVK_XFER_READ | 1u << KVK_XFER_WRITE | 1u << KVK_FAULT_UPDATE_FILE)
 #define PPM 1000000u
 
 static uint32_t rule_ops(const struct kvk_fault_rule *rule)
@@ -20,10 +21,10 @@ const char *kvk_fault_rule_check(const struct kvk_fault_rule *rule)
 {
 	if ((unsigned)rule->kind > KVK_FAULT_HANG)
 		return "there is no such kind of fault";
-	if (rule->ops & ~ALL_OPS)
+	if (rule->ops & ~SOME_OPS)
 		return "there is no such operation";
 	if (!rule_ops(rule))
-		return "only \"read\" and \"write\" can be shortened or corrupted";
+		return "only \"read\", \"write\" and \"update_file\" can be shortened or corrupted";
 	if (rule->nth == 0 && rule->every > 0)
 		return "\"every\" counts from \"nth\", which is missing";
 	if (rule->nth == 0 && rule->chance_ppm == 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files beside the objects: small ones read and replaced whole, folders listed, the lock, the sweep. */
+/* Files beside the objects: small ones read, replaced and updated, folders listed, the sweep. */
 #include "backend/posix/posix_private.h"
 
 #include <dirent.h>
@@ -13,8 +13,6 @@
 #include "util/alloc.h"
 
 #define LIST_BYTES 32768u
-/* Of `.kvkeep/locks`: the first bytes are left to rows of the account. */
-#define HOLD_OFFSET 4096
 
 static int full_name(char full[KVK_NAME_BYTES_MAX], const char *name)
 {
@@ -73,13 +71,13 @@ out:
 	return err;
 }
 
-static int write_all(struct kvk_posix *posix, int fd, const char *data, uint64_t bytes)
+static int write_all(struct kvk_posix *posix, int fd, const char *data, uint64_t bytes, uint64_t offset_bytes)
 {
 	uint64_t used = 0;
 
 	while (used < bytes) {
 		struct iovec iov = { (char *)(uintptr_t)(data + used), bytes - used };
-		int64_t moved = posix->sys->pwritev2(fd, &iov, 1, (off_t)used, 0);
+		int64_t moved = posix->sys->pwritev2(fd, &iov, 1, (off_t)(offset_bytes + used), 0);
 
 		if (moved == -EINTR)
 			continue;
@@ -129,7 +127,7 @@ int kvk_posix_save_file(struct kvk_backend *backend, const char *name, const voi
 	if (!err)
 		err = posix->sys->fchmod(fd, posix->file_mode);
 	if (!err)
-		err = write_all(posix, fd, data, bytes);
+		err = write_all(posix, fd, data, bytes, 0);
 	if (!err)
 		err = posix->sys->fsync(fd);
 	if (!err)
@@ -141,6 +139,41 @@ int kvk_posix_save_file(struct kvk_backend *backend, const char *name, const voi
 	posix->sys->close(fd);
 out_folder:
 	kvk_posix_folder_release(posix, &folder);
+	return err;
+}
+
+/* O_NONBLOCK: a FIFO that somebody planted must not hold the thread up. */
+int kvk_posix_update_file(struct kvk_backend *backend, const char *name, uint64_t offset_bytes, const void *data,
+			  uint64_t bytes)
+{
+	struct kvk_posix *posix = kvk_posix_of(backend);
+	const int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY;
+	char full[KVK_NAME_BYTES_MAX];
+	struct kvk_stat stat;
+	int fd, err = full_name(full, name);
+	bool made = false;
+
+	if (err)
+		return err;
+	fd = kvk_posix_open_below(posix, full, flags, 0, false);
+	if (fd == -ENOENT) {
+		fd = kvk_posix_open_below(posix, full, flags | O_CREAT, posix->file_mode, false);
+		made = fd >= 0;
+	}
+	if (fd < 0)
+		return fd;
+	err = kvk_posix_stat(posix, fd, &stat);
+	if (!err && !stat.regular)
+		err = -EINVAL;
+	if (!err && made && posix->must_chmod)
+		err = posix->sys->fchmod(fd, posix->file_mode);
+	if (!err)
+		err = write_all(posix, fd, data, bytes, offset_bytes);
+	if (!err)
+		err = posix->sys->fdatasync(fd);
+	if (!err && made)
+		err = kvk_posix_sync_folder(posix, full);
+	posix->sys->close(fd);
 	return err;
 }
 
@@ -175,30 +208,24 @@ int kvk_posix_list(struct kvk_backend *backend, const char *folder, struct kvk_n
 	return err;
 }
 
-int kvk_posix_hold(struct kvk_backend *backend, bool exclusive)
+int kvk_posix_folder_time(struct kvk_backend *backend, const char *folder, uint64_t *modified_ns)
 {
 	struct kvk_posix *posix = kvk_posix_of(backend);
-	struct flock lock = {
-		.l_type = exclusive ? F_WRLCK : F_RDLCK,
-		.l_whence = SEEK_SET,
-		.l_start = HOLD_OFFSET,
-		.l_len = 1,
-	};
-	int err = 0;
+	struct kvk_stat stat;
+	int fd, err;
 
-	pthread_mutex_lock(&posix->lock);
-	if (posix->locks_fd < 0) {
-		err = kvk_posix_locks_open(posix);
-		if (!err && posix->must_chmod)
-			err = posix->sys->fchmod(posix->locks_fd, posix->file_mode);
-		if (err)
-			kvk_posix_locks_close(posix);
+	if (!*folder) {
+		err = kvk_posix_stat(posix, posix->root_fd, &stat);
+	} else {
+		fd = kvk_posix_open_below(posix, folder, O_PATH | O_DIRECTORY, 0, false);
+		if (fd < 0)
+			return fd;
+		err = kvk_posix_stat(posix, fd, &stat);
+		posix->sys->close(fd);
 	}
-	/* The lock is the open file's: threads share it, a child's copy does not end it. */
 	if (!err)
-		err = posix->sys->lock_bytes(posix->locks_fd, &lock);
-	pthread_mutex_unlock(&posix->lock);
-	return err == -EAGAIN || err == -EACCES ? -EBUSY : err;
+		*modified_ns = stat.modified_ns;
+	return err;
 }
 
 /*

@@ -40,6 +40,7 @@ static int posix_open(struct kvk_backend **ret, const struct kvk_backend_options
 	posix->root_fd = -1;
 	posix->own_fd = -1;
 	posix->locks_fd = -1;
+	atomic_init(&posix->device_fd, -1);
 	pthread_mutex_init(&posix->lock, NULL);
 	posix->owner = posix->sys->effective_uid();
 	posix->group = options->group;
@@ -66,7 +67,7 @@ static int posix_open(struct kvk_backend **ret, const struct kvk_backend_options
 	return 0;
 }
 
-static int posix_space(struct kvk_backend *backend, uint64_t *free_bytes, uint64_t *total_bytes)
+static int posix_space(struct kvk_backend *backend, struct kvk_space *ret)
 {
 	struct kvk_posix *posix = kvk_posix_of(backend);
 	struct statfs stat;
@@ -75,8 +76,12 @@ static int posix_space(struct kvk_backend *backend, uint64_t *free_bytes, uint64
 	if (err)
 		return err;
 	/* What root keeps for itself is not free for us. */
-	*free_bytes = (uint64_t)stat.f_bavail * (uint64_t)stat.f_frsize;
-	*total_bytes = (uint64_t)stat.f_blocks * (uint64_t)stat.f_frsize;
+	*ret = (struct kvk_space){
+		.free_bytes = (uint64_t)stat.f_bavail * (uint64_t)stat.f_frsize,
+		.total_bytes = (uint64_t)stat.f_blocks * (uint64_t)stat.f_frsize,
+		.free_inodes = stat.f_ffree,
+		.total_inodes = stat.f_files,
+	};
 	return 0;
 }
 
@@ -88,8 +93,14 @@ const struct kvk_backend_ops kvk_backend_posix = {
 	.ring = &kvk_posix_ring,
 	.load_file = kvk_posix_load_file,
 	.save_file = kvk_posix_save_file,
+	.update_file = kvk_posix_update_file,
 	.list = kvk_posix_list,
+	.list_stat = kvk_posix_list_stat,
+	.folder_time = kvk_posix_folder_time,
 	.space = posix_space,
 	.hold = kvk_posix_hold,
+	.lock = kvk_posix_lock,
+	.unlock = kvk_posix_unlock,
+	.is_locked = kvk_posix_is_locked,
 	.sweep = kvk_posix_sweep,
 };

@@ -29,7 +29,7 @@ struct kvk_posix {
 	const struct kvk_posix_sys *sys;
 	int root_fd;
 	int own_fd;                    /* `.kvkeep` */
-	int locks_fd;                  /* `.kvkeep/locks`, open while held; lock guards it */
+	int locks_fd;                  /* `.kvkeep/locks`, open from its first use on; lock guards the opening */
 	uid_t owner;
 	mode_t file_mode;
 	mode_t folder_mode;
@@ -40,6 +40,7 @@ struct kvk_posix {
 	bool has_noreplace;            /* RENAME_NOREPLACE */
 	bool must_chmod;               /* a new file does not have file_mode by itself */
 	bool wants_ring;
+	_Atomic int device_fd;         /* a block device that is open as a place; -1: none */
 	enum kvk_posix_publish publish;
 	uint64_t writer_id;
 	_Atomic uint64_t sequence;     /* of temporary names */
@@ -58,6 +59,7 @@ struct kvk_place {
 	int folder_fd;                 /* CREATE: the folder of the name; -1 for OPEN */
 	bool own_folder;               /* folder_fd is not the root's */
 	bool published;
+	bool device;
 	char temp[64];                 /* last component of the temporary name; empty: there is none */
 };
 
@@ -113,15 +115,31 @@ void kvk_posix_run(struct kvk_backend *backend, struct kvk_xfer *xfer);
 void kvk_posix_opened(struct kvk_posix *posix, struct kvk_xfer *xfer, int fd);
 int kvk_posix_open_flags(const struct kvk_posix *posix, const struct kvk_xfer *xfer);
 int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat);
+/* Of a name in the folder fd, itself if it is a link; "": of fd. */
+int kvk_posix_stat_at(struct kvk_posix *posix, int fd, const char *name, struct kvk_stat *stat);
 int kvk_posix_temp_base(struct kvk_posix *posix, const char *name, char *base, size_t bytes);
+
+/* ---- listing.c ------------------------------------------------------------------------------------ */
+
+int kvk_posix_list_stat(struct kvk_backend *backend, const char *folder, const struct kvk_listing *listing,
+			uint64_t *modified_ns);
 
 /* ---- files.c: files beside the objects ------------------------------------------------------------ */
 
 int kvk_posix_load_file(struct kvk_backend *backend, const char *name, void **data_ret, uint64_t *bytes_ret,
 			uint64_t max_bytes);
 int kvk_posix_save_file(struct kvk_backend *backend, const char *name, const void *data, uint64_t bytes, bool keep);
+int kvk_posix_update_file(struct kvk_backend *backend, const char *name, uint64_t offset_bytes, const void *data,
+			  uint64_t bytes);
 int kvk_posix_list(struct kvk_backend *backend, const char *folder, struct kvk_names *names);
+int kvk_posix_folder_time(struct kvk_backend *backend, const char *folder, uint64_t *modified_ns);
+
+/* ---- locks.c -------------------------------------------------------------------------------------- */
+
 int kvk_posix_hold(struct kvk_backend *backend, bool exclusive);
+int kvk_posix_lock(struct kvk_backend *backend, uint32_t byte, uint32_t wait_ms);
+void kvk_posix_unlock(struct kvk_backend *backend, uint32_t byte);
+int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte);
 
 /* ---- forks.c: the lock file, which a forked child does not keep open ------------------------------- */
 

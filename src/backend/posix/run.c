@@ -11,15 +11,18 @@
 #include "format/format.h"
 #include "util/alloc.h"
 
+#define PAGE_BYTES 4096u
+
 static uint64_t nanoseconds(const struct statx_timestamp *time)
 {
 	return time->tv_sec < 0 ? 0 : (uint64_t)time->tv_sec * 1000000000u + time->tv_nsec;
 }
 
-int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat)
+int kvk_posix_stat_at(struct kvk_posix *posix, int fd, const char *name, struct kvk_stat *stat)
 {
+	int flags = *name ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH;
 	struct statx found;
-	int err = posix->sys->statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &found);
+	int err = posix->sys->statx(fd, name, flags, STATX_BASIC_STATS | STATX_BTIME, &found);
 
 	if (err)
 		return err;
@@ -38,12 +41,19 @@ int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat)
 	return 0;
 }
 
+int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat)
+{
+	return kvk_posix_stat_at(posix, fd, "", stat);
+}
+
 int kvk_posix_open_flags(const struct kvk_posix *posix, const struct kvk_xfer *xfer)
 {
 	bool direct = posix->base.caps.direct && !(xfer->flags & KVK_XFER_BUFFERED);
+	bool quiet = xfer->flags & KVK_XFER_QUIET;
 
 	/* A FIFO that somebody planted must not hold the thread up, nor a terminal become ours. */
-	return O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | (direct ? O_DIRECT : 0);
+	return (xfer->flags & KVK_XFER_WRITABLE ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY |
+	       (direct ? O_DIRECT : 0) | (quiet ? O_NOATIME : 0);
 }
 
 static struct kvk_place *place_new(void)
@@ -63,6 +73,8 @@ static void place_free(struct kvk_posix *posix, struct kvk_place *place)
 		return;
 	if (place->temp[0] && !place->published)
 		posix->sys->unlinkat(place->folder_fd, place->temp, 0);
+	if (place->device)
+		atomic_store(&posix->device_fd, -1);
 	if (place->fd >= 0)
 		posix->sys->close(place->fd);
 	if (place->own_folder)
@@ -106,7 +118,7 @@ void kvk_posix_opened(struct kvk_posix *posix, struct kvk_xfer *xfer, int fd)
 	/* O_NONBLOCK has served: left on, the ring would take it as a promise that this file's reads never wait, and
 	 * carry them out on the lane where it should use its workers (tmpfs, overlay). */
 	if (posix->wants_ring) {
-		err = posix->sys->set_flags(fd, kvk_posix_open_flags(posix, xfer) & O_DIRECT);
+		err = posix->sys->set_flags(fd, kvk_posix_open_flags(posix, xfer) & (O_DIRECT | O_NOATIME));
 		if (err < 0)
 			goto fail;
 	}
@@ -120,10 +132,59 @@ fail:
 	xfer->result = err;
 }
 
+/* The path is the operator's, not one below the root, so links in it are fine. O_EXCL: mounted, or another's, is -EBUSY. */
+static int64_t run_open_device(struct kvk_posix *posix, struct kvk_xfer *xfer)
+{
+	struct kvk_backend_caps *caps = &posix->base.caps;
+	struct kvk_place *place = place_new();
+	struct statx found;
+	uint64_t bytes;
+	int err, none = -1;
+
+	if (!place)
+		return -ENOMEM;
+	place->fd = posix->sys->openat(AT_FDCWD, xfer->name, O_RDWR | O_EXCL | O_CLOEXEC | O_NOCTTY | O_NONBLOCK |
+				       (caps->direct ? O_DIRECT : 0), 0);
+	err = place->fd < 0 ? place->fd : posix->sys->statx(place->fd, "", AT_EMPTY_PATH, STATX_TYPE, &found);
+	if (!err && !S_ISBLK(found.stx_mode))
+		err = -ENOTBLK;
+	if (!err)
+		err = posix->sys->device_bytes(place->fd, &bytes);
+	if (!err)
+		err = kvk_posix_stat(posix, place->fd, &xfer->stat);
+	if (!err)
+		err = posix->sys->set_flags(place->fd, caps->direct ? O_DIRECT : 0);
+	if (!err && !atomic_compare_exchange_strong(&posix->device_fd, &none, place->fd))
+		err = -EBUSY;
+	if (err < 0) {
+		place_free(posix, place);
+		return err;
+	}
+	/* What was tried is the file system of the root; devices have sectors of at most a page. */
+	if (caps->direct) {
+		caps->align_memory_bytes = PAGE_BYTES;
+		caps->align_offset_bytes = PAGE_BYTES;
+	}
+	place->device = true;
+	xfer->stat.bytes = bytes;
+	xfer->place = place;
+	return 0;
+}
+
 static int64_t run_open(struct kvk_posix *posix, struct kvk_xfer *xfer)
 {
-	kvk_posix_opened(posix, xfer, kvk_posix_open_below(posix, xfer->name, kvk_posix_open_flags(posix, xfer), 0,
-							   xfer->flags & KVK_XFER_IF_CACHED));
+	bool cached = xfer->flags & KVK_XFER_IF_CACHED;
+	int fd;
+
+	if (xfer->flags & KVK_XFER_DEVICE)
+		return run_open_device(posix, xfer);
+	fd = kvk_posix_open_below(posix, xfer->name, kvk_posix_open_flags(posix, xfer), 0, cached);
+	/* Only its owner may open a file like that: what another's is, the stat tells. */
+	if (fd == -EPERM && (xfer->flags & KVK_XFER_QUIET)) {
+		xfer->flags &= ~(uint32_t)KVK_XFER_QUIET;
+		fd = kvk_posix_open_below(posix, xfer->name, kvk_posix_open_flags(posix, xfer), 0, cached);
+	}
+	kvk_posix_opened(posix, xfer, fd);
 	return xfer->result;
 }
 
@@ -336,6 +397,16 @@ static int64_t run_stat_name(struct kvk_posix *posix, struct kvk_xfer *xfer)
 	return err;
 }
 
+static int64_t run_sync_all(struct kvk_posix *posix)
+{
+	int device_fd = atomic_load(&posix->device_fd);
+	int err = posix->sys->syncfs(posix->root_fd);
+
+	if (!err && device_fd >= 0)
+		err = posix->sys->fdatasync(device_fd);
+	return err;
+}
+
 static int64_t run_op(struct kvk_posix *posix, struct kvk_xfer *xfer)
 {
 	switch (xfer->op) {
@@ -369,13 +440,16 @@ static int64_t run_op(struct kvk_posix *posix, struct kvk_xfer *xfer)
 	case KVK_XFER_SYNC_FOLDER:
 		return kvk_posix_sync_folder(posix, xfer->name);
 	case KVK_XFER_SYNC_ALL:
-		return posix->sys->syncfs(posix->root_fd);
+		return run_sync_all(posix);
 	case KVK_XFER_CLOSE:
 		place_free(posix, xfer->place);
 		xfer->place = NULL;
 		return 0;
 	case KVK_XFER_STAT_NAME:
 		return run_stat_name(posix, xfer);
+	case KVK_XFER_TOUCH:
+		return posix->sys->futimens(xfer->place->fd, (struct timespec[2]){ { .tv_nsec = UTIME_NOW },
+										    { .tv_nsec = UTIME_OMIT } });
 	default:
 		return -EOPNOTSUPP;
 	}

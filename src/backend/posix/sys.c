@@ -4,8 +4,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <liburing.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -52,6 +54,11 @@ static int sys_fchmod(int fd, mode_t mode)
 static int sys_set_flags(int fd, int flags)
 {
 	return result_of(fcntl(fd, F_SETFL, flags));
+}
+
+static int sys_futimens(int fd, const struct timespec times[2])
+{
+	return result_of(futimens(fd, times));
 }
 
 static int sys_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags)
@@ -103,6 +110,11 @@ static int sys_syncfs(int fd)
 	return result_of(syncfs(fd));
 }
 
+static int sys_device_bytes(int fd, uint64_t *ret)
+{
+	return result_of(ioctl(fd, BLKGETSIZE64, ret));
+}
+
 static int sys_flock(int fd, int operation)
 {
 	return result_of(flock(fd, operation));
@@ -111,6 +123,11 @@ static int sys_flock(int fd, int operation)
 static int sys_lock_bytes(int fd, const struct flock *lock)
 {
 	return result_of(fcntl(fd, F_OFD_SETLK, lock));
+}
+
+static int sys_find_lock(int fd, struct flock *lock)
+{
+	return result_of(fcntl(fd, F_OFD_GETLK, lock));
 }
 
 static int64_t sys_getdents(int fd, void *buffer, size_t bytes)
@@ -130,17 +147,20 @@ const struct kvk_posix_sys kvk_posix_sys_real = {
 	.mkdirat = sys_mkdirat,
 	.fchmod = sys_fchmod,
 	.set_flags = sys_set_flags,
+	.futimens = sys_futimens,
 	.linkat = sys_linkat,
 	.unlinkat = sys_unlinkat,
 	.renameat2 = sys_renameat2,
 	.preadv2 = sys_preadv2,
 	.pwritev2 = sys_pwritev2,
 	.fallocate = sys_fallocate,
+	.device_bytes = sys_device_bytes,
 	.fdatasync = sys_fdatasync,
 	.fsync = sys_fsync,
 	.syncfs = sys_syncfs,
 	.flock = sys_flock,
 	.lock_bytes = sys_lock_bytes,
+	.find_lock = sys_find_lock,
 	.getdents = sys_getdents,
 	.ring_init = io_uring_queue_init_params,
 };

@@ -27,17 +27,20 @@ struct kvk_posix_sys {
 	int (*mkdirat)(int dir_fd, const char *path, mode_t mode);
 	int (*fchmod)(int fd, mode_t mode);
 	int (*set_flags)(int fd, int flags);               /* F_SETFL */
+	int (*futimens)(int fd, const struct timespec times[2]);
 	int (*linkat)(int from_fd, const char *from, int to_fd, const char *to, int flags);
 	int (*unlinkat)(int dir_fd, const char *path, int flags);
 	int (*renameat2)(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 	int64_t (*preadv2)(int fd, const struct iovec *iov, int iov_count, off_t offset, int flags);
 	int64_t (*pwritev2)(int fd, const struct iovec *iov, int iov_count, off_t offset, int flags);
 	int (*fallocate)(int fd, int mode, off_t offset, off_t bytes);
+	int (*device_bytes)(int fd, uint64_t *ret);        /* BLKGETSIZE64 */
 	int (*fdatasync)(int fd);
 	int (*fsync)(int fd);
 	int (*syncfs)(int fd);
 	int (*flock)(int fd, int operation);
 	int (*lock_bytes)(int fd, const struct flock *lock);  /* F_OFD_SETLK */
+	int (*find_lock)(int fd, struct flock *lock);         /* F_OFD_GETLK */
 	int64_t (*getdents)(int fd, void *buffer, size_t bytes);
 	int (*ring_init)(unsigned entries, struct io_uring *ring, struct io_uring_params *params);
 };

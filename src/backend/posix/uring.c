@@ -254,7 +254,8 @@ static bool is_for_ring(const struct kvk_ring *ring, const struct kvk_xfer *xfer
 	case KVK_XFER_SYNC:
 		return true;
 	case KVK_XFER_OPEN:
-		return ring->posix->has_openat2 && !(xfer->flags & KVK_XFER_IF_CACHED);
+		return ring->posix->has_openat2 &&
+		       !(xfer->flags & (KVK_XFER_IF_CACHED | KVK_XFER_WRITABLE | KVK_XFER_DEVICE));
 	default:
 		return false;
 	}

@@ -7,28 +7,15 @@
 #include <string.h>
 
 #include "backend/backend.h"
-#include "backend/ram/tree.h"
+#include "backend/ram/media.h"
+#include "format/format.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 #include "util/error.h"
 
-#define SIDE_FOLDER ".kvkeep/"
-
-struct medium {
-	struct kvk_ram_tree tree;
-	struct kvk_link link;          /* in media, if kept */
-	uint32_t refs;                 /* backends, and one for being kept; guarded by media_lock */
-	char name[];
-};
-
-/* The media that have a name: what stands in for the disk that outlives a store. */
-static pthread_mutex_t media_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct kvk_link media = { &media, &media };
-static _Atomic uint64_t last_device;
-
 struct ram {
 	struct kvk_backend base;
-	struct medium *medium;
+	struct kvk_ram_medium *medium;
 };
 
 struct ram_place {
@@ -44,83 +31,6 @@ static struct kvk_ram_tree *tree_of(struct kvk_backend *backend)
 static struct ram_place *place_of(const struct kvk_xfer *xfer)
 {
 	return (struct ram_place *)(void *)xfer->place;
-}
-
-/* ---- media ------------------------------------------------------------------------------------------- */
-
-static struct medium *new_medium(const char *name, uint64_t limit_bytes)
-{
-	struct medium *medium = kvk_mem_zalloc(1, sizeof(*medium) + strlen(name) + 1);
-
-	if (!medium)
-		return NULL;
-	if (kvk_ram_tree_init(&medium->tree, atomic_fetch_add(&last_device, 1) + 1, limit_bytes)) {
-		kvk_mem_free(medium);
-		return NULL;
-	}
-	/* The folders that a store of any medium begins with. */
-	if (kvk_ram_tree_folder(&medium->tree, SIDE_FOLDER "namespaces/any", true) ||
-	    kvk_ram_tree_folder(&medium->tree, SIDE_FOLDER "quarantine/any", true)) {
-		kvk_ram_tree_release(&medium->tree);
-		kvk_mem_free(medium);
-		return NULL;
-	}
-	kvk_list_init(&medium->link);
-	medium->refs = 1;
-	memcpy(medium->name, name, strlen(name) + 1);
-	return medium;
-}
-
-/* Called with media_lock held. */
-static void drop_medium(struct medium *medium)
-{
-	if (--medium->refs > 0)
-		return;
-	kvk_ram_tree_release(&medium->tree);
-	kvk_mem_free(medium);
-}
-
-/* Called with media_lock held. */
-static struct medium *find_medium(const char *name)
-{
-	for (struct kvk_link *link = media.next; link != &media; link = link->next) {
-		struct medium *medium = kvk_container_of(link, struct medium, link);
-
-		if (!strcmp(medium->name, name))
-			return medium;
-	}
-	return NULL;
-}
-
-/* A reference to the medium of that name, which is made if there is none. */
-static struct medium *share_medium(const char *name)
-{
-	struct medium *medium;
-
-	pthread_mutex_lock(&media_lock);
-	medium = find_medium(name);
-	if (!medium) {
-		medium = new_medium(name, UINT64_MAX);
-		if (medium)
-			kvk_list_push(&media, &medium->link);
-	}
-	if (medium)
-		medium->refs++;
-	pthread_mutex_unlock(&media_lock);
-	return medium;
-}
-
-void kvk_backend_ram_forget(const char *name)
-{
-	struct medium *medium;
-
-	pthread_mutex_lock(&media_lock);
-	medium = find_medium(name);
-	if (medium) {
-		kvk_list_remove(&medium->link);
-		drop_medium(medium);
-	}
-	pthread_mutex_unlock(&media_lock);
 }
 
 /* 1: text is a decimal number. 0: it is something else. -ERANGE: it does not fit. */
@@ -153,7 +63,7 @@ static int ram_open(struct kvk_backend **ret, const struct kvk_backend_options *
 	ram = kvk_mem_zalloc(1, sizeof(*ram));
 	if (!ram)
 		goto no_memory;
-	ram->medium = number ? new_medium("", limit_bytes) : share_medium(options->path);
+	ram->medium = number ? kvk_ram_medium_new("", limit_bytes) : kvk_ram_medium_share(options->path);
 	if (!ram->medium) {
 		kvk_mem_free(ram);
 		goto no_memory;
@@ -188,9 +98,8 @@ static void ram_close(struct kvk_backend *backend)
 	if (!backend)
 		return;
 	ram = kvk_container_of(backend, struct ram, base);
-	pthread_mutex_lock(&media_lock);
-	drop_medium(ram->medium);
-	pthread_mutex_unlock(&media_lock);
+	kvk_ram_locks_give_all(&ram->medium->locks, backend);
+	kvk_ram_medium_drop(ram->medium);
 	kvk_mem_free(ram);
 }
 
@@ -199,17 +108,20 @@ static void ram_close(struct kvk_backend *backend)
 static int run_open(struct kvk_ram_tree *tree, struct kvk_xfer *xfer)
 {
 	bool create = xfer->op == KVK_XFER_CREATE;
-	struct ram_place *place = kvk_mem_zalloc(1, sizeof(*place));
+	struct ram_place *place;
 	struct kvk_stat found;
 	int err;
 
+	if (xfer->flags & KVK_XFER_DEVICE)
+		return -EOPNOTSUPP;
+	place = kvk_mem_zalloc(1, sizeof(*place));
 	if (!place)
 		return -ENOMEM;
 	if (create && (xfer->flags & KVK_XFER_IF_ABSENT) && !kvk_ram_tree_stat_name(tree, xfer->name, &found)) {
 		kvk_mem_free(place);
 		return -EEXIST;
 	}
-	place->writable = create;
+	place->writable = create || (xfer->flags & KVK_XFER_WRITABLE);
 	err = create ? kvk_ram_tree_create(tree, xfer->name, &place->node)
 		     : kvk_ram_tree_open(tree, xfer->name, &place->node);
 	if (err) {
@@ -340,6 +252,9 @@ static void ram_run(struct kvk_backend *backend, struct kvk_xfer *xfer)
 	case KVK_XFER_STAT_NAME:
 		xfer->result = kvk_ram_tree_stat_name(tree, xfer->name, &xfer->stat);
 		return;
+	case KVK_XFER_TOUCH:
+		atomic_store(&place_of(xfer)->node->accessed_ns, kvk_wall_ns());
+		return;
 	case KVK_XFER_OP_COUNT:
 		break;
 	}
@@ -430,6 +345,75 @@ out:
 	return err;
 }
 
+static int update_node(struct kvk_ram_tree *tree, struct kvk_ram_node *node, uint64_t offset_bytes, const void *data,
+		       uint64_t bytes)
+{
+	int64_t written;
+
+	pthread_rwlock_wrlock(&node->lock);
+	written = kvk_ram_bytes_write(&node->bytes, &tree->space, data, bytes, offset_bytes);
+	pthread_rwlock_unlock(&node->lock);
+	if (written < 0)
+		return (int)written;
+	return (uint64_t)written < bytes ? -ENOSPC : 0;
+}
+
+static int ram_update_file(struct kvk_backend *backend, const char *name, uint64_t offset_bytes, const void *data,
+			   uint64_t bytes)
+{
+	struct kvk_ram_tree *tree = tree_of(backend);
+	struct kvk_ram_node *node;
+	char *path = side_path(name);
+	int err;
+
+	if (!path)
+		return -ENOMEM;
+	err = kvk_ram_tree_open(tree, path, &node);
+	if (err == -ENOENT) {
+		err = kvk_ram_tree_create(tree, path, &node);
+		if (err)
+			goto out;
+		err = kvk_ram_tree_link(tree, path, node, false);
+		/* Another backend of this medium was faster. */
+		if (err == -EEXIST) {
+			kvk_ram_tree_put(tree, node);
+			err = kvk_ram_tree_open(tree, path, &node);
+			if (err)
+				goto out;
+		}
+	} else if (err) {
+		goto out;
+	}
+	if (!err)
+		err = update_node(tree, node, offset_bytes, data, bytes);
+	kvk_ram_tree_put(tree, node);
+out:
+	kvk_mem_free(path);
+	return err;
+}
+
+/* ---- locks ------------------------------------------------------------------------------------------- */
+
+static struct kvk_ram_locks *locks_of(struct kvk_backend *backend)
+{
+	return &kvk_container_of(backend, struct ram, base)->medium->locks;
+}
+
+static int ram_lock(struct kvk_backend *backend, uint32_t byte, uint32_t wait_ms)
+{
+	return kvk_ram_locks_take(locks_of(backend), backend, byte, wait_ms);
+}
+
+static void ram_unlock(struct kvk_backend *backend, uint32_t byte)
+{
+	kvk_ram_locks_give(locks_of(backend), backend, byte);
+}
+
+static int ram_is_locked(struct kvk_backend *backend, uint32_t byte)
+{
+	return kvk_ram_locks_taken(locks_of(backend), backend, byte);
+}
+
 /* ---- the rest ---------------------------------------------------------------------------------------- */
 
 static int ram_list(struct kvk_backend *backend, const char *folder, struct kvk_names *names)
@@ -437,9 +421,59 @@ static int ram_list(struct kvk_backend *backend, const char *folder, struct kvk_
 	return kvk_ram_tree_list(tree_of(backend), folder, names);
 }
 
-static int ram_space(struct kvk_backend *backend, uint64_t *free_bytes, uint64_t *total_bytes)
+static int ram_folder_time(struct kvk_backend *backend, const char *folder, uint64_t *modified_ns)
 {
-	kvk_ram_space_usage(&tree_of(backend)->space, free_bytes, total_bytes);
+	struct kvk_ram_tree *tree = tree_of(backend);
+	struct kvk_stat stat;
+	int err = 0;
+
+	if (*folder)
+		err = kvk_ram_tree_stat_name(tree, folder, &stat);
+	else
+		kvk_ram_tree_stat(tree, &tree->root, &stat);
+	if (!err && stat.regular)
+		err = -ENOTDIR;
+	if (!err)
+		*modified_ns = stat.modified_ns;
+	return err;
+}
+
+static int ram_list_stat(struct kvk_backend *backend, const char *folder, const struct kvk_listing *listing,
+			 uint64_t *modified_ns)
+{
+	uint64_t before_ns, after_ns;
+	struct kvk_names names = { 0 };
+	bool going_on = true;
+	int err = backend->ops->folder_time(backend, folder, &before_ns);
+
+	if (!err)
+		err = ram_list(backend, folder, &names);
+	for (uint32_t i = 0; i < names.count && going_on && !err; i++) {
+		char path[KVK_NAME_BYTES_MAX];
+		struct kvk_stat stat;
+
+		if (!listing->wanted(listing->user, names.names[i]) ||
+		    snprintf(path, sizeof(path), "%s%s%s", folder, *folder ? "/" : "", names.names[i]) >=
+		    (int)sizeof(path) ||
+		    kvk_ram_tree_stat_name(tree_of(backend), path, &stat))
+			continue;
+		going_on = listing->visit(listing->user, names.names[i], &stat);
+	}
+	if (!err)
+		err = backend->ops->folder_time(backend, folder, &after_ns);
+	kvk_names_release(&names);
+	if (err)
+		return err;
+	*modified_ns = before_ns;
+	return after_ns == before_ns ? 0 : -EAGAIN;
+}
+
+static int ram_space(struct kvk_backend *backend, struct kvk_space *ret)
+{
+	struct kvk_space space = { 0 };
+
+	kvk_ram_space_usage(&tree_of(backend)->space, &space.free_bytes, &space.total_bytes);
+	*ret = space;
 	return 0;
 }
 
@@ -462,8 +496,14 @@ const struct kvk_backend_ops kvk_backend_ram = {
 	.run = ram_run,
 	.load_file = ram_load_file,
 	.save_file = ram_save_file,
+	.update_file = ram_update_file,
 	.list = ram_list,
+	.list_stat = ram_list_stat,
+	.folder_time = ram_folder_time,
 	.space = ram_space,
 	.hold = ram_hold,
+	.lock = ram_lock,
+	.unlock = ram_unlock,
+	.is_locked = ram_is_locked,
 	.sweep = ram_sweep,
 };

@@ -2,7 +2,7 @@
 /* The caller's memory comes in fragments. */
 #include <string.h>
 
-#include "adapter/dynamic/proof.h"
+#include "adapter/proof.h"
 
 enum walk { WALK_SCATTER, WALK_GATHER };
 

@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "adapter/dynamic/proof.h"
+#include "adapter/proof.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "adapter/dynamic/dynamic.h"
 #include "util/alloc.h"
 
 /*
- *   OPEN --> [FOOTER] --> PAYLOAD --> verdict
+ *   open --> [FOOTER] --> PAYLOAD --> verdict
  *
- * Where the file's size says that the object is as long as the caller's buffer, footer and payload are read in
+ * Where the object may be as long as the caller's buffer, footer and payload are read in
  * one go and the sums are computed as if the footer said what is expected; if it says something else, everything
  * is done again with the footer first.
  */
 
-static void end(struct kvk_proof *proof, enum kvk_verdict verdict, int status)
+void kvk_proof_end(struct kvk_proof *proof, enum kvk_verdict verdict, int status)
 {
 	proof->verdict = verdict;
 	proof->status = status;
@@ -45,7 +44,7 @@ void kvk_proof_release(struct kvk_proof *proof)
 	proof->footer_room = 0;
 }
 
-static bool is_direct(const struct kvk_proof *proof)
+bool kvk_proof_is_direct(const struct kvk_proof *proof)
 {
 	return !proof->buffered && proof->request->adapter->backend->caps.direct;
 }
@@ -74,7 +73,7 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 /* Gives the caller what of [from, to) of the object lies in the slot at this place of the piece. */
 static void deliver_slot(struct kvk_proof *proof, const struct kvk_piece *piece, uint64_t from, uint64_t to)
 {
-	uint64_t slot_start = piece->offset_bytes + piece->straight_bytes;
+	uint64_t slot_start = piece->offset_bytes - proof->base_bytes + piece->straight_bytes;
 
 	if (from < slot_start)
 		from = slot_start;
@@ -90,7 +89,8 @@ static void deliver_slot(struct kvk_proof *proof, const struct kvk_piece *piece,
 static int payload_piece(struct kvk_stream *stream, struct kvk_piece *piece)
 {
 	struct kvk_proof *proof = kvk_container_of(stream, struct kvk_proof, stream);
-	uint64_t at = piece->offset_bytes, piece_end = at + piece->bytes;
+	uint64_t piece_start = piece->offset_bytes - proof->base_bytes;
+	uint64_t at = piece_start, piece_end = at + piece->bytes;
 	uint64_t data_end = min_u64(piece_end, proof->logical_bytes);
 
 	proof->request->dirty |= proof->deliver;
@@ -100,13 +100,13 @@ static int payload_piece(struct kvk_stream *stream, struct kvk_piece *piece)
 		/* Sum and copy block by block, while the block is in the CPU's cache. */
 		if (!proof->plain)
 			proof->sums[at / proof->block_bytes] = kvk_block_sum_iov(
-				piece->memory, piece->memory_count, at - piece->offset_bytes, block_end - at,
+				piece->memory, piece->memory_count, at - piece_start, block_end - at,
 				proof->seed);
 		if (proof->deliver && piece->slot)
 			deliver_slot(proof, piece, at, block_end);
 		at = block_end;
 	}
-	if (!proof->footer_read && piece_end == proof->stat.bytes)
+	if (!proof->footer_read && piece_end == proof->end_bytes - proof->base_bytes)
 		memcpy(proof->footer_page, piece->slot + (piece->bytes - piece->straight_bytes) - KVK_PAGE_BYTES,
 		       KVK_PAGE_BYTES);
 	return 0;
@@ -128,9 +128,9 @@ static bool sums_agree(const struct kvk_proof *proof, uint64_t first, uint64_t l
 static void end_failed(struct kvk_proof *proof, int status)
 {
 	if (status == -ENODATA)
-		end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+		kvk_proof_end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
 	else
-		end(proof, KVK_VERDICT_NONE, status);
+		kvk_proof_end(proof, KVK_VERDICT_NONE, status);
 }
 
 static void payload_done(struct kvk_stream *stream)
@@ -152,16 +152,18 @@ static void payload_done(struct kvk_stream *stream)
 	}
 	if (!proof->plain &&
 	    !sums_agree(proof, proof->from_bytes / block, (proof->to_bytes + block - 1) / block)) {
-		end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+		kvk_proof_end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
 		return;
 	}
 	proof->delivered_bytes = proof->deliver ? proof->to_bytes - proof->from_bytes : 0;
-	end(proof, KVK_VERDICT_PROVEN, 0);
+	kvk_proof_end(proof, KVK_VERDICT_PROVEN, 0);
 }
 
 /* What goes straight may leave bytes behind also where the transfer fails in the end, and nobody tells of those. */
-static bool mark_dirty(struct kvk_request *request)
+static bool mark_straight(const struct kvk_stream *stream, struct kvk_request *request)
 {
+	if (stream->straight_end_bytes <= stream->start_bytes && stream->eager_end_bytes <= stream->start_bytes)
+		return true;
 	if (!kvk_op_touch(&request->op))
 		return false;
 	request->dirty = true;
@@ -169,67 +171,67 @@ static bool mark_dirty(struct kvk_request *request)
 	return true;
 }
 
-/* Reads [from_bytes, to_bytes) of the payload, in whole blocks, and up to end_bytes of the file in any case. */
+/* Reads [from_bytes, to_bytes) of the payload, in whole blocks, and up to end_bytes of the object in any case. */
 static void read_payload(struct kvk_proof *proof, uint64_t end_bytes)
 {
 	struct kvk_request *request = proof->request;
 	const struct kvk_backend_caps *caps = &request->adapter->backend->caps;
 	struct kvk_stream *stream = &proof->stream;
 	uint64_t block = proof->block_bytes;
-	uint64_t start = proof->from_bytes / block * block;
+	uint64_t base = proof->base_bytes, start = proof->from_bytes / block * block;
 	bool fits = proof->deliver && start == proof->from_bytes;
-	bool direct = is_direct(proof);
+	bool direct = kvk_proof_is_direct(proof);
 
 	if (!sums_reserve(proof, kvk_block_count_for(proof->logical_bytes, proof->block_bytes))) {
-		end(proof, KVK_VERDICT_NONE, -ENOMEM);
+		kvk_proof_end(proof, KVK_VERDICT_NONE, -ENOMEM);
 		return;
 	}
 	*stream = (struct kvk_stream){
 		.op = &request->op, .place = proof->place, .direct = direct,
-		.start_bytes = start, .end_bytes = end_bytes, .grain_bytes = proof->block_bytes,
+		.start_bytes = base + start, .end_bytes = base + end_bytes, .grain_bytes = proof->block_bytes,
 		.caller = fits ? request->data : NULL, .caller_count = fits ? request->data_count : 0,
-		.straight_end_bytes = start, .eager_end_bytes = start,
+		.straight_end_bytes = base + start, .eager_end_bytes = base + start,
 		.piece = payload_piece, .done = payload_done,
 	};
 	kvk_list_init(&stream->link);
 	if (fits && request->held &&
 	    (!direct || kvk_memory_aligned(request->data, request->data_count, caps)))
-		stream->straight_end_bytes = direct ? kvk_page_floor(proof->to_bytes) : proof->to_bytes;
+		stream->straight_end_bytes = base + (direct ? kvk_page_floor(proof->to_bytes) : proof->to_bytes);
 	if (proof->logical_bytes % KVK_PAGE_BYTES == 0 && end_bytes > proof->logical_bytes)
-		stream->seam_bytes = proof->logical_bytes;
+		stream->seam_bytes = base + proof->logical_bytes;
 	if (!direct && caps->nowait)
-		stream->eager_end_bytes = fits ? proof->to_bytes : end_bytes;
-	if (fits && (stream->straight_end_bytes > start || stream->eager_end_bytes > start) && !mark_dirty(request)) {
-		end(proof, KVK_VERDICT_NONE, -ECANCELED);
+		stream->eager_end_bytes = base + (fits ? proof->to_bytes : end_bytes);
+	if (fits && !mark_straight(stream, request)) {
+		kvk_proof_end(proof, KVK_VERDICT_NONE, -ECANCELED);
 		return;
 	}
 	kvk_stream_start(stream);
 }
 
-static void read_wanted(struct kvk_proof *proof)
+void kvk_proof_read_wanted(struct kvk_proof *proof)
 {
 	struct kvk_request *request = proof->request;
 	uint64_t block = proof->block_bytes, end_bytes;
 
 	if (request->offset_bytes > proof->logical_bytes ||
 	    request->range_bytes > proof->logical_bytes - request->offset_bytes) {
-		end(proof, KVK_VERDICT_ARGUMENT, -EINVAL);
+		kvk_proof_end(proof, KVK_VERDICT_ARGUMENT, -EINVAL);
 		return;
 	}
 	proof->from_bytes = request->offset_bytes;
 	proof->to_bytes = request->range_bytes ? request->offset_bytes + request->range_bytes
 					       : proof->logical_bytes;
 	if (proof->deliver && proof->to_bytes - proof->from_bytes > request->data_bytes) {
-		end(proof, KVK_VERDICT_ARGUMENT, -EMSGSIZE);
+		kvk_proof_end(proof, KVK_VERDICT_ARGUMENT, -EMSGSIZE);
 		return;
 	}
 	if (proof->from_bytes == proof->to_bytes) {
 		proof->delivered_bytes = 0;
-		end(proof, KVK_VERDICT_PROVEN, 0);
+		kvk_proof_end(proof, KVK_VERDICT_PROVEN, 0);
 		return;
 	}
 	end_bytes = (proof->to_bytes + block - 1) / block * block;
-	end_bytes = min_u64(end_bytes, proof->plain ? proof->stat.bytes : kvk_page_ceil(proof->logical_bytes));
+	end_bytes = min_u64(end_bytes, proof->plain ? proof->end_bytes : kvk_page_ceil(proof->logical_bytes));
 	read_payload(proof, end_bytes);
 }
 
@@ -241,7 +243,7 @@ static void take_facts(struct kvk_proof *proof, const uint8_t digest[KVK_DIGEST_
 	struct kvk_facts *facts = &proof->request->facts;
 
 	facts->logical_bytes = footer->logical_bytes;
-	facts->stored_bytes = proof->stat.bytes;
+	facts->stored_bytes = proof->most_bytes;
 	facts->created_ns = footer->created_ns;
 	facts->inode = proof->stat.inode;
 	facts->depth = footer->depth;
@@ -253,99 +255,29 @@ static void take_facts(struct kvk_proof *proof, const uint8_t digest[KVK_DIGEST_
 	memcpy(facts->meta, footer->meta, footer->meta_bytes);
 }
 
-/* Whether a whole footer is the one of the object that was asked for. */
-static bool is_wanted(const struct kvk_proof *proof, const uint8_t digest[KVK_DIGEST_BYTES])
+void kvk_proof_without_footer(struct kvk_proof *proof)
 {
-	const struct kvk_request *request = proof->request;
-	const struct kvk_dynamic *dynamic = kvk_dynamic_of(proof->request);
-	char name[KVK_NAME_BYTES_MAX];
+	const struct kvk_proof_rules *rules = proof->request->adapter->proof_rules;
 
-	if (request->name)
-		/* By name: the name must be the one that the object itself would have. */
-		return (!kvk_name_make(name, &dynamic->layout, digest, proof->footer.key, proof->footer.key_bytes) &&
-			!strcmp(name, request->name)) ||
-		       (!kvk_name_make_old(name, &dynamic->layout, proof->footer.key, proof->footer.key_bytes) &&
-			!strcmp(name, request->name));
-	if (memcmp(digest, request->digest, KVK_DIGEST_BYTES))
-		return false;
-	return !request->key || (proof->footer.key_bytes == request->key_bytes &&
-				 !memcmp(proof->footer.key, request->key, request->key_bytes));
-}
-
-/* A file that LMCache wrote before this store adopted the directory: nothing in it can prove it. */
-static bool is_adopted(const struct kvk_proof *proof)
-{
-	const struct kvk_dynamic *dynamic = kvk_dynamic_of(proof->request);
-
-	return dynamic->layout.naming == KVK_NAMING_LMCACHE && proof->stat.bytes > 0 && proof->stat.born_ns &&
-	       proof->stat.born_ns < dynamic->adopted_ns;
-}
-
-static bool may_be_plain(const struct kvk_proof *proof)
-{
-	return is_adopted(proof) && kvk_dynamic_of(proof->request)->accept_unverified;
-}
-
-static void plain_closed(struct kvk_xfer *xfer)
-{
-	kvk_proof_start(kvk_container_of(xfer, struct kvk_proof, xfer));
-}
-
-static void take_plain(struct kvk_proof *proof)
-{
-	struct kvk_request *request = proof->request;
-	struct kvk_facts *facts = &request->facts;
-
-	if (is_direct(proof) && proof->depth == KVK_PROOF_WHOLE && proof->stat.bytes % KVK_PAGE_BYTES) {
-		/* Nobody padded it, so its last bytes cannot be read past the page cache. */
-		proof->buffered = true;
-		kvk_xfer_init(&proof->xfer, KVK_XFER_CLOSE, proof->place, NULL);
-		proof->xfer.done = plain_closed;
-		proof->place = NULL;
-		kvk_op_submit(&request->op, &proof->xfer);
-		return;
-	}
-	facts->logical_bytes = proof->stat.bytes;
-	facts->stored_bytes = proof->stat.bytes;
-	facts->created_ns = proof->stat.modified_ns;
-	facts->inode = proof->stat.inode;
-	facts->unverified = true;
-	memcpy(facts->digest, request->digest, KVK_DIGEST_BYTES);
-	proof->plain = true;
-	proof->footer_read = true;     /* there is none to come */
-	proof->logical_bytes = proof->stat.bytes;
-	proof->block_bytes = KVK_BLOCK_BYTES_MAX;
-	if (proof->depth == KVK_PROOF_FOOTER)
-		end(proof, KVK_VERDICT_PROVEN, 0);
-	else if (proof->deliver && !request->range_bytes && request->data_bytes != proof->stat.bytes)
-		/* The exact size is all there is to go by. */
-		end(proof, KVK_VERDICT_COLLISION, -ENOENT);
+	if (rules->without_footer)
+		rules->without_footer(proof);
 	else
-		read_wanted(proof);
-}
-
-/* Without a footer where one should be. */
-static void judge_plain(struct kvk_proof *proof)
-{
-	if (!is_adopted(proof))
-		end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
-	else if (!kvk_dynamic_of(proof->request)->accept_unverified)
-		end(proof, KVK_VERDICT_UNVERIFIED, -ENOENT);
-	else
-		take_plain(proof);
+		kvk_proof_end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
 }
 
 static void judge_footer(struct kvk_proof *proof)
 {
 	uint8_t digest[KVK_DIGEST_BYTES];
 	uint32_t footer_bytes;
-	uint64_t guessed = proof->footer_known ? 0 : proof->logical_bytes;
+	uint64_t object_bytes, guessed = proof->footer_known ? 0 : proof->logical_bytes;
+	const struct kvk_proof_rules *rules = proof->request->adapter->proof_rules;
 	uint32_t guessed_block = proof->block_bytes;
+	enum kvk_verdict verdict;
 	int err;
 
 	err = kvk_trailer_parse(proof->footer_data + proof->footer_bytes - KVK_TRAILER_BYTES, &footer_bytes);
-	if (err || footer_bytes > proof->stat.bytes) {
-		judge_plain(proof);
+	if (err || footer_bytes > proof->most_bytes) {
+		kvk_proof_without_footer(proof);
 		return;
 	}
 	if (footer_bytes > proof->footer_bytes) {
@@ -355,30 +287,33 @@ static void judge_footer(struct kvk_proof *proof)
 	err = kvk_footer_parse(&proof->footer, digest, proof->footer_data + proof->footer_bytes - footer_bytes,
 			       footer_bytes);
 	if (err) {
-		end(proof, err == -EPROTO ? KVK_VERDICT_FOREIGN
+		kvk_proof_end(proof, err == -EPROTO ? KVK_VERDICT_FOREIGN
 		    : err == -EBADMSG ? KVK_VERDICT_DAMAGED : KVK_VERDICT_NONE, err);
 		return;
 	}
-	if (proof->stat.bytes != kvk_page_ceil(proof->footer.stored_bytes) + footer_bytes) {
-		end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
+	object_bytes = kvk_page_ceil(proof->footer.stored_bytes) + footer_bytes;
+	if (object_bytes < proof->least_bytes || object_bytes > proof->most_bytes) {
+		kvk_proof_end(proof, KVK_VERDICT_DAMAGED, -EBADMSG);
 		return;
 	}
-	if (!is_wanted(proof, digest)) {
-		end(proof, KVK_VERDICT_COLLISION, -ENOENT);
+	verdict = rules->judge(proof, digest);
+	if (verdict != KVK_VERDICT_PROVEN) {
+		kvk_proof_end(proof, verdict, -ENOENT);
 		return;
 	}
+	proof->base_bytes = proof->end_bytes - object_bytes;
 	take_facts(proof, digest);
 	proof->seed = kvk_digest_seed(digest);
 	proof->footer_known = true;
 	proof->logical_bytes = proof->footer.logical_bytes;
 	proof->block_bytes = proof->footer.block_bytes;
 	if (proof->depth == KVK_PROOF_FOOTER) {
-		end(proof, KVK_VERDICT_PROVEN, 0);
+		kvk_proof_end(proof, KVK_VERDICT_PROVEN, 0);
 	} else if (guessed && guessed == proof->logical_bytes && guessed_block == proof->block_bytes) {
 		/* Everything was read in one go and summed up with what turns out to be the right values. */
 		payload_done(&proof->stream);
 	} else {
-		read_wanted(proof);
+		kvk_proof_read_wanted(proof);
 	}
 }
 
@@ -410,7 +345,7 @@ static void read_footer(struct kvk_proof *proof, uint32_t footer_bytes)
 	if (footer_bytes > KVK_PAGE_BYTES) {
 		proof->footer_data = kvk_mem_alloc(footer_bytes);
 		if (!proof->footer_data) {
-			end(proof, KVK_VERDICT_NONE, -ENOMEM);
+			kvk_proof_end(proof, KVK_VERDICT_NONE, -ENOMEM);
 			return;
 		}
 	}
@@ -418,11 +353,11 @@ static void read_footer(struct kvk_proof *proof, uint32_t footer_bytes)
 	proof->footer_bytes = footer_bytes;
 	proof->logical_bytes = 0;
 	*stream = (struct kvk_stream){
-		.op = &proof->request->op, .place = proof->place, .direct = is_direct(proof),
-		.start_bytes = proof->stat.bytes - footer_bytes, .end_bytes = proof->stat.bytes,
+		.op = &proof->request->op, .place = proof->place, .direct = kvk_proof_is_direct(proof),
+		.start_bytes = proof->end_bytes - footer_bytes, .end_bytes = proof->end_bytes,
 		.straight_end_bytes = 0,
-		.eager_end_bytes = !is_direct(proof) && proof->request->adapter->backend->caps.nowait
-				   ? proof->stat.bytes : 0,
+		.eager_end_bytes = !kvk_proof_is_direct(proof) && proof->request->adapter->backend->caps.nowait
+				   ? proof->end_bytes : 0,
 		.grain_bytes = KVK_PAGE_BYTES,
 		.piece = footer_piece, .done = footer_done,
 	};
@@ -430,70 +365,27 @@ static void read_footer(struct kvk_proof *proof, uint32_t footer_bytes)
 	kvk_stream_start(stream);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- from the start ----------------------------------------------------------------------------- */
 
-static void end_unopened(struct kvk_proof *proof, int err)
+void kvk_proof_read(struct kvk_proof *proof, bool footer_first)
 {
-	switch (err) {
-	case -ENOENT:
-		end(proof, KVK_VERDICT_ABSENT, -ENOENT);
-		return;
-	case -ELOOP:
-	case -EXDEV:
-	case -EISDIR:
-	case -EINVAL:
-	case -ENOTDIR:
-	case -ENXIO:
-	case -EACCES:
-	case -EPERM:
-		end(proof, KVK_VERDICT_FOREIGN, -ENOENT);
-		return;
-	default:
-		end(proof, KVK_VERDICT_NONE, err);
-	}
-}
-
-static void opened(struct kvk_xfer *xfer)
-{
-	struct kvk_proof *proof = kvk_container_of(xfer, struct kvk_proof, xfer);
 	struct kvk_request *request = proof->request;
-	uint64_t bytes;
+	uint64_t guess_bytes = kvk_page_ceil(request->data_bytes) + KVK_PAGE_BYTES;
 
-	if (xfer->result < 0) {
-		end_unopened(proof, (int)xfer->result);
-		return;
-	}
-	proof->place = xfer->place;
-	proof->stat = xfer->stat;
-	bytes = proof->stat.bytes;
-	if (!proof->stat.regular || !proof->stat.owned) {
-		end(proof, KVK_VERDICT_FOREIGN, -ENOENT);
-		return;
-	}
-	if (proof->stat.links == 0) {
-		end(proof, KVK_VERDICT_ABSENT, -ENOENT);
-		return;
-	}
-	/* A backup made by links, or a publish that was interrupted: served, and counted. */
-	if (proof->stat.links > 1)
-		atomic_fetch_add(&request->adapter->counts.links, 1);
 	if (kvk_op_answered(&request->op)) {
-		end(proof, KVK_VERDICT_NONE, -ECANCELED);
+		kvk_proof_end(proof, KVK_VERDICT_NONE, -ECANCELED);
 		return;
 	}
-	if (bytes < KVK_PAGE_BYTES || bytes % KVK_PAGE_BYTES) {
-		judge_plain(proof);
-		return;
-	}
-	if (proof->depth == KVK_PROOF_WHOLE && proof->deliver && !request->name && !may_be_plain(proof) &&
+	if (!footer_first && proof->depth == KVK_PROOF_WHOLE && proof->deliver && !request->name &&
 	    request->offset_bytes == 0 && request->range_bytes == 0 && request->data_bytes > 0 &&
-	    bytes == kvk_page_ceil(request->data_bytes) + KVK_PAGE_BYTES) {
+	    guess_bytes >= proof->least_bytes && guess_bytes <= proof->most_bytes) {
+		proof->base_bytes = proof->end_bytes - guess_bytes;
 		proof->seed = kvk_digest_seed(request->digest);
 		proof->logical_bytes = request->data_bytes;
 		proof->block_bytes = kvk_block_bytes_for(request->data_bytes);
 		proof->from_bytes = 0;
 		proof->to_bytes = request->data_bytes;
-		read_payload(proof, bytes);
+		read_payload(proof, guess_bytes);
 		return;
 	}
 	read_footer(proof, KVK_PAGE_BYTES);
@@ -513,9 +405,6 @@ void kvk_proof_start(struct kvk_proof *proof)
 	proof->footer_read = false;
 	proof->delivered_bytes = 0;
 	proof->logical_bytes = 0;
-	kvk_xfer_init(&proof->xfer, KVK_XFER_OPEN, NULL, proof->name);
-	if (proof->buffered)
-		proof->xfer.flags |= KVK_XFER_BUFFERED;
-	proof->xfer.done = opened;
-	kvk_op_submit(&proof->request->op, &proof->xfer);
+	proof->base_bytes = 0;
+	proof->request->adapter->proof_rules->open(proof);
 }

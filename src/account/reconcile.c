@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How what is written down is brought to what is really there, while others publish and unlink.
+ *
+ * A finding says: the folders of a bucket, last changed at m, held so many bytes when they were listed. What must not happen is
+ * that the listing shows an unlink already whose credit is still to come, for then it would be taken off twice; and that what was
+ * posted as published is neither in the listing nor added. So there are two ways:
+ *
+ * Quiet. Every live process has settled up to a time after m: what it did before, which is all that the listing can show, is
+ * posted. And nobody posted to the bucket since the mark, which is before the listing: what is posted, the listing has
+ * seen. Then the bucket is what was found, exactly. What was published later is not posted, so a lease stands for it.
+ *
+ * Busy. Every live process has settled up to a time after the listing: each unlink that it can show is credited. What was posted as
+ * published since the mark is added, whether the listing has seen it or not. That is too much by what came and went in that
+ * time, and never too little. Without it, a store that is never quiet would never get back what dead processes left behind. The
+ * finding is kept for that, since whoever sees that the folder changed lists it again.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "account/account_private.h"
+
+#define PASS_WAIT_MS 5000
+#define FUTURE_NS UINT64_C(1000000000)
+/* Older findings bound badly. */
+#define KEEP_NS UINT64_C(60000000000)
+
+void kvk_account_finding(struct kvk_account *account, struct kvk_bucket_finding *finding, uint32_t bucket)
+{
+	pthread_mutex_lock(&account->lock);
+	*finding = (struct kvk_bucket_finding){
+		.bucket = bucket,
+		.remade = account->image.remade,
+		.sequence = account->image.sequence,
+		.published_bytes = bucket < KVK_ACCOUNT_BUCKETS ? account->image.published_bytes[bucket] : 0,
+		.begin_ns = kvk_account_tick_ns(),
+	};
+	pthread_mutex_unlock(&account->lock);
+}
+
+/*
+ * Two changes within a tick leave one time, so that a folder that changed just before its listing may have changed during it. A
+ * time in the future is of no operation of ours since it was set, or it would be the present.
+ */
+static bool is_stable(const struct kvk_bucket_finding *finding)
+{
+	return finding->modified_ns + KVK_ACCOUNT_MARGIN_NS <= finding->begin_ns ||
+	       finding->modified_ns > finding->begin_ns + FUTURE_NS;
+}
+
+static uint64_t changed_ns(const struct kvk_bucket_finding *finding)
+{
+	return finding->modified_ns < finding->begin_ns ? finding->modified_ns : finding->begin_ns;
+}
+
+static bool all_settled(const struct kvk_account_image *image, uint64_t ns)
+{
+	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++) {
+		if (kvk_account_in_use(&image->rows[i]) && (image->rows[i].lost || image->rows[i].settled_ns <= ns))
+			return false;
+	}
+	return true;
+}
+
+static bool posted_since(const struct kvk_account_image *image, const struct kvk_bucket_finding *finding)
+{
+	return (int32_t)((uint32_t)finding->sequence - image->posted[finding->bucket]) < 0;
+}
+
+static void set_exactly(struct kvk_account_image *next, struct kvk_account_tx *tx,
+			const struct kvk_bucket_finding *finding)
+{
+	uint64_t real_bytes = kvk_account_more(0, finding->real_bytes);
+	uint64_t *charged_bytes = &next->charged_bytes[finding->bucket];
+
+	if (real_bytes == *charged_bytes || (real_bytes < *charged_bytes && !finding->may_lower))
+		return;
+	/* What rises is what a dead process published and could not post. While much else is not known, nobody can say. */
+	if (real_bytes > *charged_bytes && !next->needs_scan)
+		next->loose_bytes = kvk_account_less(next->loose_bytes, real_bytes - *charged_bytes);
+	*charged_bytes = real_bytes;
+	tx->changed = true;
+}
+
+static void set_bound(struct kvk_account_image *next, struct kvk_account_tx *tx,
+		      const struct kvk_bucket_finding *finding)
+{
+	uint64_t since_bytes = next->published_bytes[finding->bucket] - finding->published_bytes;
+	uint64_t bound_bytes = kvk_account_more(kvk_account_more(0, finding->real_bytes), since_bytes);
+	uint64_t *charged_bytes = &next->charged_bytes[finding->bucket];
+	/* More than is charged can only be there if somebody died, and then as much more as is loose; or if the account was lost. What
+	 * is loose stays until the end of the pass: this may not be the bucket that it is for. */
+	uint64_t most_bytes = kvk_account_more(*charged_bytes, next->loose_bytes);
+
+	if (bound_bytes > most_bytes && !next->needs_scan)
+		bound_bytes = most_bytes;
+	if (bound_bytes == *charged_bytes || (bound_bytes < *charged_bytes && !finding->may_lower))
+		return;
+	*charged_bytes = bound_bytes;
+	tx->changed = true;
+}
+
+/* Idle processes visit without writing, unless they are asked. */
+static void want_settled(struct kvk_account_image *next, struct kvk_account_tx *tx, uint64_t ns)
+{
+	if (next->wanted_ns > ns)
+		return;
+	next->wanted_ns = ns + 1;
+	tx->changed = true;
+}
+
+/* Whether the finding that is kept for this one's bucket says something now. */
+static bool judge_kept(struct kvk_account *account, struct kvk_account_tx *tx, const struct kvk_bucket_finding *finding)
+{
+	struct kvk_bucket_finding *kept = &account->kept[finding->bucket];
+	struct kvk_account_image *next = &account->next;
+
+	if (kept->begin_ns && (kept->remade != next->remade || kept->begin_ns + KEEP_NS < finding->begin_ns))
+		kept->begin_ns = 0;
+	if (!kept->begin_ns)
+		return false;
+	/* The sync after a later listing is one after this, too. */
+	kept->may_lower |= finding->may_lower;
+	if (!all_settled(next, kept->end_ns))
+		return false;
+	set_bound(next, tx, kept);
+	if (kept->may_lower)
+		kept->begin_ns = 0;
+	return true;
+}
+
+static int judge(struct kvk_account *account, struct kvk_account_tx *tx, const struct kvk_bucket_finding *finding)
+{
+	struct kvk_account_image *next = &account->next;
+	struct kvk_bucket_finding *kept;
+	bool quiet;
+
+	if (finding->bucket >= KVK_ACCOUNT_BUCKETS || finding->begin_ns == 0)
+		return -EINVAL;
+	kept = &account->kept[finding->bucket];
+	if (finding->remade != next->remade || !is_stable(finding))
+		return judge_kept(account, tx, finding) ? 1 : -ESTALE;
+	quiet = !posted_since(next, finding);
+	if (quiet && all_settled(next, changed_ns(finding))) {
+		set_exactly(next, tx, finding);
+		kept->begin_ns = 0;
+		return 0;
+	}
+	if (judge_kept(account, tx, finding))
+		return 1;
+	if (!kept->begin_ns) {
+		*kept = *finding;
+		kept->end_ns = kvk_account_tick_ns();
+	}
+	want_settled(next, tx, quiet ? changed_ns(finding) : kept->end_ns);
+	return -EAGAIN;
+}
+
+int kvk_account_reconcile(struct kvk_account *account, struct kvk_bucket_finding *findings, uint32_t count,
+			  uint32_t wait_ms)
+{
+	struct kvk_account_tx tx = { 0 };
+	int err;
+
+	pthread_mutex_lock(&account->lock);
+	err = kvk_account_tx_begin(account, &tx, wait_ms);
+	if (!err) {
+		for (uint32_t i = 0; i < count; i++)
+			findings[i].status = judge(account, &tx, &findings[i]);
+		err = kvk_account_tx_end(account, &tx);
+	}
+	for (uint32_t i = 0; err && i < count; i++)
+		findings[i].status = err;
+	pthread_mutex_unlock(&account->lock);
+	return err;
+}
+
+void kvk_account_pass_begin(struct kvk_account *account)
+{
+	pthread_mutex_lock(&account->lock);
+	account->pass_remade = account->image.remade;
+	account->pass_loosened_bytes = account->image.loosened_bytes;
+	account->pass_sound = true;
+	/* What was listed before says nothing about those who died since. */
+	memset(account->kept, 0, sizeof(account->kept));
+	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++)
+		account->pass_sound &= !account->image.rows[i].lost;
+	pthread_mutex_unlock(&account->lock);
+}
+
+int kvk_account_pass_end(struct kvk_account *account)
+{
+	struct kvk_account_image *next = &account->next;
+	struct kvk_account_tx tx = { 0 };
+	uint64_t since_bytes;
+	int err;
+
+	pthread_mutex_lock(&account->lock);
+	err = kvk_account_tx_begin(account, &tx, PASS_WAIT_MS);
+	if (err)
+		goto out;
+	if (!account->pass_sound || account->pass_remade != next->remade) {
+		kvk_account_tx_end(account, &tx);
+		err = -EAGAIN;
+		goto out;
+	}
+	since_bytes = next->loosened_bytes - account->pass_loosened_bytes;
+	if (next->loose_bytes > since_bytes) {
+		next->loose_bytes = since_bytes;
+		tx.changed = true;
+	}
+	tx.changed |= next->needs_scan;
+	next->needs_scan = false;
+	err = kvk_account_tx_end(account, &tx);
+out:
+	pthread_mutex_unlock(&account->lock);
+	return err;
+}

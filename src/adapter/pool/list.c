@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Walks over a pool, in the order of its slots. All on the calling thread, with blocking calls. */
+#include <errno.h>
+#include <string.h>
+
+#include "adapter/pool/pool.h"
+#include "util/alloc.h"
+
+static void take_facts(struct kvk_listed *listed, const struct kvk_footer *footer, const uint8_t *digest)
+{
+	struct kvk_facts *facts = &listed->facts;
+
+	facts->logical_bytes = footer->logical_bytes;
+	facts->created_ns = footer->created_ns;
+	facts->depth = footer->depth;
+	facts->meta_bytes = footer->meta_bytes;
+	listed->key_bytes = footer->key_bytes;
+	memcpy(facts->digest, digest, KVK_DIGEST_BYTES);
+	memcpy(facts->namespace_digest, footer->namespace_digest, KVK_DIGEST_BYTES);
+	memcpy(facts->parent_digest, footer->parent_digest, KVK_DIGEST_BYTES);
+	memcpy(facts->meta, footer->meta, footer->meta_bytes);
+	memcpy(listed->key, footer->key, footer->key_bytes);
+}
+
+/* Reads the last `bytes` of a run. */
+static int read_tail(struct kvk_pool *pool, const struct kvk_run *run, void *data, uint32_t bytes)
+{
+	return kvk_pool_move(pool, KVK_XFER_READ, kvk_pool_place(pool, run), kvk_pool_end_bytes(pool, run) - bytes, data, bytes);
+}
+
+/* What the footer of a held run says. -ENOMEM; an error of the medium shows as damage. */
+static int inspect(struct kvk_pool *pool, const struct kvk_run *run, struct kvk_listed *listed)
+{
+	uint8_t digest[KVK_DIGEST_BYTES], *data = kvk_mem_map(KVK_FOOTER_BYTES_MAX);
+	struct kvk_footer footer;
+	uint32_t bytes = KVK_PAGE_BYTES, footer_bytes;
+	int err;
+
+	if (!data)
+		return -ENOMEM;
+	listed->state = KVK_OBJECT_DAMAGED;
+	listed->key_bytes = 0;
+	memset(&listed->facts, 0, offsetof(struct kvk_facts, meta));
+	listed->facts.stored_bytes = kvk_pool_run_bytes(pool, run);
+	listed->facts.created_ns = run->created_ns;
+	err = read_tail(pool, run, data, bytes);
+	if (!err)
+		err = kvk_trailer_parse(data + bytes - KVK_TRAILER_BYTES, &footer_bytes);
+	if (!err && footer_bytes > bytes) {
+		bytes = footer_bytes;
+		err = bytes <= kvk_pool_run_bytes(pool, run) ? read_tail(pool, run, data, bytes) : -EBADMSG;
+	}
+	if (!err)
+		err = kvk_footer_parse(&footer, digest, data, bytes);
+	if (!err && kvk_pool_is_of_run(pool, &footer, run)) {
+		listed->state = memcmp(footer.namespace_digest, pool->namespace_digest, KVK_DIGEST_BYTES)
+				? KVK_OBJECT_FOREIGN : KVK_OBJECT_PRESENT;
+		take_facts(listed, &footer, digest);
+	}
+	kvk_mem_unmap(data, KVK_FOOTER_BYTES_MAX);
+	return err == -ENOMEM ? err : 0;
+}
+
+int kvk_pool_list(struct kvk_adapter *adapter, const char *after, kvk_list_visit *visit, void *user)
+{
+	struct kvk_pool *pool = kvk_pool_of(adapter);
+	char name[KVK_POOL_NAME_BYTES];
+	struct kvk_listed *listed;
+	struct kvk_run run;
+	uint32_t slot = 0;
+	int err = 0;
+
+	if (after && kvk_pool_name_parse(after, &slot))
+		slot++;
+	listed = kvk_mem_alloc(sizeof(*listed));
+	if (!listed)
+		return -ENOMEM;
+	for (; !err && kvk_pool_map_hold_at(&pool->map, slot, false, &run); slot = run.first + 1) {
+		bool present;
+
+		kvk_pool_name(name, run.first);
+		listed->name = name;
+		err = inspect(pool, &run, listed);
+		present = kvk_pool_map_drop(&pool->map, &run);
+		/* One that left meanwhile may be half erased. */
+		if (!err && present && !visit(user, listed))
+			err = 1;
+	}
+	kvk_mem_free(listed);
+	return err;
+}
+
+int kvk_pool_inspect(struct kvk_adapter *adapter, const char *name, struct kvk_listed *listed)
+{
+	struct kvk_pool *pool = kvk_pool_of(adapter);
+	struct kvk_run run;
+	uint32_t slot;
+	int err;
+
+	if (!kvk_pool_name_parse(name, &slot) || slot >= pool->shape.slots ||
+	    !kvk_pool_map_hold_at(&pool->map, slot, true, &run))
+		return -ENOENT;
+	listed->name = name;
+	err = inspect(pool, &run, listed);
+	return kvk_pool_map_drop(&pool->map, &run) ? err : -ENOENT;
+}
+
+/* From memory. Nobody reads a pool's access times: how recently an object was used is what the catalog was told, and after a
+ * restart without it, when it was written. */
+int kvk_pool_scan(struct kvk_adapter *adapter, uint32_t bucket, kvk_scan_visit *visit, void *user, uint64_t *modified_ns)
+{
+	struct kvk_pool *pool = kvk_pool_of(adapter);
+	uint64_t changes = atomic_load(&pool->changes);
+	struct kvk_scanned scanned = { .kind = KVK_NAME_OBJECT };
+	char name[KVK_POOL_NAME_BYTES];
+	struct kvk_run run;
+	bool goes_on = bucket == 0;
+
+	*modified_ns = atomic_load(&pool->changed_ns);
+	for (uint32_t slot = 0; goes_on && kvk_pool_map_hold_at(&pool->map, slot, false, &run); slot = run.first + 1) {
+		kvk_pool_name(name, run.first);
+		scanned.name = name;
+		memcpy(scanned.id, run.prefix, sizeof(run.prefix));
+		scanned.bytes = kvk_pool_run_bytes(pool, &run);
+		scanned.accessed_ns = run.created_ns;
+		scanned.modified_ns = run.created_ns;
+		kvk_pool_map_drop(&pool->map, &run);
+		goes_on = visit(user, &scanned);
+	}
+	return changes == atomic_load(&pool->changes) ? 0 : -EAGAIN;
+}
+
+/* What a process that died while it made a file of the pool may have left. */
+int kvk_pool_sweep(struct kvk_adapter *adapter, uint32_t folder)
+{
+	struct kvk_pool *pool = kvk_pool_of(adapter);
+	struct kvk_backend *backend = pool->base.backend;
+	struct kvk_layout layout = { .naming = KVK_NAMING_KVKEEP, .levels = 1 };
+	struct kvk_names names = { 0 };
+	int err;
+
+	if (folder > 0)
+		return -ERANGE;
+	err = backend->ops->list(backend, "", &names);
+	for (uint32_t i = 0; !err && i < names.count; i++) {
+		if (kvk_name_kind(names.names[i], &layout, NULL) == KVK_NAME_TEMP)
+			backend->ops->sweep(backend, names.names[i]);
+	}
+	kvk_names_release(&names);
+	return err;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Locks on bytes of `.kvkeep/locks`. They are the open file's: threads share them, and a child's copy does not end them. */
+#include "backend/posix/posix_private.h"
+
+#include <errno.h>
+#include <time.h>
+
+#define PAUSE_NS 1000000
+
+static struct flock lock_of(uint32_t byte, short type)
+{
+	return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1 };
+}
+
+/* Opens the file when it is needed first. */
+static int locks_ready(struct kvk_posix *posix)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&posix->lock);
+	if (posix->locks_fd < 0) {
+		err = kvk_posix_locks_open(posix);
+		if (!err && posix->must_chmod)
+			err = posix->sys->fchmod(posix->locks_fd, posix->file_mode);
+		if (err)
+			kvk_posix_locks_close(posix);
+	}
+	pthread_mutex_unlock(&posix->lock);
+	return err;
+}
+
+static int take(struct kvk_posix *posix, uint32_t byte, short type)
+{
+	struct flock lock = lock_of(byte, type);
+	int err = locks_ready(posix);
+
+	if (!err)
+		err = posix->sys->lock_bytes(posix->locks_fd, &lock);
+	return err == -EAGAIN || err == -EACCES ? -EBUSY : err;
+}
+
+int kvk_posix_hold(struct kvk_backend *backend, bool exclusive)
+{
+	return take(kvk_posix_of(backend), KVK_LOCK_HOLD, exclusive ? F_WRLCK : F_RDLCK);
+}
+
+/* The kernel can wait for a lock, but not for a time, and a signal to end the wait is not ours to send. */
+int kvk_posix_lock(struct kvk_backend *backend, uint32_t byte, uint32_t wait_ms)
+{
+	struct timespec pause = { .tv_nsec = PAUSE_NS };
+	int err;
+
+	while ((err = take(kvk_posix_of(backend), byte, F_WRLCK)) == -EBUSY && wait_ms-- > 0)
+		nanosleep(&pause, NULL);
+	return err;
+}
+
+void kvk_posix_unlock(struct kvk_backend *backend, uint32_t byte)
+{
+	struct kvk_posix *posix = kvk_posix_of(backend);
+	struct flock lock = lock_of(byte, F_UNLCK);
+
+	if (posix->locks_fd >= 0)
+		posix->sys->lock_bytes(posix->locks_fd, &lock);
+}
+
+int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte)
+{
+	struct kvk_posix *posix = kvk_posix_of(backend);
+	struct flock lock = lock_of(byte, F_WRLCK);
+	int err = locks_ready(posix);
+
+	if (!err)
+		err = posix->sys->find_lock(posix->locks_fd, &lock);
+	return err ? err : lock.l_type != F_UNLCK;
+}

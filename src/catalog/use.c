@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The order of use: two lists, and a heap for what does not come in as the newest.
+ *
+ * The heap is there for objects that a scan finds (each has an access time, and folders come in any order: walking a
+ * list to its place would cost 10^6 objects 10^11 steps) and for parents whose last child went. Entries know
+ * their place in it, so that they can be taken out wherever they are.
+ */
+#include "catalog/policy.h"
+
+static struct kvk_use_list *list_of(struct kvk_shard *shard, enum kvk_use use)
+{
+	return &shard->lists[use - KVK_USE_FIRST];
+}
+
+uint32_t kvk_use_oldest(const struct kvk_shard *shard, enum kvk_use use)
+{
+	if (use == KVK_USE_HEAP)
+		return shard->heap_count ? shard->heap[0] : KVK_NO_ENTRY;
+	return shard->lists[use - KVK_USE_FIRST].oldest;
+}
+
+/* An entry keeps the low 32 bits of when it entered its queue: enough as long as the oldest entered less than 2^32 before
+ * the newest. */
+static uint64_t order_of(struct kvk_catalog *catalog, const struct kvk_entry *entry)
+{
+	uint64_t now = atomic_load_explicit(&catalog->order, memory_order_relaxed);
+
+	return now - ((uint32_t)now - entry->order);
+}
+
+static void publish(struct kvk_catalog *catalog, struct kvk_shard *shard, enum kvk_use use)
+{
+	uint32_t index = kvk_use_oldest(shard, use);
+	uint64_t key = UINT64_MAX;
+
+	if (index != KVK_NO_ENTRY) {
+		const struct kvk_entry *entry = kvk_shard_entry(shard, index);
+
+		key = catalog->policy->by_order && use != KVK_USE_HEAP ? order_of(catalog, entry) : entry->used_at;
+	}
+	atomic_store_explicit(&catalog->oldest[use][shard - catalog->shards], key, memory_order_relaxed);
+}
+
+uint64_t kvk_use_coldest(struct kvk_catalog *catalog, enum kvk_use use, uint32_t *shard_ret)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (uint32_t i = 0; i < KVK_SHARDS; i++) {
+		uint64_t key = atomic_load_explicit(&catalog->oldest[use][i], memory_order_relaxed);
+
+		if (key < least) {
+			least = key;
+			*shard_ret = i;
+		}
+	}
+	return least;
+}
+
+/* ---- lists -------------------------------------------------------------------------------------- */
+
+void kvk_use_push(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use)
+{
+	struct kvk_entry *entry = kvk_shard_entry(shard, index);
+	struct kvk_use_list *list = list_of(shard, use);
+
+	if (catalog->policy->by_order)
+		entry->order = (uint32_t)atomic_fetch_add_explicit(&catalog->order, 1, memory_order_relaxed) + 1;
+	entry->use = use & 3;
+	entry->older = list->newest;
+	entry->newer = KVK_NO_ENTRY;
+	if (list->newest == KVK_NO_ENTRY)
+		list->oldest = index;
+	else
+		kvk_shard_entry(shard, list->newest)->newer = index;
+	list->newest = index;
+	if (list->oldest == index)
+		publish(catalog, shard, use);
+}
+
+void kvk_use_push_old(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use)
+{
+	struct kvk_entry *entry = kvk_shard_entry(shard, index);
+	struct kvk_use_list *list = list_of(shard, use);
+
+	if (list->oldest == KVK_NO_ENTRY) {
+		kvk_use_push(catalog, shard, index, use);
+		return;
+	}
+	entry->order = kvk_shard_entry(shard, list->oldest)->order;
+	entry->use = use & 3;
+	entry->older = KVK_NO_ENTRY;
+	entry->newer = list->oldest;
+	kvk_shard_entry(shard, list->oldest)->older = index;
+	list->oldest = index;
+	publish(catalog, shard, use);
+}
+
+static void list_drop(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use)
+{
+	const struct kvk_entry *entry = kvk_shard_entry(shard, index);
+	struct kvk_use_list *list = list_of(shard, use);
+	bool was_oldest = entry->older == KVK_NO_ENTRY;
+
+	if (was_oldest)
+		list->oldest = entry->newer;
+	else
+		kvk_shard_entry(shard, entry->older)->newer = entry->newer;
+	if (entry->newer == KVK_NO_ENTRY)
+		list->newest = entry->older;
+	else
+		kvk_shard_entry(shard, entry->newer)->older = entry->older;
+	if (was_oldest)
+		publish(catalog, shard, use);
+}
+
+/* ---- the heap ----------------------------------------------------------------------------------- */
+
+static void heap_set(struct kvk_shard *shard, uint32_t at, uint32_t index)
+{
+	shard->heap[at] = index;
+	kvk_shard_entry(shard, index)->older = at;
+}
+
+static void heap_up(struct kvk_shard *shard, uint32_t at, uint32_t index)
+{
+	uint64_t used_at = kvk_shard_entry(shard, index)->used_at;
+
+	while (at > 0) {
+		uint32_t above = shard->heap[(at - 1) / 2];
+
+		if (kvk_shard_entry(shard, above)->used_at <= used_at)
+			break;
+		heap_set(shard, at, above);
+		at = (at - 1) / 2;
+	}
+	heap_set(shard, at, index);
+}
+
+static void heap_down(struct kvk_shard *shard, uint32_t at, uint32_t index)
+{
+	uint64_t used_at = kvk_shard_entry(shard, index)->used_at;
+
+	for (;;) {
+		uint32_t below = 2 * at + 1;
+
+		if (below >= shard->heap_count)
+			break;
+		if (below + 1 < shard->heap_count && kvk_shard_entry(shard, shard->heap[below + 1])->used_at <
+						     kvk_shard_entry(shard, shard->heap[below])->used_at)
+			below++;
+		if (used_at <= kvk_shard_entry(shard, shard->heap[below])->used_at)
+			break;
+		heap_set(shard, at, shard->heap[below]);
+		at = below;
+	}
+	heap_set(shard, at, index);
+}
+
+void kvk_use_push_heap(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index)
+{
+	kvk_shard_entry(shard, index)->use = KVK_USE_HEAP;
+	heap_up(shard, shard->heap_count++, index);
+	if (shard->heap[0] == index)
+		publish(catalog, shard, KVK_USE_HEAP);
+}
+
+static void heap_drop(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index)
+{
+	uint32_t at = kvk_shard_entry(shard, index)->older;
+	uint32_t last = shard->heap[--shard->heap_count];
+	bool was_oldest = at == 0;
+
+	if (last != index) {
+		heap_down(shard, at, last);
+		/* It came from another branch: it may belong above as well. */
+		if (shard->heap[at] == last)
+			heap_up(shard, at, last);
+	}
+	if (was_oldest)
+		publish(catalog, shard, KVK_USE_HEAP);
+}
+
+void kvk_use_drop(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index)
+{
+	struct kvk_entry *entry = kvk_shard_entry(shard, index);
+
+	if (entry->use == KVK_USE_HEAP)
+		heap_drop(catalog, shard, index);
+	else if (entry->use != KVK_USE_ASIDE)
+		list_drop(catalog, shard, index, (enum kvk_use)entry->use);
+	entry->use = KVK_USE_ASIDE;
+}
+
+void kvk_use_renewed(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index)
+{
+	const struct kvk_entry *entry = kvk_shard_entry(shard, index);
+	enum kvk_use use = (enum kvk_use)entry->use;
+
+	if (use == KVK_USE_HEAP)
+		heap_down(shard, entry->older, index);
+	if (use == KVK_USE_HEAP || (use != KVK_USE_ASIDE && list_of(shard, use)->oldest == index))
+		publish(catalog, shard, use);
+}

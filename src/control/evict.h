@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef KVK_CONTROL_EVICT_H
+#define KVK_CONTROL_EVICT_H
+
+#include "store/core.h"
+
+/*
+ * Lets the coldest objects go, by the policy, until `bytes` of files are unlinked; on the calling thread, which waits for
+ * the medium. Their charge falls at a later visit of the account, after a sync. Returns the bytes unlinked, less than asked
+ * if nothing else may go.
+ */
+uint64_t kvk_evict(struct kvk_core *core, uint64_t bytes);
+
+#endif

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/keeper.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+#include "control/scan.h"
+#include "control/snapshot.h"
+#include "util/alloc.h"
+#include "util/clock.h"
+
+#define TURN_MS 250
+/* Of a turn, what listing changed folders may take: the rest is for those who store and load. */
+#define LISTING_US 25000
+/* All buckets are asked for their times in so many turns: 256 calls a second with one level of folders. */
+#define POLL_TURNS 4
+/* What fell in a bucket is written down only after a sync of everything, which is made this often at most. */
+#define SYNC_US UINT64_C(5000000)
+/* How often the account is asked whether a dead process left a lease. */
+#define LOOSE_US UINT64_C(1000000)
+/* A finding that the account refused so often is out of date: somebody posted since. Before that, somebody may only have
+ * to visit the account, which he was asked to. */
+#define REFUSED_MAX 2
+/* The account's lock is held for a few milliseconds at a time; the next turn tries again. */
+#define LOCK_WAIT_MS 100
+
+struct kvk_keeper {
+	struct kvk_scan scan;
+	const struct kvk_log_sink *log;
+	pthread_mutex_t lock;          /* for wake */
+	pthread_cond_t wake;
+	uint8_t store_id[16];
+	bool persist;
+	atomic_bool *told;             /* is_keeper, for the owner; or NULL */
+	atomic_bool stopping;
+	atomic_bool is_keeper;
+	_Atomic uint64_t from_snapshot;
+	_Atomic uint32_t phase;        /* enum kvk_scan_phase */
+	_Atomic uint64_t phase_us;     /* when it began */
+	_Atomic uint64_t phase_footers;        /* read before it began */
+	_Atomic uint32_t footers_done;         /* buckets, in this phase */
+	_Atomic uint32_t unsettled;
+	/* The thread's own: */
+	bool kept_before;
+	bool passing;                  /* a pass has begun in the account and not ended */
+	uint32_t poll_next, list_next;
+	uint64_t next_sync_us, next_loose_us;
+};
+
+int kvk_keeper_new(struct kvk_keeper **ret, const struct kvk_keeper_options *options)
+{
+	struct kvk_keeper *keeper = kvk_mem_zalloc(1, sizeof(*keeper));
+	pthread_condattr_t attributes;
+
+	if (!keeper)
+		return -ENOMEM;
+	keeper->scan.backend = options->backend;
+	keeper->scan.adapter = options->adapter;
+	keeper->scan.catalog = options->catalog;
+	keeper->scan.account = options->account;
+	keeper->scan.layout = options->layout;
+	keeper->scan.stopping = &keeper->stopping;
+	keeper->log = options->log;
+	memcpy(keeper->store_id, options->store_id, sizeof(keeper->store_id));
+	keeper->persist = options->persist;
+	keeper->told = options->is_keeper;
+	kvk_scan_init(&keeper->scan);
+	pthread_mutex_init(&keeper->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&keeper->wake, &attributes);
+	pthread_condattr_destroy(&attributes);
+	atomic_store(&keeper->phase_us, kvk_now_us());
+	*ret = keeper;
+	return 0;
+}
+
+void kvk_keeper_free(struct kvk_keeper *keeper)
+{
+	if (!keeper)
+		return;
+	pthread_cond_destroy(&keeper->wake);
+	pthread_mutex_destroy(&keeper->lock);
+	kvk_mem_free(keeper);
+}
+
+void kvk_keeper_stop(struct kvk_keeper *keeper)
+{
+	pthread_mutex_lock(&keeper->lock);
+	atomic_store(&keeper->stopping, true);
+	pthread_cond_broadcast(&keeper->wake);
+	pthread_mutex_unlock(&keeper->lock);
+}
+
+bool kvk_keeper_is_keeper(struct kvk_keeper *keeper)
+{
+	return atomic_load(&keeper->is_keeper);
+}
+
+/* False: it is time to stop. */
+static bool rest_us(void *user, uint64_t us)
+{
+	struct kvk_keeper *keeper = user;
+	struct timespec until;
+	bool stopping;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (long)(us % 1000000 * 1000);
+	until.tv_sec += (time_t)(us / 1000000) + until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&keeper->lock);
+	while (!atomic_load(&keeper->stopping) &&
+	       pthread_cond_timedwait(&keeper->wake, &keeper->lock, &until) != ETIMEDOUT)
+		;
+	stopping = atomic_load(&keeper->stopping);
+	pthread_mutex_unlock(&keeper->lock);
+	return !stopping;
+}
+
+static void enter(struct kvk_keeper *keeper, enum kvk_scan_phase phase)
+{
+	atomic_store(&keeper->footers_done, 0);
+	atomic_store(&keeper->phase_footers, atomic_load(&keeper->scan.footers));
+	atomic_store(&keeper->phase_us, kvk_now_us());
+	atomic_store(&keeper->phase, (uint32_t)phase);
+}
+
+/* ---- what stands in the account ----------------------------------------------------------------- */
+
+/* Hands in what is not in the account yet; lower: a sync of everything began after these listings. */
+static void post(struct kvk_keeper *keeper, bool lower)
+{
+	struct kvk_bucket_finding findings[KVK_SCAN_BUCKETS];
+	struct kvk_scan *scan = &keeper->scan;
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i <= scan->bucket_count; i++) {
+		struct kvk_scan_bucket *bucket = &scan->buckets[kvk_scan_bucket_at(scan, i)];
+
+		if (!bucket->stands || (lower ? bucket->exact : bucket->posted))
+			continue;
+		findings[count] = bucket->finding;
+		findings[count++].may_lower = lower;
+	}
+	if (count == 0)
+		return;
+	kvk_account_reconcile(scan->account, findings, count, LOCK_WAIT_MS);
+	for (uint32_t i = 0; i < count; i++) {
+		struct kvk_scan_bucket *bucket = &scan->buckets[findings[i].bucket];
+
+		if (findings[i].status == 0) {
+			bucket->posted = true;
+			bucket->passed = true;
+			bucket->exact = bucket->exact || lower;
+		} else if (findings[i].status == -EAGAIN && ++bucket->refused >= REFUSED_MAX) {
+			bucket->stands = false;
+		}
+	}
+}
+
+/* Whether all buckets were posted since the pass began. In a store that never rests they are not all at one time. */
+static bool count_unsettled(struct kvk_keeper *keeper)
+{
+	struct kvk_scan *scan = &keeper->scan;
+	uint32_t unsettled = 0, left = 0;
+
+	for (uint32_t i = 0; i <= scan->bucket_count; i++) {
+		const struct kvk_scan_bucket *bucket = &scan->buckets[kvk_scan_bucket_at(scan, i)];
+
+		unsettled += !bucket->posted;
+		left += !bucket->passed;
+	}
+	atomic_store(&keeper->unsettled, unsettled);
+	return left == 0;
+}
+
+static void begin_pass(struct kvk_keeper *keeper)
+{
+	struct kvk_scan *scan = &keeper->scan;
+
+	kvk_account_pass_begin(scan->account);
+	keeper->passing = true;
+	for (uint32_t i = 0; i <= scan->bucket_count; i++) {
+		struct kvk_scan_bucket *bucket = &scan->buckets[kvk_scan_bucket_at(scan, i)];
+
+		bucket->stands = false;
+		bucket->passed = false;
+	}
+}
+
+/* What a process that died had leased counts as used until everything was listed once more. */
+static void mind_loose(struct kvk_keeper *keeper)
+{
+	struct kvk_account_visit visit = { .want_bytes = 0 };
+
+	if (keeper->passing || kvk_now_us() < keeper->next_loose_us)
+		return;
+	keeper->next_loose_us = kvk_now_us() + LOOSE_US;
+	if (!kvk_account_visit(keeper->scan.account, &visit, LOCK_WAIT_MS) && (visit.loose_bytes || visit.needs_scan))
+		begin_pass(keeper);
+}
+
+static bool has_inexact(const struct kvk_scan *scan)
+{
+	for (uint32_t i = 0; i <= scan->bucket_count; i++) {
+		const struct kvk_scan_bucket *bucket = &scan->buckets[kvk_scan_bucket_at(scan, i)];
+
+		if (bucket->stands && bucket->posted && !bucket->exact)
+			return true;
+	}
+	return false;
+}
+
+static void settle(struct kvk_keeper *keeper)
+{
+	struct kvk_scan *scan = &keeper->scan;
+	struct kvk_xfer sync;
+
+	post(keeper, false);
+	if (count_unsettled(keeper) && keeper->passing && kvk_account_pass_end(scan->account) == 0)
+		keeper->passing = false;
+	mind_loose(keeper);
+	if (kvk_now_us() < keeper->next_sync_us || !has_inexact(scan))
+		return;
+	keeper->next_sync_us = kvk_now_us() + SYNC_US;
+	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
+	scan->backend->ops->run(scan->backend, &sync);
+	if (sync.result == 0)
+		post(keeper, true);
+	else
+		atomic_store(&scan->trouble, (int)sync.result);
+}
+
+/* ---- listing what changed ----------------------------------------------------------------------- */
+
+static void poll(struct kvk_keeper *keeper)
+{
+	struct kvk_scan *scan = &keeper->scan;
+	uint32_t all = scan->bucket_count + 1;
+
+	for (uint32_t n = (all + POLL_TURNS - 1) / POLL_TURNS; n > 0; n--) {
+		uint32_t bucket = kvk_scan_bucket_at(scan, keeper->poll_next);
+
+		keeper->poll_next = (keeper->poll_next + 1) % all;
+		if (kvk_scan_has_changed(scan, bucket))
+			scan->buckets[bucket].stands = false;
+	}
+}
+
+/* Round robin, so that a folder that never rests does not keep the others waiting. */
+static void list_changed(struct kvk_keeper *keeper)
+{
+	struct kvk_scan *scan = &keeper->scan;
+	uint64_t begin_us = kvk_now_us();
+	uint32_t all = scan->bucket_count + 1;
+
+	for (uint32_t n = 0; n < all && kvk_now_us() - begin_us < LISTING_US; n++) {
+		uint32_t bucket = kvk_scan_bucket_at(scan, keeper->list_next);
+
+		keeper->list_next = (keeper->list_next + 1) % all;
+		if (!scan->buckets[bucket].stands && kvk_scan_names(scan, bucket))
+			return;
+	}
+}
+
+static bool all_listed(const struct kvk_scan *scan)
+{
+	for (uint32_t i = 0; i <= scan->bucket_count; i++) {
+		if (!scan->buckets[kvk_scan_bucket_at(scan, i)].listed)
+			return false;
+	}
+	return true;
+}
+
+/* The next bucket with objects that only their names are known of. */
+static bool read_footers(struct kvk_keeper *keeper)
+{
+	struct kvk_scan *scan = &keeper->scan;
+
+	for (uint32_t bucket = 0; bucket < scan->bucket_count; bucket++) {
+		if (!scan->buckets[bucket].wants_footers)
+			continue;
+		if (kvk_scan_footers(scan, bucket, rest_us, keeper))
+			return false;
+		atomic_fetch_add(&keeper->footers_done, 1);
+		return true;
+	}
+	return false;
+}
+
+/* ---- a keeper's life ---------------------------------------------------------------------------- */
+
+static void become(struct kvk_keeper *keeper, bool is_keeper)
+{
+	atomic_store(&keeper->is_keeper, is_keeper);
+	if (keeper->told)
+		atomic_store(keeper->told, is_keeper);
+}
+
+/* Only the first one to keep the store after an open that met nobody: for anybody else the snapshot is too old. */
+static void load_snapshot(struct kvk_keeper *keeper)
+{
+	struct kvk_scan *scan = &keeper->scan;
+	struct kvk_snapshot_what what = { .backend = scan->backend, .catalog = scan->catalog };
+	uint64_t count = 0;
+	bool alone;
+	int err;
+
+	what.epoch = kvk_account_epoch(scan->account, &alone) - 1;
+	if (!alone || keeper->kept_before)
+		return;
+	memcpy(what.store_id, keeper->store_id, sizeof(what.store_id));
+	err = kvk_snapshot_load(&what, &count);
+	atomic_store(&keeper->from_snapshot, count);
+	if (err && err != -ENOENT && err != -ESTALE)
+		kvk_log(keeper->log, KVK_LOG_WARNING, "the snapshot of the catalog is not used: %s", strerror(-err));
+}
+
+static void save_snapshot(struct kvk_keeper *keeper)
+{
+	struct kvk_scan *scan = &keeper->scan;
+	struct kvk_snapshot_what what = { .backend = scan->backend, .catalog = scan->catalog };
+	struct kvk_account_visit visit = { .want_bytes = 0 };
+	int err;
+
+	/* The epoch of now: whoever opened the store since we did, his objects are known here. */
+	if (!keeper->persist || atomic_load(&keeper->phase) != KVK_SCAN_IDLE ||
+	    kvk_account_visit(scan->account, &visit, LOCK_WAIT_MS))
+		return;
+	what.epoch = visit.epoch;
+	memcpy(what.store_id, keeper->store_id, sizeof(what.store_id));
+	err = kvk_snapshot_save(&what);
+	if (err)
+		kvk_log(keeper->log, KVK_LOG_WARNING, "the snapshot of the catalog could not be written: %s", strerror(-err));
+}
+
+static void begin(struct kvk_keeper *keeper)
+{
+	struct kvk_scan *scan = &keeper->scan;
+
+	memset(scan->buckets, 0, sizeof(scan->buckets));
+	keeper->next_sync_us = 0;
+	become(keeper, true);
+	enter(keeper, KVK_SCAN_NAMES);
+	kvk_log(keeper->log, KVK_LOG_INFO, "this process is the store's keeper");
+	load_snapshot(keeper);
+	keeper->kept_before = true;
+	begin_pass(keeper);
+}
+
+static void keep(struct kvk_keeper *keeper)
+{
+	struct kvk_scan *scan = &keeper->scan;
+
+	bool more;
+
+	begin(keeper);
+	/* What fails here is tried again with what changed. */
+	if (kvk_scan_pass(scan) == 0)
+		enter(keeper, KVK_SCAN_FOOTERS);
+	do {
+		poll(keeper);
+		list_changed(keeper);
+		settle(keeper);
+		more = read_footers(keeper);
+		if (atomic_load(&keeper->phase) == KVK_SCAN_NAMES && all_listed(scan))
+			enter(keeper, KVK_SCAN_FOOTERS);
+		else if (atomic_load(&keeper->phase) == KVK_SCAN_FOOTERS && !more && !keeper->passing)
+			enter(keeper, KVK_SCAN_IDLE);
+	} while (rest_us(keeper, more ? 0 : TURN_MS * 1000));
+	save_snapshot(keeper);
+	scan->backend->ops->unlock(scan->backend, KVK_LOCK_KEEPER);
+	become(keeper, false);
+	enter(keeper, KVK_SCAN_WAITING);
+}
+
+void kvk_keeper_run(struct kvk_keeper *keeper)
+{
+	struct kvk_backend *backend = keeper->scan.backend;
+
+	do {
+		if (backend->ops->lock(backend, KVK_LOCK_KEEPER, 0) == 0)
+			keep(keeper);
+	} while (rest_us(keeper, TURN_MS * 1000));
+}
+
+/* ---- how far it is ------------------------------------------------------------------------------ */
+
+void kvk_keeper_state(struct kvk_keeper *keeper, struct kvk_scan_state *ret)
+{
+	struct kvk_scan *scan = &keeper->scan;
+	enum kvk_scan_phase phase = (enum kvk_scan_phase)atomic_load(&keeper->phase);
+	uint64_t elapsed_us = kvk_now_us() - atomic_load(&keeper->phase_us);
+	uint64_t done = phase == KVK_SCAN_FOOTERS
+			? atomic_load(&scan->footers) - atomic_load(&keeper->phase_footers)
+			: phase == KVK_SCAN_NAMES ? atomic_load(&scan->objects) : 0;
+	uint32_t buckets_done = phase == KVK_SCAN_FOOTERS ? atomic_load(&keeper->footers_done)
+				: phase == KVK_SCAN_NAMES ? (uint32_t)atomic_load(&scan->buckets_done) : 0;
+	uint32_t buckets = scan->bucket_count + (phase == KVK_SCAN_NAMES);
+
+	*ret = (struct kvk_scan_state){
+		.phase = phase,
+		.buckets = buckets,
+		.buckets_done = phase == KVK_SCAN_IDLE ? buckets : buckets_done < buckets ? buckets_done : buckets,
+		.objects = atomic_load(&scan->objects),
+		.bytes = atomic_load(&scan->bytes),
+		.footers = atomic_load(&scan->footers),
+		.unreadable = atomic_load(&scan->unreadable),
+		.swept = atomic_load(&scan->swept),
+		.per_second = elapsed_us ? done * 1000000 / elapsed_us : 0,
+		.elapsed_us = elapsed_us,
+		.from_snapshot = atomic_load(&keeper->from_snapshot),
+		.left_us = phase == KVK_SCAN_IDLE ? 0 : UINT64_MAX,
+		.unsettled = atomic_load(&keeper->unsettled),
+		.trouble = atomic_load(&scan->trouble),
+	};
+	if (phase != KVK_SCAN_IDLE && ret->buckets_done > 0)
+		ret->left_us = elapsed_us * (buckets - ret->buckets_done) / ret->buckets_done;
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/room.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "control/evict.h"
+#include "util/alloc.h"
+#include "util/clock.h"
+
+#define MIB (UINT64_C(1) << 20)
+/* Leased ahead at most; and at most so much of the cap, shared out among the processes. */
+#define CHUNK_BYTES (256 * MIB)
+#define CHUNK_OF_CAP 8
+/* Without anybody asking: for what others publish and need, and so that the account learns what we published. */
+#define TICK_US 250000
+/* A process that stored nothing for so long keeps only a part of its lease. */
+#define IDLE_US 1000000
+#define IDLE_PART 8
+/* What was unlinked is synced, and credited, at the latest after this; at once if somebody waits for room. */
+#define CREDIT_US 1000000
+/* Where others hold leases or evict, a put waits so long for what they give back. */
+#define PATIENCE_US 1500000
+#define LOCK_MS 1000
+/* After ENOSPC from the medium in spite of all, so long the limit is what was used then. */
+#define SQUEEZE_US 60000000
+
+struct kvk_room {
+	struct kvk_core *core;
+	atomic_bool ending;
+	struct kvk_account_visit last;         /* what the last visit told */
+	bool visited;
+	bool failing;                          /* the last visit failed, and this was said */
+	uint64_t puts_seen, put_us;            /* how many there were, and when that changed */
+	uint64_t synced_us;
+	uint64_t full_seen;                    /* medium_full, as last seen */
+	uint64_t squeeze_until_us, squeeze_bytes;
+	uint64_t limit_bytes;                  /* what all may use now */
+};
+
+int kvk_room_new(struct kvk_room **ret, struct kvk_core *core)
+{
+	struct kvk_room *room = kvk_mem_zalloc(1, sizeof(*room));
+
+	if (!room)
+		return -ENOMEM;
+	room->core = core;
+	room->limit_bytes = UINT64_MAX;
+	*ret = room;
+	return 0;
+}
+
+void kvk_room_free(struct kvk_room *room)
+{
+	kvk_mem_free(room);
+}
+
+void kvk_room_end(struct kvk_room *room)
+{
+	atomic_store(&room->ending, true);
+	kvk_room_ring(room->core);
+}
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* ---- the limit ---------------------------------------------------------------------------------- */
+
+/* A store that was told nothing leaves 1 GiB free, of a small medium 2 %. */
+static uint64_t floor_of(const struct kvk_spec *spec, uint64_t total_bytes)
+{
+	uint64_t floor = spec->says_min_free ? spec->min_free_bytes : min_u64(1024 * MIB, total_bytes / 50);
+	uint64_t above = (uint64_t)((double)total_bytes * (1 - spec->disk_watermark));
+
+	return above > floor ? above : floor;
+}
+
+/* The cap, or less where the medium has less to give than the cap promises. */
+static void settle_limit(struct kvk_room *room, uint64_t now_us)
+{
+	struct kvk_core *core = room->core;
+	uint64_t full = atomic_load(&core->counts.medium_full), floor = 0, used, cap, limit;
+	struct kvk_space space = { 0 };
+
+	kvk_account_usage(core->account, &used, &cap);
+	limit = cap ? cap : UINT64_MAX;
+
+	if (!core->backend->ops->space(core->backend, &space) && space.total_bytes > 0) {
+		floor = floor_of(&core->spec, space.total_bytes);
+		/* What is charged is on the medium already; what is leased is still to come out of the rest. */
+		limit = min_u64(limit, used + (space.free_bytes > floor ? space.free_bytes - floor : 0));
+		if (space.total_inodes > 0 && space.free_inodes < space.total_inodes / 1000)
+			limit = min_u64(limit, used);
+	}
+	if (full != room->full_seen) {
+		room->full_seen = full;
+		room->squeeze_until_us = now_us + SQUEEZE_US;
+		room->squeeze_bytes = used;
+		kvk_log(&core->log, KVK_LOG_WARNING, "the medium is full in spite of the cap: for a minute nothing beyond "
+			"what is used now is stored");
+	}
+	if (now_us < room->squeeze_until_us)
+		limit = min_u64(limit, room->squeeze_bytes);
+	room->limit_bytes = limit;
+	atomic_store(&core->view.limit_bytes, limit == UINT64_MAX ? 0 : limit);
+	atomic_store(&core->view.free_bytes, space.free_bytes);
+	atomic_store(&core->view.floor_bytes, floor);
+}
+
+/* ---- visits ------------------------------------------------------------------------------------- */
+
+static uint64_t chunk_of(const struct kvk_room *room)
+{
+	uint64_t cap = room->last.cap_bytes, processes = room->last.processes ? room->last.processes : 1;
+
+	return cap ? min_u64(CHUNK_BYTES, cap / (CHUNK_OF_CAP * processes)) : CHUNK_BYTES;
+}
+
+static bool sync_all(struct kvk_core *core)
+{
+	struct kvk_xfer xfer;
+
+	kvk_account_sync_begin(core->account);
+	kvk_xfer_init(&xfer, KVK_XFER_SYNC_ALL, NULL, NULL);
+	core->backend->ops->run(core->backend, &xfer);
+	if (xfer.result < 0) {
+		kvk_core_trouble(core, (int)xfer.result);
+		kvk_log(&core->log, KVK_LOG_ERROR, "what was removed stays charged, since the sync failed: %s",
+			strerror((int)-xfer.result));
+	}
+	return xfer.result >= 0;
+}
+
+/* How much free lease this process should have. */
+static uint64_t target_of(struct kvk_room *room, uint64_t now_us)
+{
+	uint64_t puts = atomic_load(&room->core->counts.puts);
+
+	if (puts != room->puts_seen || !room->visited) {
+		room->puts_seen = puts;
+		room->put_us = now_us;
+	}
+	return now_us - room->put_us > IDLE_US ? chunk_of(room) / IDLE_PART : chunk_of(room);
+}
+
+/* What is used and leased by all, as of the last visit, is over the limit. */
+static bool is_over(const struct kvk_room *room)
+{
+	return room->last.charged_bytes + room->last.leased_bytes > room->limit_bytes;
+}
+
+/* The account keeps the cap; where the medium allows less than that, how much more may be leased. */
+static uint64_t medium_left(const struct kvk_room *room)
+{
+	uint64_t used, cap;
+
+	kvk_account_usage(room->core->account, &used, &cap);
+	if (room->limit_bytes == (cap ? cap : UINT64_MAX))
+		return UINT64_MAX / 2;
+	used += room->last.leased_bytes;
+	return room->limit_bytes > used ? room->limit_bytes - used : 0;
+}
+
+/* One visit: what is needed, asked for; what is too much, given back. hurry: what was unlinked is credited now. */
+static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
+{
+	struct kvk_core *core = room->core;
+	uint64_t now_us = kvk_now_us(), target, free_bytes = kvk_catalog_room(core->catalog), keep;
+	struct kvk_account_visit visit = { 0 };
+	struct kvk_catalog_totals totals;
+	int err;
+
+	if (kvk_account_has_credits(core->account) &&
+	    (hurry || need_bytes > 0 || is_over(room) || now_us - room->synced_us > CREDIT_US)) {
+		visit.synced = sync_all(core);
+		room->synced_us = kvk_now_us();
+	}
+	settle_limit(room, now_us);
+	kvk_catalog_totals(core->catalog, &totals);
+	target = target_of(room, now_us);
+	keep = need_bytes + (is_over(room) ? 0 : target);
+	if (free_bytes > keep + target)
+		visit.give_bytes = kvk_catalog_take_room(core->catalog, free_bytes - keep);
+	free_bytes -= min_u64(free_bytes, visit.give_bytes);
+	visit.want_bytes = totals.writing_bytes + (keep > free_bytes ? keep : free_bytes);
+	visit.want_bytes = min_u64(visit.want_bytes, totals.writing_bytes + free_bytes + medium_left(room));
+	err = kvk_account_visit(core->account, &visit, LOCK_MS);
+	if (err) {
+		if (!room->failing && err != -EBUSY)
+			kvk_log(&core->log, KVK_LOG_ERROR, "the account cannot be written, nothing new is stored when the "
+				"lease is used up: %s", strerror(-err));
+		room->failing = true;
+		if (err != -EBUSY)
+			kvk_core_trouble(core, err);
+		return err;
+	}
+	room->failing = false;
+	room->last = visit;
+	room->visited = true;
+	kvk_catalog_add_room(core->catalog, (int64_t)visit.granted_bytes);
+	kvk_catalog_set_cap(core->catalog, visit.cap_bytes);
+	/* While the cap gives nothing more, puts that find no room ring anyway. */
+	atomic_store(&core->waiting.low_bytes, visit.missing_bytes > 0 || is_over(room) ? 0 : target / 2);
+	atomic_store(&core->view.leased_bytes, visit.leased_bytes);
+	atomic_store(&core->view.processes, visit.processes);
+	atomic_store(&core->view.exact, !visit.needs_scan);
+	return 0;
+}
+
+/* ---- making room -------------------------------------------------------------------------------- */
+
+/* Above the watermark a part of all bytes leaves, coldest first; one process does it for all. Returns what was unlinked. */
+static uint64_t mind_watermark(struct kvk_room *room)
+{
+	struct kvk_core *core = room->core;
+	uint64_t used, cap, limit = room->limit_bytes, mark;
+
+	if (core->spec.policy == KVK_POLICY_NOOP || !atomic_load(&core->keeper) || limit == UINT64_MAX)
+		return 0;
+	kvk_account_usage(core->account, &used, &cap);
+	mark = (uint64_t)((double)limit * core->spec.trigger_watermark);
+	if (used <= mark)
+		return 0;
+	/* At least down to the mark: the cap may just have been lowered. */
+	cap = (uint64_t)((double)used * core->spec.eviction_ratio);
+	return kvk_evict(core, cap > used - mark ? cap : used - mark);
+}
+
+/* The account may be visited as often as it takes; each time round something was evicted, or it ends. */
+static void make_room(struct kvk_room *room)
+{
+	struct kvk_core *core = room->core;
+	uint64_t need_bytes = kvk_waiting_serve(core, KVK_SERVE_FITTING, 0);
+
+	while (need_bytes > 0 && !atomic_load(&room->ending)) {
+		uint64_t all_bytes = atomic_load(&core->waiting.bytes), evicted = 0;
+		/* Somebody else, or we ourselves, will give something back soon. */
+		bool soon = room->last.processes > 1 || atomic_load(&core->removing) > 0;
+
+		if (visit(room, all_bytes > need_bytes ? all_bytes : need_bytes, true))
+			break;
+		if (room->last.needs_scan) {
+			kvk_waiting_serve(core, KVK_SERVE_SCANNING, 0);
+			return;
+		}
+		need_bytes = kvk_waiting_serve(core, KVK_SERVE_FITTING, 0);
+		if (need_bytes == 0)
+			return;
+		if (core->spec.policy != KVK_POLICY_NOOP)
+			evicted = kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART);
+		if (evicted > 0)
+			continue;
+		/* What others leased and do not use comes back within a second, the keeper evicts for all, and what is
+		 * being removed is free in a moment. */
+		kvk_waiting_serve(core, KVK_SERVE_ALL, kvk_now_us() - (soon ? PATIENCE_US : 0));
+		return;
+	}
+	if (room->failing)
+		kvk_waiting_serve(core, KVK_SERVE_ALL, kvk_now_us() - PATIENCE_US);
+}
+
+void kvk_room_run(struct kvk_room *room)
+{
+	struct kvk_core *core = room->core;
+
+	while (!atomic_load(&room->ending)) {
+		kvk_quotas_follow(core);
+		visit(room, atomic_load(&core->waiting.bytes), false);
+		make_room(room);
+		if (mind_watermark(room) > 0)
+			visit(room, atomic_load(&core->waiting.bytes), false);
+		kvk_room_listen(core, kvk_now_us() + TICK_US);
+	}
+	/* What was unlinked would else stay charged until the next keeper has looked at every folder. */
+	if (kvk_account_has_credits(core->account) && !atomic_load(&core->closing))
+		visit(room, 0, true);
+}

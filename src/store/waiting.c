@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/waiting.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "store/item.h"
+#include "util/clock.h"
+
+void kvk_waiting_init(struct kvk_waiting *waiting)
+{
+	pthread_condattr_t attributes;
+
+	kvk_list_init(&waiting->items);
+	pthread_mutex_init(&waiting->lock, NULL);
+	pthread_mutex_init(&waiting->bell_lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&waiting->bell, &attributes);
+	pthread_condattr_destroy(&attributes);
+}
+
+void kvk_waiting_release(struct kvk_waiting *waiting)
+{
+	pthread_cond_destroy(&waiting->bell);
+	pthread_mutex_destroy(&waiting->bell_lock);
+	pthread_mutex_destroy(&waiting->lock);
+}
+
+/* ---- the bell ----------------------------------------------------------------------------------- */
+
+void kvk_room_ring(struct kvk_core *core)
+{
+	struct kvk_waiting *waiting = &core->waiting;
+
+	if (atomic_exchange(&waiting->rung, true))
+		return;
+	pthread_mutex_lock(&waiting->bell_lock);
+	pthread_cond_signal(&waiting->bell);
+	pthread_mutex_unlock(&waiting->bell_lock);
+}
+
+void kvk_room_listen(struct kvk_core *core, uint64_t until_us)
+{
+	struct kvk_waiting *waiting = &core->waiting;
+	struct timespec until = {
+		.tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000,
+	};
+
+	pthread_mutex_lock(&waiting->bell_lock);
+	while (!atomic_load(&waiting->rung) &&
+	       pthread_cond_timedwait(&waiting->bell, &waiting->bell_lock, &until) != ETIMEDOUT)
+		;
+	pthread_mutex_unlock(&waiting->bell_lock);
+	atomic_store(&waiting->rung, false);
+}
+
+void kvk_room_mind(struct kvk_core *core)
+{
+	if (kvk_catalog_room(core->catalog) < atomic_load_explicit(&core->waiting.low_bytes, memory_order_relaxed))
+		kvk_room_ring(core);
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------ */
+
+void kvk_waiting_add(struct kvk_core *core, struct kvk_item *item)
+{
+	struct kvk_waiting *waiting = &core->waiting;
+
+	item->asked_us = kvk_now_us();
+	pthread_mutex_lock(&waiting->lock);
+	kvk_list_push(&waiting->items, &item->request.op.link);
+	pthread_mutex_unlock(&waiting->lock);
+	atomic_fetch_add(&waiting->bytes, item->charge_bytes);
+	kvk_room_ring(core);
+}
+
+static void take_out(struct kvk_waiting *waiting, struct kvk_item *item)
+{
+	kvk_list_remove(&item->request.op.link);
+	atomic_fetch_sub(&waiting->bytes, item->charge_bytes);
+}
+
+uint64_t kvk_waiting_serve(struct kvk_core *core, enum kvk_serve serve, uint64_t asked_before_us)
+{
+	struct kvk_waiting *waiting = &core->waiting;
+	struct kvk_link *link, *next, ops;
+	uint64_t need_bytes = 0;
+
+	kvk_list_init(&ops);
+	pthread_mutex_lock(&waiting->lock);
+	for (link = waiting->items.next; link != &waiting->items; link = next) {
+		struct kvk_item *item = kvk_container_of(link, struct kvk_item, request.op.link);
+		bool refuse = serve == KVK_SERVE_SCANNING ||
+			      (serve == KVK_SERVE_ALL && item->asked_us < asked_before_us);
+
+		next = link->next;
+		if (kvk_put_retry(item, refuse, serve == KVK_SERVE_SCANNING)) {
+			take_out(waiting, item);
+			kvk_list_push(&ops, link);
+			continue;
+		}
+		if (!need_bytes)
+			need_bytes = item->charge_bytes;
+		/* Who comes later does not get what an earlier one waits for. */
+		if (serve == KVK_SERVE_FITTING)
+			break;
+	}
+	/* Under the lock, so that a cancel finds them either here or with the agent. */
+	if (!kvk_list_empty(&ops))
+		kvk_agent_submit(core->agent, &ops);
+	pthread_mutex_unlock(&waiting->lock);
+	return need_bytes;
+}
+
+void kvk_waiting_end(struct kvk_core *core, const void *group, uint64_t now_us)
+{
+	struct kvk_waiting *waiting = &core->waiting;
+	struct kvk_link *link, *next, ended;
+
+	kvk_list_init(&ended);
+	pthread_mutex_lock(&waiting->lock);
+	for (link = waiting->items.next; link != &waiting->items; link = next) {
+		struct kvk_item *item = kvk_container_of(link, struct kvk_item, request.op.link);
+
+		next = link->next;
+		if (group ? item->request.op.group != group : now_us && now_us < item->request.op.deadline_us)
+			continue;
+		take_out(waiting, item);
+		kvk_list_push(&ended, link);
+	}
+	pthread_mutex_unlock(&waiting->lock);
+	while ((link = kvk_list_pop(&ended))) {
+		struct kvk_op *op = kvk_container_of(link, struct kvk_op, link);
+
+		kvk_op_answer(op, now_us ? -ETIMEDOUT : -ECANCELED);
+		op->finished(op);
+	}
+}

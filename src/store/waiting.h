@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Puts that found no room in the lease. They wait here, in the order in which they were asked, until the room thread
+ * (src/control/room.c) has leased or made room, or says that there is none.
+ */
+#ifndef KVK_STORE_WAITING_H
+#define KVK_STORE_WAITING_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "util/list.h"
+
+struct kvk_core;
+struct kvk_item;
+
+struct kvk_waiting {
+	pthread_mutex_t lock;          /* guards items; held while they are given to the agent, whose locks come after it */
+	struct kvk_link items;         /* kvk_item.request.op.link */
+	atomic_uint_fast64_t bytes;    /* that they need together */
+	pthread_mutex_t bell_lock;     /* guards the condition; nothing is locked under it */
+	pthread_cond_t bell;
+	atomic_bool rung;
+	atomic_uint_fast64_t low_bytes;    /* less free lease than this: the room thread should know */
+};
+
+void kvk_waiting_init(struct kvk_waiting *waiting);
+void kvk_waiting_release(struct kvk_waiting *waiting);
+
+/* Tells the room thread that there is something to do. Any thread, also with the agent's locks held. */
+void kvk_room_ring(struct kvk_core *core);
+/* The room thread's: until somebody rings, or until_us. */
+void kvk_room_listen(struct kvk_core *core, uint64_t until_us);
+/* Rings when the lease runs low: what every put that reserved does, so an atomic or two is all it costs. */
+void kvk_room_mind(struct kvk_core *core);
+
+/* An item set up as a put that needs item->charge_bytes. */
+void kvk_waiting_add(struct kvk_core *core, struct kvk_item *item);
+
+enum kvk_serve {
+	KVK_SERVE_FITTING,             /* in order, until one does not fit */
+	KVK_SERVE_ALL,                 /* refuse what does not fit, with no room */
+	KVK_SERVE_SCANNING,            /* refuse all: the account is being counted */
+};
+
+/* Gives what waits to the agent as far as there is room. asked_before_us: SERVE_ALL refuses only what waits since before
+ * that. Returns what the first one still needs, 0 if none waits. */
+uint64_t kvk_waiting_serve(struct kvk_core *core, enum kvk_serve serve, uint64_t asked_before_us);
+
+/* Answers what is late (now_us), of a group, or (both 0) everything. */
+void kvk_waiting_end(struct kvk_core *core, const void *group, uint64_t now_us);
+
+#endif

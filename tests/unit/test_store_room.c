@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cap is kept: to the last object, by eviction where a policy is set, by refusal where none is; through a change of the
+ * cap, with two openers of one directory, after a crash, and where the medium has less than the cap says.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "unit/store_kit.h"
+
+/* What an object of OBJECT bytes costs: payload and one page of footer. */
+#define OBJECT 61440u
+#define CHARGE (OBJECT + 4096u)
+/* 16 objects. */
+#define CAP_16 "params:\"max_capacity_gb\": 0.0009765625; "
+#define LRU "\"eviction\": {\"eviction_policy\": \"LRU\", \"trigger_watermark\": 1.0, \"eviction_ratio\": 0.1}"
+
+static const char *name_of(uint32_t i)
+{
+	static _Thread_local char name[16];
+
+	snprintf(name, sizeof(name), "k%u", i);
+	return name;
+}
+
+static void put_some(struct kvk_store *store, uint32_t first, uint32_t count)
+{
+	for (uint32_t i = first; i < first + count; i++)
+		KIT_EXPECT(kit_store(store, name_of(i), OBJECT, 1), 0, KVK_REASON_NONE);
+}
+
+static bool has(struct kvk_store *store, uint32_t i)
+{
+	return bed_lookup(store, name_of(i), 0, NULL) == 0;
+}
+
+/* Exactly as many as fit, and one more for each one that goes. */
+static void test_to_the_brim(void **state)
+{
+	struct bed *bed = *state;
+
+	bed_open(bed, CAP_16);
+	put_some(bed->store, 0, 16);
+	KIT_EXPECT(kit_store(bed->store, "more", OBJECT, 1), -ENOSPC, KVK_REASON_NO_ROOM);
+	KIT_EXPECT(kit_store(bed->store, "small", 1, 1), -ENOSPC, KVK_REASON_NO_ROOM);
+	assert_int_equal(bed_usage(bed->store).used_bytes, 16 * CHARGE);
+	assert_int_equal(bed_stats(bed->store).put_no_room, 2);
+	for (uint32_t i = 0; i < 8; i++) {
+		assert_int_equal(bed_remove(bed->store, name_of(i), NULL), 0);
+		/* Its room comes back when the medium has forgotten it; a put waits for that. */
+		assert_int_equal(kit_used_settles(bed->store, 15 * CHARGE), 15 * CHARGE);
+		KIT_EXPECT(kit_store(bed->store, name_of(100 + i), OBJECT, 1), 0, KVK_REASON_NONE);
+		KIT_EXPECT(kit_store(bed->store, "more", OBJECT, 1), -ENOSPC, KVK_REASON_NO_ROOM);
+	}
+	/* What is there is served, and stored again, whatever the cap. */
+	KIT_EXPECT(kit_store(bed->store, name_of(9), OBJECT, 1), 0, KVK_REASON_PRESENT);
+	KIT_EXPECT(kit_load(bed->store, name_of(9), OBJECT, 1), 0, KVK_REASON_NONE);
+	BED_AGREES(bed->store);
+}
+
+/* A put that finds no room makes it: the coldest goes, what was read or is pinned stays. */
+static void test_a_put_makes_room(void **state)
+{
+	struct bed *bed = *state;
+
+	bed_open(bed, CAP_16 LRU);
+	put_some(bed->store, 0, 16);
+	KIT_EXPECT(kit_load(bed->store, name_of(0), OBJECT, 1), 0, KVK_REASON_NONE);
+	assert_int_equal(bed_lookup(bed->store, name_of(1), KVK_LOOKUP_PIN, NULL), 0);
+	put_some(bed->store, 16, 4);
+	assert_true(has(bed->store, 0));
+	assert_true(has(bed->store, 1));
+	assert_false(has(bed->store, 2));
+	for (uint32_t i = 16; i < 20; i++)
+		assert_true(has(bed->store, i));
+	assert_true(bed_stats(bed->store).evicted >= 4);
+	assert_true(bed_usage(bed->store).used_bytes <= 16 * CHARGE);
+	/* Ten times what fits goes through. */
+	put_some(bed->store, 20, 160);
+	assert_true(has(bed->store, 1));
+	assert_true(has(bed->store, 179));
+	assert_int_equal(bed_unpin(bed->store, name_of(1)), 0);
+	BED_AGREES(bed->store);
+}
+
+/* All that is there is pinned: nothing may go, and the put says so. */
+static void test_pins_are_stronger(void **state)
+{
+	struct bed *bed = *state;
+
+	bed_open(bed, CAP_16 LRU);
+	put_some(bed->store, 0, 16);
+	for (uint32_t i = 0; i < 16; i++)
+		assert_int_equal(bed_lookup(bed->store, name_of(i), KVK_LOOKUP_PIN, NULL), 0);
+	KIT_EXPECT(kit_store(bed->store, "more", OBJECT, 1), -ENOSPC, KVK_REASON_NO_ROOM);
+	for (uint32_t i = 0; i < 16; i++)
+		assert_true(has(bed->store, i));
+	assert_int_equal(bed_unpin(bed->store, name_of(7)), 0);
+	KIT_EXPECT(kit_store(bed->store, "more", OBJECT, 1), 0, KVK_REASON_NONE);
+	assert_false(has(bed->store, 7));
+}
+
+/* A cap that is lowered while the store is open is reached by evicting; one that is raised gives room at once. */
+static void test_the_cap_changes(void **state)
+{
+	struct bed *bed = *state;
+	uint64_t until_us = kit_now_us() + 20000000, evicted;
+
+	bed_open(bed, CAP_16 "\"eviction\": {\"eviction_policy\": \"LRU\", \"trigger_watermark\": 1.0, \"eviction_ratio\": 0.01}");
+	put_some(bed->store, 0, 16);
+	assert_int_equal(kvk_store_set_cap(bed->store, 1000), -EINVAL);
+	assert_int_equal(kvk_store_set_cap(bed->store, 8 * CHARGE), 0);
+	while (bed_usage(bed->store).used_bytes > 8 * CHARGE && kit_now_us() < until_us)
+		usleep(1000);
+	assert_true(bed_usage(bed->store).used_bytes <= 8 * CHARGE);
+	assert_int_equal(bed_usage(bed->store).cap_bytes, 8 * CHARGE);
+	assert_true(has(bed->store, 15));
+	assert_false(has(bed->store, 0));
+	assert_int_equal(kvk_store_set_cap(bed->store, 32 * CHARGE), 0);
+	put_some(bed->store, 100, 20);
+	assert_true(has(bed->store, 15));
+	assert_int_equal(kvk_store_evict(bed->store, 3 * CHARGE, &evicted), 0);
+	assert_int_equal(evicted, 3 * CHARGE);
+	BED_AGREES(bed->store);
+	if (bed->kind == BED_RAM)
+		return;
+	/* It is remembered; an open that says something else changes it. */
+	bed_reopen(bed, "");
+	assert_int_equal(bed_usage(bed->store).cap_bytes, 32 * CHARGE);
+	bed_reopen(bed, CAP_16);
+	assert_int_equal(bed_usage(bed->store).cap_bytes, 16 * CHARGE);
+}
+
+/* Without a policy there is nothing to evict with. */
+static void test_no_policy(void **state)
+{
+	struct bed *bed = *state;
+	uint64_t evicted;
+
+	bed_open(bed, CAP_16);
+	assert_int_equal(kvk_store_evict(bed->store, 1, &evicted), -ENOTSUP);
+	put_some(bed->store, 0, 16);
+	assert_int_equal(kvk_store_set_cap(bed->store, 8 * CHARGE), 0);
+	KIT_EXPECT(kit_store(bed->store, "more", OBJECT, 1), -ENOSPC, KVK_REASON_NO_ROOM);
+	for (uint32_t i = 0; i < 16; i++)
+		assert_true(has(bed->store, i));
+}
+
+struct writer {
+	struct kvk_store *store;
+	uint32_t first;
+	atomic_uint *stop;
+	uint64_t stored;
+	pthread_t thread;
+};
+
+static void *write_on(void *argument)
+{
+	struct writer *writer = argument;
+
+	for (uint32_t i = writer->first; !atomic_load(writer->stop); i++)
+		writer->stored += bed_put(writer->store, name_of(i), OBJECT, 1, NULL) == 0;
+	return NULL;
+}
+
+/* Two openers, each with its own lease: what is used and leased together never exceeds the cap, and neither starves. */
+static void test_two_openers(void **state)
+{
+	struct bed *bed = *state, second;
+	struct writer writers[2];
+	struct kvk_usage usage;
+	atomic_uint stop = 0;
+	uint64_t most = 0, until_us = kit_now_us() + 3000000;
+
+	bed_open(bed, "params:\"max_capacity_gb\": 0.00390625; " LRU);
+	second = *bed;
+	second.store = NULL;
+	bed_open(&second, "params:\"max_capacity_gb\": 0.00390625; " LRU);
+	for (uint32_t i = 0; i < 2; i++) {
+		writers[i] = (struct writer){ .store = i ? second.store : bed->store, .first = i * 1000000, .stop = &stop };
+		assert_int_equal(pthread_create(&writers[i].thread, NULL, write_on, &writers[i]), 0);
+	}
+	while (kit_now_us() < until_us) {
+		uint64_t there = bed_usage(bed->store).used_bytes;
+
+		if (there > most)
+			most = there;
+		usleep(100);
+	}
+	atomic_store(&stop, 1);
+	for (uint32_t i = 0; i < 2; i++) {
+		pthread_join(writers[i].thread, NULL);
+		assert_true(writers[i].stored > 64);
+	}
+	assert_true(most <= 64 * CHARGE);
+	assert_true(most >= 16 * CHARGE);
+	usage = bed_usage(bed->store);
+	assert_int_equal(usage.processes, 2);
+	assert_true(usage.used_bytes <= usage.cap_bytes);
+	assert_int_equal(bed_close(&second), 0);
+	printf("# %" PRIu64 " and %" PRIu64 " objects through 64 places, at most %" PRIu64 " at a time\n", writers[0].stored,
+	       writers[1].stored, most / CHARGE);
+}
+
+/* After a crash what is there is known at once, and never less: what the dead one had leased counts until it is scanned. */
+static void test_after_a_crash(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_usage usage;
+	uint64_t until_us = kit_now_us() + 20000000;
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (child == 0) {
+		bed_open(bed, CAP_16);
+		put_some(bed->store, 0, 10);
+		raise(SIGKILL);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+	bed_open(bed, CAP_16);
+	usage = bed_usage(bed->store);
+	assert_true(usage.used_bytes >= 10 * CHARGE);
+	assert_true(usage.used_bytes <= 16 * CHARGE);
+	while (bed_usage(bed->store).used_bytes != 10 * CHARGE && kit_now_us() < until_us)
+		usleep(1000);
+	assert_int_equal(bed_usage(bed->store).used_bytes, 10 * CHARGE);
+	for (uint32_t i = 10; i < 16; i++)
+		KIT_EXPECT(kit_store(bed->store, name_of(i), OBJECT, 1), 0, KVK_REASON_NONE);
+	KIT_EXPECT(kit_store(bed->store, "more", OBJECT, 1), -ENOSPC, KVK_REASON_NO_ROOM);
+}
+
+/* The medium says ENOSPC in spite of the cap: that put fails, it is counted, and nothing more is stored for a while. */
+static void test_medium_full(void **state)
+{
+	struct bed *bed = *state;
+
+	bed_open(bed, "\"fault\": [{\"do\": \"fail\", \"ops\": [\"write\"], \"nth\": 5, \"error\": \"ENOSPC\"}]");
+	put_some(bed->store, 0, 4);
+	KIT_EXPECT(kit_store(bed->store, "full", OBJECT, 1), -ENOSPC, KVK_REASON_NO_ROOM);
+	assert_int_equal(bed_stats(bed->store).medium_full, 1);
+	for (uint32_t i = 0; i < 4; i++)
+		KIT_EXPECT(kit_load(bed->store, name_of(i), OBJECT, 1), 0, KVK_REASON_NONE);
+	BED_AGREES(bed->store);
+}
+
+/* More is to stay free than the medium has: nothing is stored, and usage says why. */
+static void test_floor(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_usage usage;
+
+	bed_open(bed, "\"min_free_gb\": 900000000");
+	KIT_EXPECT(kit_store(bed->store, "k", OBJECT, 1), -ENOSPC, KVK_REASON_NO_ROOM);
+	usage = bed_usage(bed->store);
+	assert_int_equal(usage.cap_bytes, 0);
+	assert_true(usage.floor_bytes > usage.medium_free_bytes);
+	bed_reopen(bed, "\"min_free_gb\": 0");
+	KIT_EXPECT(kit_store(bed->store, "k", OBJECT, 1), 0, KVK_REASON_NONE);
+}
+
+/* A put that waits for room is answered by its deadline, and at once by a cancel. */
+static void test_waiting_ends(void **state)
+{
+	struct bed *bed = *state;
+	static uint8_t data[OBJECT];
+	struct iovec iov = { .iov_base = data, .iov_len = sizeof(data) };
+	struct kvk_put_item item = { .struct_bytes = sizeof(item), .key = bed_key("w"), .data = &iov, .data_count = 1 };
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+	const struct bed_how how = { .deadline_us = 300000 };
+	int64_t task;
+
+	/* The account cannot be written: whoever finds no room in the lease waits. */
+	bed_open(bed, CAP_16 "\"fault\": [{\"do\": \"hang\", \"ops\": [\"sync_all\"], \"nth\": 1, \"every\": 1}]");
+	put_some(bed->store, 0, 16);
+	assert_int_equal(bed_remove(bed->store, name_of(0), NULL), 0);
+	assert_int_equal(kit_used_settles(bed->store, 15 * CHARGE), 15 * CHARGE);
+	kit_wait_struck(bed->store, 1);
+	assert_int_equal(bed_put_how(bed->store, bed_key("late"), OBJECT, 1, &how, NULL), -ETIMEDOUT);
+	task = kvk_store_put(bed->store, &item, 1, 0);
+	assert_true(task > 0);
+	assert_int_equal(kvk_store_cancel(bed->store, task), 0);
+	assert_true(bed_next(bed->store, KVK_QUEUE_PUT, &result));
+	assert_int_equal(result.status, -ECANCELED);
+	kvk_fault_clear(bed_backend(bed->store));
+	kvk_fault_release(bed_backend(bed->store));
+	KIT_EXPECT(kit_store(bed->store, "after", OBJECT, 1), 0, KVK_REASON_NONE);
+	BED_AGREES(bed->store);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BED_TESTS(test_to_the_brim),
+		BED_TESTS(test_a_put_makes_room),
+		BED_TESTS(test_pins_are_stronger),
+		BED_TESTS(test_the_cap_changes),
+		BED_TESTS(test_no_policy),
+		BED_TESTS_POSIX(test_two_openers),
+		BED_TESTS_POSIX(test_after_a_crash),
+		BED_TESTS(test_medium_full),
+		BED_TEST(test_floor, BED_URING, "io_uring, buffered"),
+		BED_TESTS(test_waiting_ends),
+	};
+
+	kit_in_memory();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,642 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is there when a store is opened is found: charged exactly, in the order in which it was used, of its tenants; and what
+ * is nobody's is left alone.
+ */
+#include <sched.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+#include "unit/scan_kit.h"
+
+#define OBJECTS 400
+
+static void key_of(char key[64], unsigned i)
+{
+	snprintf(key, 64, "model-%u@%08x@0@%08x@tenant-%u", i % 2, i % 3, i, i % 5);
+}
+
+static uint64_t bytes_of(unsigned i)
+{
+	return kit_mix(i) % 30000;
+}
+
+static void put_all(struct kvk_store *store, unsigned count)
+{
+	char key[64];
+
+	for (unsigned i = 0; i < count; i++) {
+		key_of(key, i);
+		assert_int_equal(bed_put(store, key, bytes_of(i), 1, NULL), 0);
+	}
+}
+
+static void get_all(struct kvk_store *store, unsigned count)
+{
+	char key[64];
+
+	for (unsigned i = 0; i < count; i++) {
+		key_of(key, i);
+		assert_int_equal(bed_get(store, key, bytes_of(i), 1, NULL), 0);
+	}
+}
+
+static int by_used_bytes(const void *a, const void *b)
+{
+	const struct kvk_share *left = a, *right = b;
+
+	return strcmp((const char *)left->name, (const char *)right->name);
+}
+
+static uint32_t shares_of(struct kvk_store *store, struct kvk_share *shares, uint32_t count)
+{
+	uint32_t n;
+
+	for (uint32_t i = 0; i < count; i++)
+		shares[i] = (struct kvk_share){ .struct_bytes = sizeof(shares[i]) };
+	n = kvk_catalog_shares(bed_core(store)->catalog, KVK_BY_TENANT, shares, count);
+	qsort(shares, n, sizeof(*shares), by_used_bytes);
+	return n;
+}
+
+static void same_shares(const struct kvk_share *before, uint32_t count, struct kvk_store *store)
+{
+	struct kvk_share after[16];
+
+	assert_int_equal(shares_of(store, after, 16), count);
+	for (uint32_t i = 0; i < count; i++) {
+		assert_string_equal(after[i].name, before[i].name);
+		assert_int_equal(after[i].used_bytes, before[i].used_bytes);
+		assert_int_equal(after[i].objects, before[i].objects);
+	}
+}
+
+/* Two uses whose times are this close together may have changed places. */
+static void same_order(const struct scan_order *before, const struct scan_order *after, uint64_t grain_ns)
+{
+	assert_int_equal(after->count, before->count);
+	for (uint32_t i = 0; i < before->count; i++) {
+		uint32_t k = i;
+
+		while (k > 0 && before->uses[i].used_at - before->uses[k - 1].used_at <= grain_ns)
+			k--;
+		while (k < before->count && memcmp(before->uses[k].prefix, after->uses[i].prefix, 16) &&
+		       (before->uses[k].used_at <= before->uses[i].used_at + grain_ns))
+			k++;
+		if (k == before->count || memcmp(before->uses[k].prefix, after->uses[i].prefix, 16))
+			fail_msg("place %u of %u in the order of use is another object's", i, before->count);
+		assert_int_equal(after->uses[i].charge_bytes, before->uses[k].charge_bytes);
+	}
+}
+
+/* ---- restarts ----------------------------------------------------------------------------------- */
+
+static void test_a_clean_close_is_remembered(void **state)
+{
+	struct bed *bed = *state;
+	struct scan_order before, after;
+	struct kvk_share shares[16];
+	struct kvk_usage usage;
+	uint32_t count;
+	char key[64];
+
+	bed_open(bed, "");
+	put_all(bed->store, OBJECTS);
+	for (unsigned i = 0; i < OBJECTS; i += 7) {
+		key_of(key, i);
+		assert_int_equal(bed_get(bed->store, key, bytes_of(i), 1, NULL), 0);
+	}
+	scan_settles(bed->store, bed->path);
+	usage = bed_usage(bed->store);
+	assert_int_equal(usage.objects, OBJECTS);
+	before = scan_order_of(bed->store);
+	count = shares_of(bed->store, shares, 16);
+	assert_int_equal(count, 5);
+
+	bed_reopen(bed, "");
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(bed_usage(bed->store).used_bytes, usage.used_bytes);
+	assert_int_equal(bed_usage(bed->store).objects, OBJECTS);
+	assert_int_equal(scan_state(bed->store).from_snapshot, OBJECTS);
+	assert_int_equal(scan_state(bed->store).footers, 0);
+	after = scan_order_of(bed->store);
+	same_order(&before, &after, 0);
+	same_shares(shares, count, bed->store);
+	get_all(bed->store, OBJECTS);
+	free(before.uses);
+	free(after.uses);
+}
+
+static void in_a_child(struct bed *bed, void (*run)(struct bed *bed))
+{
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (child == 0) {
+		run(bed);
+		raise(SIGKILL);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void store_and_die(struct bed *bed)
+{
+	bed_open(bed, "");
+	put_all(bed->store, OBJECTS);
+}
+
+static void test_a_killed_store_is_found_again(void **state)
+{
+	struct bed *bed = *state;
+	struct scan_order after;
+	struct kvk_share shares[16];
+	char key[64];
+
+	in_a_child(bed, store_and_die);
+	bed_open(bed, "");
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(bed_usage(bed->store).objects, OBJECTS);
+	assert_int_equal(scan_state(bed->store).from_snapshot, 0);
+	assert_int_equal(scan_state(bed->store).footers, OBJECTS);
+	assert_int_equal(scan_state(bed->store).unreadable, 0);
+	assert_int_equal(shares_of(bed->store, shares, 16), 5);
+	/* As they were stored, as far as the kernel's tick tells. */
+	after = scan_order_of(bed->store);
+	assert_int_equal(after.count, OBJECTS);
+	for (unsigned i = 0; i < OBJECTS; i++) {
+		static const uint8_t none[KVK_DIGEST_BYTES];
+		uint8_t digest[KVK_DIGEST_BYTES];
+		uint32_t k = 0;
+
+		key_of(key, i);
+		assert_int_equal(kvk_key_digest(digest, none, key, (uint32_t)strlen(key)), 0);
+		while (k < OBJECTS && memcmp(after.uses[k].prefix, digest, 16))
+			k++;
+		assert_true(k < OBJECTS);
+		assert_int_equal(after.uses[k].source, KVK_SOURCE_FOOTER);
+		assert_int_equal(after.uses[k].logical_bytes, bytes_of(i));
+		assert_true(i == 0 || after.uses[k].used_at + 20000000 >= after.uses[i / 2].used_at);
+	}
+	get_all(bed->store, OBJECTS);
+	free(after.uses);
+}
+
+/* Access times alone say what was used last, whatever the order of storing was. */
+static void test_recency_from_access_times(void **state)
+{
+	struct bed *bed = *state;
+	struct scan_order after;
+	char key[64], path[PATH_MAX];
+
+	bed_open(bed, "");
+	put_all(bed->store, 50);
+	assert_int_equal(bed_close(bed), 0);
+	for (unsigned i = 0; i < 50; i++) {
+		struct timespec times[2] = { { .tv_sec = (time_t)(1000000 + (i * 17) % 50) }, { .tv_sec = 1000 } };
+
+		key_of(key, i);
+		kit_path(path, bed->path, bed_key(key));
+		assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+	}
+	snprintf(path, sizeof(path), "%s/.kvkeep/snapshot", bed->path);
+	unlink(path);
+	bed_open(bed, "");
+	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
+	after = scan_order_of(bed->store);
+	assert_int_equal(after.count, 50);
+	for (unsigned i = 0; i < 50; i++) {
+		static const uint8_t none[KVK_DIGEST_BYTES];
+		uint8_t digest[KVK_DIGEST_BYTES];
+
+		key_of(key, i);
+		assert_int_equal(kvk_key_digest(digest, none, key, (uint32_t)strlen(key)), 0);
+		assert_memory_equal(after.uses[(i * 17) % 50].prefix, digest, 16);
+	}
+	free(after.uses);
+}
+
+/*
+ * A load says in the access time that the object is in use: at most once a minute, and never in the other time. On a
+ * file system that does not set access times by itself, so that it can only be us.
+ */
+static void test_loads_renew_access_times(void **state)
+{
+	static const struct {
+		long accessed_ago_s;
+		uint32_t flags;
+		bool renewed;
+	} rows[] = { { 3600, 0, true }, { 70, 0, true }, { 30, 0, false }, { 3600, KVK_GET_PEEK, false } };
+	struct bed *bed = *state;
+	struct timespec now;
+	struct stat stat;
+	uint8_t data[4096];
+	char path[512];
+
+	mkdir(bed->path, 0700);
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("tmpfs", bed->path, "tmpfs", MS_NOATIME, "size=16m,mode=0700"))
+		SKIP("a file system without access times cannot be mounted here");
+	bed_open(bed, "");
+	assert_int_equal(bed_put(bed->store, "k", 4096, 1, NULL), 0);
+	assert_int_equal(bed_path_of(bed, "k", path, sizeof(path)), 0);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct timespec times[2];
+
+		clock_gettime(CLOCK_REALTIME, &now);
+		times[0] = (struct timespec){ .tv_sec = now.tv_sec - rows[i].accessed_ago_s };
+		times[1] = (struct timespec){ .tv_sec = now.tv_sec - 7200 };
+		assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+		assert_int_equal(kit_get(bed->store, bed_key("k"), data, sizeof(data), rows[i].flags).status, 0);
+		/* It is set after the answer. */
+		for (int n = 0; n < 200; n++) {
+			assert_int_equal(lstat(path, &stat), 0);
+			if (stat.st_atim.tv_sec != times[0].tv_sec)
+				break;
+			usleep(1000);
+		}
+		assert_int_equal(stat.st_mtim.tv_sec, times[1].tv_sec);
+		if (rows[i].renewed)
+			assert_true(stat.st_atim.tv_sec >= now.tv_sec);
+		else
+			assert_int_equal(stat.st_atim.tv_sec, times[0].tv_sec);
+	}
+	assert_int_equal(bed_close(bed), 0);
+	assert_int_equal(umount(bed->path), 0);
+}
+
+/* Known by name only, it answers from the medium: what is not whole is no hit, before and after the scan. */
+static void test_a_name_is_no_hit(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+	char path[512];
+
+	bed_open(bed, "");
+	assert_int_equal(bed_put(bed->store, "torn", 20000, 1, NULL), 0);
+	assert_int_equal(bed_put(bed->store, "zero", 20000, 1, NULL), 0);
+	assert_int_equal(bed_put(bed->store, "whole", 20000, 1, NULL), 0);
+	assert_int_equal(bed_path_of(bed, "torn", path, sizeof(path)), 0);
+	assert_int_equal(truncate(path, 12288), 0);
+	assert_int_equal(bed_path_of(bed, "zero", path, sizeof(path)), 0);
+	assert_int_equal(truncate(path, 0), 0);
+	assert_int_equal(bed_close(bed), 0);
+	snprintf(path, sizeof(path), "%s/.kvkeep/snapshot", bed->path);
+	unlink(path);
+
+	bed_open(bed, "");
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(scan_state(bed->store).unreadable, 2);
+	assert_int_equal(bed_lookup(bed->store, "whole", 0, &result), 0);
+	assert_int_equal(result.object_bytes, 20000);
+	assert_int_not_equal(bed_lookup(bed->store, "torn", 0, NULL), 0);
+	assert_int_not_equal(bed_lookup(bed->store, "zero", 0, NULL), 0);
+	/* Nor is a put of it answered from memory. */
+	assert_int_equal(bed_put(bed->store, "zero", 20000, 1, &result), 0);
+	assert_int_equal(result.reason, KVK_REASON_NONE);
+	assert_int_equal(bed_get(bed->store, "zero", 20000, 1, NULL), 0);
+	assert_int_equal(bed_put(bed->store, "whole", 20000, 1, &result), 0);
+	assert_int_equal(result.reason, KVK_REASON_PRESENT);
+	scan_settles(bed->store, bed->path);
+}
+
+/* ---- what dead processes left ------------------------------------------------------------------- */
+
+static int make(const struct bed *bed, const char *name, uint64_t bytes)
+{
+	char path[512];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", bed->path, name);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+	return fd;
+}
+
+static void test_sweeps_the_dead_and_spares_the_living(void **state)
+{
+	static const char dead[] = "ab/.tmp-0123456789abcdef-1", alive[] = "ab/.tmp-0123456789abcdef-2";
+	static const char gone[] = "ab/abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789.7.gone";
+	struct bed *bed = *state;
+	char path[512];
+	int fd;
+
+	bed_open(bed, "");
+	put_all(bed->store, 20);
+	assert_int_equal(bed_close(bed), 0);
+	snprintf(path, sizeof(path), "%s/ab", bed->path);
+	mkdir(path, 0700);
+	close(make(bed, dead, 50000));
+	close(make(bed, gone, 60000));
+	fd = make(bed, alive, 70000);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+
+	bed_open(bed, "");
+	/* The living one is on the disk, so it counts. */
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(scan_state(bed->store).swept, 2);
+	snprintf(path, sizeof(path), "%s/%s", bed->path, dead);
+	assert_int_equal(access(path, F_OK), -1);
+	snprintf(path, sizeof(path), "%s/%s", bed->path, gone);
+	assert_int_equal(access(path, F_OK), -1);
+	snprintf(path, sizeof(path), "%s/%s", bed->path, alive);
+	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(unlink(path), 0);
+	close(fd);
+	scan_settles(bed->store, bed->path);
+}
+
+/* Somebody's own files: neither charged nor touched. */
+static void test_junk_is_not_charged(void **state)
+{
+	struct bed *bed = *state;
+	uint64_t used, objects;
+	char path[512], target[512];
+
+	bed_open(bed, "");
+	put_all(bed->store, 20);
+	scan_settles(bed->store, bed->path);
+	used = bed_usage(bed->store).used_bytes;
+	objects = bed_usage(bed->store).objects;
+	assert_int_equal(bed_close(bed), 0);
+	snprintf(path, sizeof(path), "%s/ab", bed->path);
+	mkdir(path, 0700);
+	close(make(bed, "ab/notes.txt", 100000));
+	close(make(bed, "abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789.kv", 100000));
+	close(make(bed, "ab/cdef0123456789abcdef0123456789abcdef0123456789abcdef012345678900.kv", 100000));
+	snprintf(path, sizeof(path), "%s/ab/ab%062d.kv", bed->path, 1);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/ab/ab%062d.kv", bed->path, 2);
+	snprintf(target, sizeof(target), "%s/ab/notes.txt", bed->path);
+	assert_int_equal(symlink(target, path), 0);
+
+	bed_open(bed, "");
+	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
+	usleep(600000);
+	assert_int_equal(bed_usage(bed->store).used_bytes, used);
+	assert_int_equal(bed_usage(bed->store).objects, objects);
+	assert_int_equal(access(target, F_OK), 0);
+}
+
+/* ---- several processes -------------------------------------------------------------------------- */
+
+static void open_second(struct bed *bed, struct kvk_store **ret)
+{
+	struct kvk_store *first = bed->store;
+
+	bed->store = NULL;
+	bed_open(bed, "");
+	*ret = bed->store;
+	bed->store = first;
+}
+
+static void objects_become(struct kvk_store *store, uint64_t objects)
+{
+	uint64_t until_us = kit_now_us() + 20000000;
+
+	while (bed_usage(store).objects != objects) {
+		if (kit_now_us() > until_us)
+			fail_msg("%" PRIu64 " objects are known, not %" PRIu64, bed_usage(store).objects, objects);
+		usleep(2000);
+	}
+}
+
+static void test_the_keeper_learns_what_others_do(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	char key[64];
+
+	bed_open(bed, "");
+	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
+	open_second(bed, &other);
+	put_all(other, OBJECTS);
+	objects_become(bed->store, OBJECTS);
+	scan_settles(bed->store, bed->path);
+	for (unsigned i = 0; i < OBJECTS; i += 2) {
+		key_of(key, i);
+		assert_int_equal(bed_remove(other, key, NULL), 0);
+	}
+	objects_become(bed->store, OBJECTS / 2);
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(scan_state(other).phase, KVK_SCAN_WAITING);
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+static void test_another_becomes_keeper(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	uint64_t begin_us;
+
+	bed_open(bed, "");
+	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
+	open_second(bed, &other);
+	put_all(bed->store, OBJECTS);
+	usleep(600000);
+	assert_int_equal(scan_state(other).phase, KVK_SCAN_WAITING);
+	assert_int_equal(bed_close(bed), 0);
+	begin_us = kit_now_us();
+	while (scan_state(other).phase == KVK_SCAN_WAITING)
+		usleep(1000);
+	assert_in_range(kit_now_us() - begin_us, 0, 1000000);
+	bed->store = other;
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(bed_usage(bed->store).objects, OBJECTS);
+	/* What the first one wrote at its end is too old by now. */
+	assert_int_equal(scan_state(bed->store).from_snapshot, 0);
+}
+
+static void keep_and_wait(struct bed *bed)
+{
+	char path[512];
+
+	bed_open(bed, "");
+	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
+	close(make(bed, "child-keeps", 0));
+	snprintf(path, sizeof(path), "%s/parent-opened", bed->path);
+	while (access(path, F_OK))
+		usleep(1000);
+	put_all(bed->store, OBJECTS);
+}
+
+static void test_another_follows_a_keeper_that_was_killed(void **state)
+{
+	struct bed *bed = *state;
+	char path[512];
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (child == 0) {
+		keep_and_wait(bed);
+		raise(SIGKILL);
+	}
+	snprintf(path, sizeof(path), "%s/child-keeps", bed->path);
+	while (access(path, F_OK))
+		usleep(1000);
+	bed_open(bed, "");
+	usleep(300000);
+	assert_int_equal(scan_state(bed->store).phase, KVK_SCAN_WAITING);
+	close(make(bed, "parent-opened", 0));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(bed_usage(bed->store).objects, OBJECTS);
+	get_all(bed->store, OBJECTS);
+}
+
+/* ---- scans that are disturbed ------------------------------------------------------------------- */
+
+struct busy {
+	struct kvk_store *store;
+	pthread_t thread;
+	unsigned first;
+	atomic_bool *stop;
+};
+
+static void *keep_busy(void *argument)
+{
+	struct busy *busy = argument;
+	char key[64];
+
+	for (unsigned n = 0; !atomic_load(busy->stop); n++) {
+		unsigned i = 100000 + busy->first + n % 100;
+
+		key_of(key, i);
+		if (n / 100 % 2)
+			bed_remove(busy->store, key, NULL);
+		else
+			bed_put(busy->store, key, bytes_of(i), 1, NULL);
+	}
+	return NULL;
+}
+
+static void test_exact_after_a_busy_scan(void **state)
+{
+	struct bed *bed = *state;
+	atomic_bool stop = false;
+	struct busy busy[2];
+
+	in_a_child(bed, store_and_die);
+	bed_open(bed, "");
+	for (unsigned i = 0; i < 2; i++) {
+		busy[i] = (struct busy){ .store = bed->store, .first = i * 100, .stop = &stop };
+		assert_int_equal(pthread_create(&busy[i].thread, NULL, keep_busy, &busy[i]), 0);
+	}
+	usleep(1500000);
+	atomic_store(&stop, true);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(busy[i].thread, NULL);
+	scan_settles(bed->store, bed->path);
+	BED_AGREES(bed->store);
+	get_all(bed->store, OBJECTS);
+}
+
+static void scan_until_killed(struct bed *bed)
+{
+	bed_open(bed, "");
+	usleep((useconds_t)kit_number("KVK_SCAN_US", 0));
+}
+
+static void test_killed_while_it_scans(void **state)
+{
+	struct bed *bed = *state;
+	uint64_t random = kit_seed();
+
+	in_a_child(bed, store_and_die);
+	for (int round = 0; round < 10; round++) {
+		char text[32];
+
+		snprintf(text, sizeof(text), "%u", (unsigned)kit_below(&random, 60000));
+		setenv("KVK_SCAN_US", text, 1);
+		in_a_child(bed, scan_until_killed);
+	}
+	bed_open(bed, "");
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(bed_usage(bed->store).objects, OBJECTS);
+	get_all(bed->store, OBJECTS);
+}
+
+/* Closing does not wait for the scan. */
+static void test_closing_ends_the_scan(void **state)
+{
+	struct bed *bed = *state;
+
+	in_a_child(bed, store_and_die);
+	for (int round = 0; round < 20; round++) {
+		uint64_t begin_us;
+
+		bed_open(bed, "");
+		usleep((useconds_t)round * 1000);
+		begin_us = kit_now_us();
+		assert_int_equal(bed_close(bed), 0);
+		assert_in_range(kit_now_us() - begin_us, 0, KIT_SANITIZED ? 5000000 : 1000000);
+	}
+	bed_open(bed, "");
+	scan_settles(bed->store, bed->path);
+}
+
+/* ---- many --------------------------------------------------------------------------------------- */
+
+static void store_many_and_die(struct bed *bed)
+{
+	bed_open(bed, "");
+	put_all(bed->store, (unsigned)kit_number("KVK_SCAN_OBJECTS", 5000));
+}
+
+/* Killed, found again; closed, remembered: the same usage and the same order each time. */
+static void test_many(void **state)
+{
+	uint64_t count = kit_number("KVK_SCAN_OBJECTS", 5000), used;
+	struct bed *bed = *state;
+	struct scan_order killed, scanned, closed;
+
+	in_a_child(bed, store_many_and_die);
+	bed_open(bed, "");
+	scan_settles(bed->store, bed->path);
+	killed = scan_order_of(bed->store);
+	assert_int_equal(killed.count, count);
+	used = bed_usage(bed->store).used_bytes;
+	assert_int_equal(bed_close(bed), 0);
+	bed_open(bed, "");
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(scan_state(bed->store).from_snapshot, count);
+	closed = scan_order_of(bed->store);
+	same_order(&killed, &closed, 0);
+	assert_int_equal(bed_usage(bed->store).used_bytes, used);
+	bed_close(bed);
+	bed_open(bed, "");
+	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
+	scanned = scan_order_of(bed->store);
+	same_order(&closed, &scanned, 0);
+	free(killed.uses);
+	free(scanned.uses);
+	free(closed.uses);
+}
+
+int main(void)
+{
+	kit_in_memory();
+	const struct CMUnitTest tests[] = {
+		BED_TESTS_POSIX(test_a_clean_close_is_remembered),
+		BED_TESTS_POSIX(test_a_killed_store_is_found_again),
+		BED_TEST(test_recency_from_access_times, BED_THREADS, "threads"),
+		BED_TESTS_POSIX(test_loads_renew_access_times),
+		BED_TEST(test_a_name_is_no_hit, BED_URING, "io_uring"),
+		BED_TEST(test_sweeps_the_dead_and_spares_the_living, BED_THREADS, "threads"),
+		BED_TEST(test_junk_is_not_charged, BED_THREADS, "threads"),
+		BED_TEST(test_the_keeper_learns_what_others_do, BED_THREADS, "threads"),
+		BED_TEST(test_another_becomes_keeper, BED_THREADS, "threads"),
+		BED_TEST(test_another_follows_a_keeper_that_was_killed, BED_THREADS, "threads"),
+		BED_TEST(test_exact_after_a_busy_scan, BED_URING, "io_uring"),
+		BED_TEST(test_killed_while_it_scans, BED_THREADS, "threads"),
+		BED_TEST(test_closing_ends_the_scan, BED_URING, "io_uring"),
+		BED_TEST(test_many, BED_THREADS, "threads"),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
