@@ -87,7 +87,9 @@ static void settle_limit(struct kvk_room *room, uint64_t now_us)
 	kvk_account_usage(core->account, &used, &cap);
 	limit = cap ? cap : UINT64_MAX;
 
-	if (!core->backend->ops->space(core->backend, &space) && space.total_bytes > 0) {
+	/* A pool's bytes were taken when it was made: how full its disk is is no matter of its puts. */
+	if (!core->superblock.pool.slot_bytes && !core->backend->ops->space(core->backend, &space) &&
+	    space.total_bytes > 0) {
 		floor = floor_of(&core->spec, space.total_bytes);
 		/* What is charged is on the medium already; what is leased is still to come out of the rest. */
 		limit = min_u64(limit, used + (space.free_bytes > floor ? space.free_bytes - floor : 0));
