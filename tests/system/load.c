@@ -268,49 +268,81 @@ static void learn_of(struct load_line *line, uint32_t generation, bool damaged)
 	}
 }
 
-static void verify_key(const struct load *load, uint32_t number, const struct load_line *first, bool learn,
-		       uint8_t *memory, struct load_found *found)
+/* Several at a time: one after the other would wait for the machine most of the time. */
+#define VERIFY_BATCH 32u
+
+struct verify {
+	const struct load *load;
+	bool learn;
+	uint8_t *memory;
+	struct load_found *found;
+};
+
+static void verify_key(const struct verify *verify, uint32_t number, const struct load_line *first,
+		       const uint8_t *memory, const struct kvk_result *result)
 {
+	const struct load *load = verify->load;
+	struct load_found *found = verify->found;
 	struct load_line *line = &load->ledger->lines[number];
 	uint32_t sure = first->sure == line->sure ? line->sure : 0, generation = 0;
-	struct kvk_result result;
 	char key[32];
 
 	load_key(key, number);
-	result = kit_get(load->store, bed_key(key), memory, load->bytes_max, 0);
-	if (result.status == 0) {
+	if (result->status == 0) {
 		found->hits++;
-		generation = judge(load, memory, result.object_bytes, number, first->oldest, line->generation);
+		generation = judge(load, memory, result->object_bytes, number, first->oldest, line->generation);
 		if (!generation) {
-			tell_wrong(load, memory, result.object_bytes, number, first->oldest, line->generation);
+			tell_wrong(load, memory, result->object_bytes, number, first->oldest, line->generation);
 			found->wrong++;
 		}
-	} else if (result.reason == KVK_REASON_DAMAGED) {
+	} else if (result->reason == KVK_REASON_DAMAGED) {
 		found->rejected += line->damaged == 0;
 		found->rejected_again += line->damaged;
-	} else if (result.status == -ENOENT && result.reason == KVK_REASON_ABSENT) {
+	} else if (result->status == -ENOENT && result->reason == KVK_REASON_ABSENT) {
 		found->absent++;
 	} else {
-		fprintf(stderr, "%s: status %d, reason \"%s\"\n", key, result.status, kvk_reason_text(result.reason));
+		fprintf(stderr, "%s: status %d, reason \"%s\"\n", key, result->status, kvk_reason_text(result->reason));
 		found->failed++;
 	}
 	if (sure && generation != sure) {
 		fprintf(stderr, "%s: generation %u was acknowledged and is lost: status %d, reason \"%s\"\n", key, sure,
-			result.status, kvk_reason_text(result.reason));
+			result->status, kvk_reason_text(result->reason));
 		found->lost++;
 	}
 	if (line->phase == (generation ? LOAD_ABSENT : LOAD_PRESENT))
 		found->undone++;
-	if (learn)
-		learn_of(line, generation, result.reason == KVK_REASON_DAMAGED);
+	if (verify->learn)
+		learn_of(line, generation, result->reason == KVK_REASON_DAMAGED);
+}
+
+static void verify_batch(const struct verify *verify, uint32_t from, uint32_t count, const struct load_line *first)
+{
+	struct kvk_get_item items[VERIFY_BATCH];
+	struct kvk_result results[VERIFY_BATCH];
+	struct iovec data[VERIFY_BATCH];
+	char keys[VERIFY_BATCH][32];
+
+	for (uint32_t i = 0; i < count; i++) {
+		load_key(keys[i], from + i);
+		data[i].iov_base = verify->memory + (uint64_t)i * verify->load->bytes_max;
+		data[i].iov_len = verify->load->bytes_max;
+		items[i] = (struct kvk_get_item){ .struct_bytes = sizeof(items[0]), .key = bed_key(keys[i]),
+						  .data = &data[i], .data_count = 1 };
+		results[i].struct_bytes = sizeof(results[0]);
+	}
+	assert_int_equal(kvk_store_get_wait(verify->load->store, items, count, 0, results), 0);
+	for (uint32_t i = 0; i < count; i++)
+		verify_key(verify, from + i, &first[from + i], data[i].iov_base, &results[i]);
 }
 
 void load_verify(const struct load *load, const struct load_line *first, bool learn, struct load_found *found)
 {
-	uint8_t *memory = malloc(load->bytes_max);
+	struct verify verify = { .load = load, .learn = learn, .found = found };
 
-	assert_non_null(memory);
-	for (uint32_t i = 0; i < load->keys; i++)
-		verify_key(load, i, first ? &first[i] : &load->ledger->lines[i], learn, memory, found);
-	free(memory);
+	verify.memory = malloc((uint64_t)VERIFY_BATCH * load->bytes_max);
+	assert_non_null(verify.memory);
+	for (uint32_t from = 0; from < load->keys; from += VERIFY_BATCH)
+		verify_batch(&verify, from, from + VERIFY_BATCH < load->keys ? VERIFY_BATCH : load->keys - from,
+			     first ? first : load->ledger->lines);
+	free(verify.memory);
 }
