@@ -13,14 +13,19 @@
 #include "store/core.h"
 #include "system/disk.h"
 #include "system/load.h"
+#include "system/truth.h"
 
 /* In all; KVK_CUTS says another number. */
 #define CUTS (KIT_SANITIZED ? 200 : 1000)
 #define KEYS 96
 #define WORKERS 2
 #define BYTES_MAX 400000u
-#define RUN_US_MAX 12000
+#define RUN_US_MAX 25000
 #define CLOSE_US_MAX 5000000
+#define REST_US 60000000
+/* More than the load ever stores, 48 MiB: it refuses nothing, but leases are made by it. */
+#define MORE_BYTES 200
+#define CAP_GB "0.046875"
 
 struct level {
 	const char *name, *more;
@@ -34,33 +39,74 @@ static const struct level levels[] = {
 };
 #define LEVELS (sizeof(levels) / sizeof(levels[0]))
 
+/* Where, how, and how many of a hundred cuts. */
+struct scene {
+	const struct disk_kind *disk;
+	bool capped, pool;
+	unsigned share;
+	unsigned mechanism_count;
+	enum bed_kind mechanisms[4];
+};
+
+#define FILES 4, { BED_THREADS, BED_THREADS_DIRECT, BED_URING, BED_URING_DIRECT }
+/* A pool is opened in the shape in which it was made. */
+#define POOL_PAGES 2, { BED_POOL_THREADS, BED_POOL }
+#define POOL_SLOTS 1, { BED_POOL_DIRECT }
+
 struct tally {
 	uint64_t cuts, opening, acknowledged;
 	struct load_found found;
 };
 
 struct run {
+	const struct scene *scene;
 	struct disk disk;
 	struct bed bed;
 	struct load_ledger ledger;
 	struct load load;
 	uint64_t random;
 	uint32_t stores;               /* made on this disk */
-	bool ring;
 	struct tally tallies[LEVELS];
 };
 
-static void choose_mechanism(struct run *run)
+static void expect(const char *what)
 {
-	uint64_t which = kit_below(&run->random, run->ring ? 4 : 2);
+	if (what)
+		fail_msg("%s", what);
+}
 
-	run->bed.kind = (enum bed_kind)((run->ring ? BED_URING : BED_THREADS) + which);
+/* What is written down is never less than what is there, and with it no lease goes beyond the cap. */
+static void check_account(const struct run *run)
+{
+	uint64_t counted_bytes, cap_bytes;
+	struct truth truth = truth_of(run->bed.path);
+	int err;
+
+	if (run->scene->pool)
+		return;                /* its files are all there from the start */
+	err = truth_account(run->bed.path, &counted_bytes, &cap_bytes);
+	if (err == -ENOENT && truth.bytes == 0)
+		return;                /* it was not made yet */
+	assert_int_equal(err, 0);
+	if (counted_bytes < truth.bytes || (cap_bytes && counted_bytes > cap_bytes))
+		fail_msg("the account says %" PRIu64 " bytes of %" PRIu64 "; on the disk are %" PRIu64, counted_bytes,
+			 cap_bytes, truth.bytes);
+}
+
+static void spec_of(const struct run *run, const struct level *level, char more[MORE_BYTES])
+{
+	snprintf(more, MORE_BYTES, "%s%s", run->scene->capped ? "params:\"max_capacity_gb\": " CAP_GB "; " : "", level->more);
 }
 
 static void open_store(struct run *run, const struct level *level)
 {
-	choose_mechanism(run);
-	bed_open(&run->bed, level->more);
+	char more[MORE_BYTES];
+
+	run->bed.kind = run->scene->mechanisms[kit_below(&run->random, run->scene->mechanism_count)];
+	spec_of(run, level, more);
+	bed_open(&run->bed, more);
+	if (!run->scene->pool)
+		expect(truth_exceeds(run->bed.store, run->bed.path));
 	run->load.store = run->bed.store;
 	run->load.promises = level->promises;
 	run->ledger.over = false;
@@ -105,6 +151,7 @@ static void close_dead(struct run *run)
 	assert_in_range(kit_now_us() - began_us, 0, CLOSE_US_MAX);
 	assert_int_equal(disk_unmount(&run->disk), 0);
 	assert_int_equal(disk_mount(&run->disk), 0);
+	check_account(run);
 }
 
 static void cut_under_load(struct run *run, const struct level *level, struct tally *tally)
@@ -131,7 +178,7 @@ static void cut_under_load(struct run *run, const struct level *level, struct ta
 
 struct opening {
 	struct run *run;
-	const struct level *level;
+	char more[MORE_BYTES];
 	int err;
 };
 
@@ -139,19 +186,20 @@ static void *open_main(void *argument)
 {
 	struct opening *opening = argument;
 
-	opening->err = bed_try_open(&opening->run->bed, opening->level->more, NULL);
+	opening->err = bed_try_open(&opening->run->bed, opening->more, NULL);
 	return NULL;
 }
 
 /* A store that is just being made: the next open finds all of it or makes it anew. */
 static void cut_while_opening(struct run *run, const struct level *level)
 {
-	struct opening opening = { .run = run, .level = level };
+	struct opening opening = { .run = run };
 	pthread_t thread;
 
 	assert_int_equal(disk_shell("rm -rf %s", run->bed.path), 0);
 	snprintf(run->bed.path, sizeof(run->bed.path), "%.40s/store%u", run->disk.path, ++run->stores);
 	memset(&run->ledger, 0, sizeof(run->ledger));
+	spec_of(run, level, opening.more);
 	assert_int_equal(pthread_create(&thread, NULL, open_main, &opening), 0);
 	usleep((useconds_t)kit_below(&run->random, 4000));
 	if (kit_below(&run->random, 2))
@@ -161,37 +209,44 @@ static void cut_while_opening(struct run *run, const struct level *level)
 	close_dead(run);
 }
 
+static void check_at_rest(struct run *run)
+{
+	if (!run->scene->pool)
+		expect(truth_disagrees(run->bed.store, run->bed.path, REST_US));
+	else if (!bed_list(run->bed.store).damaged)
+		expect(bed_disagrees(run->bed.store));
+}
+
 static void verify(struct run *run, struct tally *tally)
 {
-	const char *what;
-
 	load_verify(&run->load, NULL, true, &tally->found);
 	assert_int_equal(run->ledger.wrong + tally->found.wrong + atomic_load(&bed_wrong_answers), 0);
 	assert_int_equal(tally->found.lost, 0);
 	assert_int_equal(tally->found.failed, 0);
-	/* Damaged ones beyond what may be moved aside in a minute stay, and are no objects. */
-	what = bed_list(run->bed.store).damaged ? NULL : bed_disagrees(run->bed.store);
-	if (what)
-		fail_msg("%s", what);
+	if (kit_below(&run->random, 32) == 0)
+		check_at_rest(run);
 }
 
+/* Returns how many files were rejected. */
 static uint64_t tell(const struct run *run)
 {
-	uint64_t rejected = 0;
+	uint64_t rejected = 0, acknowledged = 0;
 
 	for (unsigned i = 0; i < LEVELS; i++) {
 		const struct tally *tally = &run->tallies[i];
 
-		printf("# %s, %s: %" PRIu64 " cuts (%" PRIu64 " while opening), %" PRIu64 " keys acknowledged before them, %"
+		printf("# %s%s, %s: %" PRIu64 " cuts (%" PRIu64 " while opening), %" PRIu64 " keys acknowledged before them, %"
 		       PRIu64 " loads after them: %" PRIu64 " hits, %" PRIu64 " other than acknowledged, %" PRIu64
-		       " rejected, %" PRIu64 " wrong, %" PRIu64 " lost\n", run->disk.kind->name, levels[i].name, tally->cuts,
+		       " rejected, %" PRIu64 " wrong, %" PRIu64 " lost\n", run->scene->pool ? "pool on " : "", run->disk.kind->name, levels[i].name, tally->cuts,
 		       tally->opening, tally->acknowledged,
 		       tally->found.hits + tally->found.absent + tally->found.rejected +
 			       tally->found.rejected_again, tally->found.hits,
 		       tally->found.undone, tally->found.rejected, tally->found.wrong, tally->found.lost);
 		rejected += tally->found.rejected;
+		acknowledged += tally->acknowledged;
 	}
 	fflush(stdout);
+	assert_true(acknowledged > 0);
 	return rejected;
 }
 
@@ -211,22 +266,20 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void power_cuts(struct run *run, const struct disk_kind *kind)
+static void power_cuts(struct run *run, const struct scene *scene)
 {
-	const char *why = disk_unable(kind);
-	uint64_t cuts = (kit_number("KVK_CUTS", CUTS) + 4) / 5, rejected;
+	const char *why = disk_unable(scene->disk);
+	uint64_t cuts = (kit_number("KVK_CUTS", CUTS) * scene->share + 99) / 100, rejected;
 	const struct level *level, *before = NULL;
 
 	if (why)
 		SKIP("%s", why);
 	run->random = kit_seed();
+	run->scene = scene;
 	run->load = (struct load){ .ledger = &run->ledger, .keys = KEYS, .workers = WORKERS, .bytes_max = BYTES_MAX,
 				   .put_share = 11, .get_share = 2 };
-	assert_int_equal(disk_make(&run->disk, "disk", kind, 0, ""), 0);
+	assert_int_equal(disk_make(&run->disk, "disk", scene->disk, 0, ""), 0);
 	snprintf(run->bed.path, sizeof(run->bed.path), "%.40s/store", run->disk.path);
-	run->bed.kind = BED_URING;
-	run->ring = bed_try_open(&run->bed, "", NULL) == 0;
-	assert_int_equal(bed_close(&run->bed), 0);
 	atomic_store(&bed_wrong_answers, 0);
 
 	for (uint64_t i = 0; i <= cuts; i++) {
@@ -246,38 +299,56 @@ static void power_cuts(struct run *run, const struct disk_kind *kind)
 			cut_under_load(run, level, &run->tallies[level - levels]);
 		}
 	}
+	check_at_rest(run);
 	assert_int_equal(bed_close(&run->bed), 0);
 	rejected = tell(run);
 	/* The data of an object is on the medium before its name is. */
-	assert_int_equal(run->tallies[2].found.rejected, 0);
+	if (!scene->pool)
+		assert_int_equal(run->tallies[2].found.rejected, 0);
 	/* Otherwise the cuts were none. */
-	if (kind == &disk_ext4 && cuts >= 40)
+	if (scene->disk == &disk_ext4 && cuts >= 40)
 		assert_true(rejected > 0);
 }
 
 static void test_ext4(void **state)
 {
-	power_cuts(*state, &disk_ext4);
+	power_cuts(*state, &(struct scene){ &disk_ext4, false, false, 18, FILES });
 }
 
 static void test_ext4_no_auto(void **state)
 {
-	power_cuts(*state, &disk_ext4_no_auto);
+	power_cuts(*state, &(struct scene){ &disk_ext4_no_auto, true, false, 13, FILES });
 }
 
 static void test_ext4_writeback(void **state)
 {
-	power_cuts(*state, &disk_ext4_writeback);
+	power_cuts(*state, &(struct scene){ &disk_ext4_writeback, false, false, 13, FILES });
 }
 
 static void test_ext4_journal(void **state)
 {
-	power_cuts(*state, &disk_ext4_journal);
+	power_cuts(*state, &(struct scene){ &disk_ext4_journal, false, false, 13, FILES });
 }
 
 static void test_xfs(void **state)
 {
-	power_cuts(*state, &disk_xfs);
+	power_cuts(*state, &(struct scene){ &disk_xfs, true, false, 13, FILES });
+}
+
+static void test_pool_ext4(void **state)
+{
+	/* It leaves next to nothing of the disk. */
+	power_cuts(*state, &(struct scene){ &disk_ext4, false, true, 10, POOL_PAGES });
+}
+
+static void test_pool_ext4_writeback(void **state)
+{
+	power_cuts(*state, &(struct scene){ &disk_ext4_writeback, true, true, 10, POOL_SLOTS });
+}
+
+static void test_pool_xfs(void **state)
+{
+	power_cuts(*state, &(struct scene){ &disk_xfs, true, true, 10, POOL_PAGES });
 }
 
 int main(void)
@@ -288,6 +359,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_ext4_writeback, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ext4_journal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_xfs, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pool_ext4, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pool_ext4_writeback, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pool_xfs, setup, teardown),
 	};
 
 	cmocka_set_test_filter(getenv("KVK_ONLY"));
