@@ -39,6 +39,14 @@ bench: all
 	@scripts/install-dependencies bench
 	@bench/run --programs $(BUILD)/bench --json $(BUILD)/bench-results.jsonl $(BENCH_ARGS) $(or $(DIR),$(BUILD))
 
+# The Python package as a file that installs on other machines too, without compilers.
+wheel: dependencies
+	@scripts/wheel $(or $(DIR),build-wheel)
+
+# The package inside of the released engines, fetched for it: tens of minutes and gigabytes the first time.
+check-engines: dependencies
+	@python/tests/check_engines.py $(ENGINES)
+
 # Another PREFIX than the one of the first call is taken over; DESTDIR goes before it.
 install: all
 	@meson configure $(BUILD) -Dprefix=$(PREFIX)
@@ -51,5 +59,5 @@ clean:
 distclean:
 	rm -rf build build-*
 
-.PHONY: all dependencies check demo bench install clean distclean
+.PHONY: all dependencies check demo bench wheel check-engines install clean distclean
 .DELETE_ON_ERROR:

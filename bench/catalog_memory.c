@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How many bytes does the catalog take for an object, and how long does it take to look one up?
- * Method: a million objects (--objects N; --smoke: 20,000) are put, each with the one before it as its parent, under 100
- * tenants and 3 models. Bytes: the larger of what the catalog says it takes and the growth of the process' resident
- * memory, over the objects; more than 96 is a failure (--smoke: only said). Time: passes over all objects in
- * random order with digests at hand: one by one, in warmed batches of 64, and so with renewing; each pass also counts
- * that all were there. The longest single put is told, since it may grow a shard's table.
- * Then under each policy that evicts: the same objects and half as many again, each of which pushes out another, so that
- * what is remembered of evicted ones has its full size; its own bytes count here, and the time is that of an eviction and
- * its end.
+ * How many bytes does the catalog take for an object, and how long does it take to look one up? Method: a
+ * million objects (--objects N; --smoke: 20,000) are put, each with the one before it as its parent, under 100
+ * tenants and 3 models. Bytes: the larger of what the catalog says it takes and the growth of the process'
+ * resident memory, over the objects; more than 96 is a failure (--smoke: only said). Time: passes over all
+ * objects in random order with digests at hand: one by one, in warmed batches of 64, and so with renewing; each
+ * pass also counts that all were there. The longest single put is told, since it may grow a shard's table. Then
+ * under each policy that evicts: the same objects and half as many again, each of which pushes out another, so
+ * that what is remembered of evicted ones has its full size; its own bytes count here, and the time is that of
+ * an eviction and its end.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -152,7 +152,8 @@ static int churn(struct churn *churn, uint64_t objects)
 	return err;
 }
 
-/* As an engine asks: some keys at a time. batch 1: one by one, without warming. ns per look; hits_ret: how many were present. */
+/* As an engine asks: some keys at a time. batch 1: one by one, without warming. ns per look; hits_ret: how many
+ * were present. */
 static double look_all(struct kvk_catalog *catalog, const struct digest *digests, uint64_t objects, uint32_t batch,
 		       bool renew, uint64_t *hits_ret)
 {

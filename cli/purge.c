@@ -24,6 +24,7 @@ struct purge {
 	const char *namespace_digits;  /* NULL: all; "none": objects of no namespace */
 	bool dry_run;
 	bool json;
+	bool pool;                     /* objects have no files of their own to be named by */
 	uint64_t found, found_bytes;
 	uint64_t removed, removed_bytes;
 	uint64_t gone;                 /* somebody else was faster */
@@ -117,9 +118,11 @@ static int purge_page(struct purge *purge, struct kvk_store *store, const struct
 		chosen[found] = &entries[i];
 		items[found] = (struct kvk_key_item){
 			.struct_bytes = sizeof(items[found]),
-			.flags = KVK_KEY_IS_NAME,
+			.flags = purge->pool ? KVK_KEY_IS_DIGEST : KVK_KEY_IS_NAME,
 			.key = { entries[i].name, (uint32_t)strlen(entries[i].name) },
 		};
+		if (purge->pool)
+			items[found].key = (struct kvk_key){ entries[i].digest, DIGEST_BYTES };
 		results[found] = (struct kvk_result){ .struct_bytes = sizeof(results[found]) };
 		found++;
 		purge->found++;
@@ -206,6 +209,13 @@ static int report(const struct purge *purge)
 	return KVK_EXIT_DONE;
 }
 
+static bool is_pool(const json_t *spec)
+{
+	const char *type = json_string_value(json_object_get(spec, "type"));
+
+	return type && !strcmp(type, "nixl_store");
+}
+
 static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 {
 	struct purge purge = { .found = 0 };
@@ -222,6 +232,7 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 		status = kvk_cli_open_spec(&store, spec, false, NULL);
 	if (status)
 		goto out;
+	purge.pool = is_pool(spec);
 	status = purge_all(&purge, store);
 	/* Closing waits for what is being unlinked. */
 	close_err = kvk_store_close(store);

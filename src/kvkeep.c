@@ -264,6 +264,8 @@ static bool key_item_fits(const struct kvk_key_item *item)
 
 static bool remove_fits(const struct kvk_key_item *item)
 {
+	if (item->flags == KVK_KEY_IS_DIGEST)
+		return item->key.data && item->key.bytes == KVK_DIGEST_BYTES && item->reserved == 0;
 	if (item->flags != KVK_KEY_IS_NAME)
 		return key_item_fits(item);
 	return item->key.data && item->key.bytes > 0 && item->key.bytes < KVK_NAME_BYTES_MAX && item->reserved == 0;

@@ -509,10 +509,13 @@ struct bed_listed bed_list(struct kvk_store *store)
 	return listed;
 }
 
+/* What the store did itself settles at once; what others did to its files or left behind, when the keeper has looked. */
+#define AGREES_US 20000000
+
 const char *bed_disagrees(struct kvk_store *store)
 {
 	static _Thread_local char text[200];
-	uint64_t until_us = kvk_now_us() + 5000000;
+	uint64_t until_us = kvk_now_us() + AGREES_US;
 	struct timespec pause = { .tv_nsec = 100000 };
 	struct bed_listed listed;
 	struct kvk_usage usage;

@@ -168,7 +168,7 @@ struct bed_listed {
 };
 struct bed_listed bed_list(struct kvk_store *store);
 
-/* At rest, usage is what a list shows; waits up to five seconds for removals under way. NULL, or what disagrees (static text). */
+/* At rest, usage is what a list shows; waits up to 20 seconds for removals under way and for the keeper. NULL, or what disagrees (static text). */
 const char *bed_disagrees(struct kvk_store *store);
 #define BED_AGREES(store) do { \
 		const char *text_ = bed_disagrees(store); \

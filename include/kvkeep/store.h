@@ -199,7 +199,7 @@ enum kvk_item_flags {
 	KVK_GET_PEEK = 1u << 2,
 	/** get: read and check everything, deliver nothing; data is ignored. */
 	KVK_GET_VERIFY = 1u << 3,
-	/** get, lookup: the key bytes are the object's 32-byte digest (from kvk_list_entry), not its key. Only
+	/** get, lookup, remove: the key bytes are the object's 32-byte digest (from kvk_list_entry), not its key. Only
 	 *  in stores with kvkeep's own naming, where the name follows from the digest. */
 	KVK_KEY_IS_DIGEST = 1u << 4,
 	/** get with KVK_GET_PEEK, remove: the key bytes are the object's name (kvk_list_entry.name). get: the object is
@@ -241,7 +241,7 @@ struct kvk_get_item {
 /** One key of a lookup, unpin or remove. The key is copied; meta stays the caller's until the answer. */
 struct kvk_key_item {
 	uint32_t struct_bytes;
-	uint32_t flags;                /* lookup: KVK_LOOKUP_PIN, KVK_KEY_IS_DIGEST; remove: KVK_KEY_IS_NAME */
+	uint32_t flags;                /* lookup: KVK_LOOKUP_PIN, KVK_KEY_IS_DIGEST; remove: KVK_KEY_IS_DIGEST or _NAME */
 	struct kvk_key key;
 	void *meta;                    /* lookup: where the metadata goes, or NULL; asks the medium */
 	uint32_t meta_bytes;

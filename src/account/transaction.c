@@ -59,7 +59,8 @@ static int load(struct kvk_account *account)
 static void make_anew(struct kvk_account *account, bool missing)
 {
 	struct kvk_account_image *next = &account->next;
-	bool empty = missing && account->first_empty && account->image.sequence == 0;
+	/* What lies there after our own first write failed is what that left. */
+	bool empty = account->first_empty && account->image.sequence == 0 && (missing || account->doubt.stands);
 
 	*next = account->image;
 	if (next->sequence == 0)

@@ -77,7 +77,9 @@ struct kvk_request {
 	uint64_t moved_bytes;          /* logical bytes written or delivered */
 	uint32_t bucket;               /* of the account: where its file lies */
 	uint64_t published_bytes;      /* length of the file that was given a name, also if it was taken away again */
-	uint64_t unlinked_bytes;       /* of files whose names were taken away; remove: valid in freed() */
+	/* Of files whose names were taken away, or slots that were erased; remove: valid in freed(). A get and a find of a file
+	 * move it aside instead. */
+	uint64_t unlinked_bytes;
 	struct kvk_facts facts;
 	bool dirty;                    /* bytes may have reached data; set while it is touched */
 	void *state;                   /* the adapter's */

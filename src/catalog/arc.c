@@ -2,15 +2,16 @@
 /*
  * ARC (Megiddo, Modha: "ARC: a self-tuning, low overhead replacement cache", FAST 2003).
  *
- * T1 holds what was used once, T2 what was used again; what is evicted of either is remembered in B1 and B2, and what comes
- * back from there moves the share that T1 is to have (the paper's p, aim_bytes here) up or down.
+ * T1 holds what was used once, T2 what was used again; what is evicted of either is remembered in B1 and B2,
+ * and what comes back from there moves the share that T1 is to have (the paper's p, aim_bytes here) up or down.
  *
- * The lists are those of the paper over all shards, compared by used_at, for the reason that s3fifo.c gives. What differs:
- * sizes are bytes, so a ghost moves the aim by its own charge times the ratio of the paper. B1 is the last evictions of T1,
- * as many as T2 has objects, and B2 the last of T2, as many as there are objects less |B1|: the bounds of the paper, with
- * ghosts that came back still counted in them (a ghost then takes 8 bytes and no list). An eviction comes before
- * the put that needs it, and does not know it, so a tie between T1 and the aim goes against T2. What a scan finds is of T1, which
- * its access time orders it into. Who is set aside counts in its list, and comes back at the old end of it.
+ * The lists are those of the paper over all shards, compared by used_at, for the reason that s3fifo.c gives.
+ * What differs: sizes are bytes, so a ghost moves the aim by its own charge times the ratio of the paper. B1 is
+ * the last evictions of T1, as many as T2 has objects, and B2 the last of T2, as many as there are objects less
+ * |B1|: the bounds of the paper, with ghosts that came back still counted in them (a ghost then takes 8 bytes
+ * and no list). An eviction comes before the put that needs it, and does not know it, so a tie between T1 and
+ * the aim goes against T2. What a scan finds is of T1, which its access time orders it into. Who is set aside
+ * counts in its list, and comes back at the old end of it.
  */
 #include "catalog/ghost.h"
 #include "catalog/place.h"

@@ -6,12 +6,12 @@
  *     1. A lookup asks: unknown. It opens the file.
  *     2. A remove begins, renames the file away, ends.
  *     3. The lookup reports what it found: the dying object would be back, and charged, with no file behind it.
- * So each group of keys has a version, which moves whenever we may have changed what lies under a name: at the end
- * of each put, of each remove, and at a loss. A finding about an object that is unknown holds only under the version
- * under which it was asked for. One about an object that is known holds as long as this is the same life of
- * the object: the entry carries the version under which it became known. Lives of one key are always divided by an
- * end that moves the version, so two of them never carry the same one. found() does not move it: two lookups
- * that find the same file agree.
+ * So each group of keys has a version, which moves whenever we may have changed what lies under a name: at the
+ * end of each put, of each remove, and at a loss. A finding about an object that is unknown holds only under
+ * the version under which it was asked for. One about an object that is known holds as long as this is the same
+ * life of the object: the entry carries the version under which it became known. Lives of one key are always
+ * divided by an end that moves the version, so two of them never carry the same one. found() does not move it:
+ * two lookups that find the same file agree.
  */
 #include "catalog/catalog.h"
 
@@ -171,8 +171,6 @@ int kvk_catalog_look(struct kvk_catalog *catalog, const uint8_t digest[32], bool
 			state = -EOVERFLOW;
 			goto out;
 		}
-		if (renew)
-			kvk_place_renew(catalog, &place);
 		if (info_ret) {
 			info_ret->logical_bytes = place.entry->logical_bytes;
 			info_ret->charge_bytes = kvk_units_bytes(place.entry->charge_units);
@@ -181,6 +179,10 @@ int kvk_catalog_look(struct kvk_catalog *catalog, const uint8_t digest[32], bool
 	}
 	ticket->shard_version = *place.version;
 	ticket->entry_version = kvk_place_state(&place) == KVK_CATALOG_PRESENT ? place.entry->version : 0;
+	/* Last: who reads a field beside a bit that was just written waits until that is in the cache, and with it all
+	 * that was written before, neighbours in the list among it. */
+	if (state == KVK_CATALOG_PRESENT && renew)
+		kvk_place_renew(catalog, &place);
 out:
 	kvk_place_unlock(&place);
 	return state;

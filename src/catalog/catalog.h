@@ -2,9 +2,9 @@
 /*
  * What exists, what it costs, who holds it: the in-memory index of one store and its bytes.
  *
- * The catalog is a cache of the medium: it may know less than what lies there, and forgets what turns out to
- * be gone. It knows digests, sizes, states, pins, tenants and models, and what to evict first; no files, no threads,
- * and the time only as it is told.
+ * The catalog is a cache of the medium: it may know less than what lies there, and forgets what turns out to be
+ * gone. It knows digests, sizes, states, pins, tenants and models, and what to evict first; no files, no
+ * threads, and the time only as it is told.
  *
  * Threads: any thread may call anything. 64 shards, each under a mutex that is held for a few hundred
  * nanoseconds and never across a call out of here.
@@ -13,9 +13,9 @@
  *                     --remove_renamed--> absent (its bytes stay charged until credit)
  *                     present --evict--> leaving --evicted--> absent, or present again
  *
- * Two accounts. What is used here (used_bytes) follows what this process knows of the medium. The lease (room) is what
- * this process may still publish: puts reserve from it and give back what they did not publish; what is found, lost or
- * removed changes nothing of it, since that is charged elsewhere, once for all processes.
+ * Two accounts. What is used here (used_bytes) follows what this process knows of the medium. The lease (room)
+ * is what this process may still publish: puts reserve from it and give back what they did not publish; what is
+ * found, lost or removed changes nothing of it, since that is charged elsewhere, once for all processes.
  */
 #ifndef KVK_CATALOG_CATALOG_H
 #define KVK_CATALOG_CATALOG_H
@@ -28,8 +28,8 @@
 struct kvk_catalog;
 
 /*
- * What the catalog keeps about an object. Of digests it compares 16 bytes: an object that shares them with another (one
- * chance in 2^69 among 10^9 objects) is taken for it here, and refused by the proof of the load.
+ * What the catalog keeps about an object. Of digests it compares 16 bytes: an object that shares them with
+ * another (one chance in 2^69 among 10^9 objects) is taken for it here, and refused by the proof of the load.
  */
 /* How it is known what an object is. Only the first answers from memory. */
 enum kvk_source {
@@ -117,8 +117,9 @@ int kvk_catalog_look(struct kvk_catalog *catalog, const uint8_t digest[32], bool
 		     struct kvk_catalog_ticket *ticket, struct kvk_object_info *info_ret);
 
 /*
- * Starts to fetch into the processor's cache what look() will read of these digests; changes nothing. For batches of some
- * ten to a hundred keys: at a million objects each look waits for memory twice, and so they wait together.
+ * Starts to fetch into the processor's cache what look() will read of these digests; changes nothing. For
+ * batches of some ten to a hundred keys: at a million objects each look waits for memory twice, and so they
+ * wait together.
  */
 void kvk_catalog_warm(struct kvk_catalog *catalog, const uint8_t *const *digests, uint32_t count);
 
@@ -161,19 +162,21 @@ void kvk_catalog_charge(struct kvk_catalog *catalog, uint64_t charge_bytes);
 /* ---- evicting ----------------------------------------------------------------------------------- */
 
 /*
- * Tells the wall clock, from time to time (the watch does: every 100 ms); one thread at a time. Each use gets the time last told plus a
- * step of a microsecond for each use since then, so that uses stand in one order over all shards as long as there are
- * less than a million between two calls; beyond that, those of the same shard still do. Time that is told to go back
- * stands still for uses. Never told: uses are counted.
+ * Tells the wall clock, from time to time (the watch does: every 100 ms); one thread at a time. Each use gets
+ * the time last told plus a step of a microsecond for each use since then, so that uses stand in one order over
+ * all shards as long as there are less than a million between two calls; beyond that, those of the same shard
+ * still do. When it is told to have gone back, uses go on from where they were at its pace. Never told: uses are
+ * counted.
  */
 void kvk_catalog_clock(struct kvk_catalog *catalog, uint64_t now_ns);
 
 void kvk_catalog_set_cap(struct kvk_catalog *catalog, uint64_t cap_bytes);
 
 /*
- * What a tenant may use before IsolatedLRU evicts of it first; UINT64_MAX: no quota, so there is none to exceed. tenant
- * NULL: the quota of every tenant that none was set for, UINT64_MAX until it is set. tenant_bytes 0 with a tenant: keys
- * without a tenant. A name that a quota was set for is kept. -ENOMEM; -EUSERS: there are 65,535 names.
+ * What a tenant may use before IsolatedLRU evicts of it first; UINT64_MAX: no quota, so there is none to
+ * exceed. tenant NULL: the quota of every tenant that none was set for, UINT64_MAX until it is set.
+ * tenant_bytes 0 with a tenant: keys without a tenant. A name that a quota was set for is kept. -ENOMEM;
+ * -EUSERS: there are 65,535 names.
  */
 int kvk_catalog_set_quota(struct kvk_catalog *catalog, const void *tenant, uint32_t tenant_bytes,
 			  uint64_t quota_bytes);
@@ -185,11 +188,12 @@ struct kvk_victim {
 };
 
 /*
- * Chooses by the policy what is to go until that costs `bytes` or `count` were chosen, and returns how many. Each is
- * leaving until kvk_catalog_evicted(). Never chosen is what is pinned, being written, leaving, or the parent of a known
- * object that was not chosen: children go first, and their parents may follow in the same call. Only if there is nothing
- * else, an object whose links go round in a circle, or whose count of children is too high to be true, goes without.
- * A parent counts as used no earlier than the last of its children was that went: a hit is one of the whole chain.
+ * Chooses by the policy what is to go until that costs `bytes` or `count` were chosen, and returns how many.
+ * Each is leaving until kvk_catalog_evicted(). Never chosen is what is pinned, being written, leaving, or the
+ * parent of a known object that was not chosen: children go first, and their parents may follow in the same
+ * call. Only if there is nothing else, an object whose links go round in a circle, or whose count of children
+ * is too high to be true, goes without. A parent counts as used no earlier than the last of its children was
+ * that went: a hit is one of the whole chain.
  */
 uint32_t kvk_catalog_evict(struct kvk_catalog *catalog, uint64_t bytes, struct kvk_victim *victims, uint32_t count);
 
@@ -228,17 +232,19 @@ void kvk_catalog_forget_seen(struct kvk_catalog *catalog, int first);
 uint64_t kvk_catalog_lose_unseen(struct kvk_catalog *catalog, int first);
 
 /*
- * The parent became known later than the child; of both digests 16 bytes are read. 0: the link is there. -ENOENT: one of them is not known.
- * -EEXIST: it has another parent. -ELOOP: it would close a circle, or the way up is longer than 65,536.
+ * The parent became known later than the child; of both digests 16 bytes are read. 0: the link is there.
+ * -ENOENT: one of them is not known. -EEXIST: it has another parent. -ELOOP: it would close a circle, or the
+ * way up is longer than 65,536.
  */
 int kvk_catalog_link(struct kvk_catalog *catalog, const uint8_t *digest, const uint8_t *parent_digest);
 
 #define KVK_CATALOG_SHARDS 64u
 
 /*
- * Calls visit for the known objects of a shard from the least to the most recently used, as they were at the beginning of the
- * call less those that went meanwhile; of parent_digest the first 16 bytes are told. visit is called under the shard's lock:
- * it must not call the catalog, and what it is given holds until it returns; false ends the call. Returns 0 or -ENOMEM.
+ * Calls visit for the known objects of a shard from the least to the most recently used, as they were at the
+ * beginning of the call less those that went meanwhile; of parent_digest the first 16 bytes are told. visit is
+ * called under the shard's lock: it must not call the catalog, and what it is given holds until it returns;
+ * false ends the call. Returns 0 or -ENOMEM.
  */
 int kvk_catalog_visit(struct kvk_catalog *catalog, uint32_t shard,
 		      bool (*visit)(void *user, const uint8_t prefix[16], const struct kvk_object_info *info),

@@ -38,7 +38,7 @@ struct kvk_prefix {
 
 /* Where an entry stands in its shard's order of use. */
 enum kvk_use {
-	KVK_USE_ASIDE,                 /* nowhere: it was met at the old end and may not go (pinned, children), or is not known */
+	KVK_USE_ASIDE,                 /* nowhere: it was met at the old end and may not go, or is not known */
 	KVK_USE_FIRST,                 /* LRU: the only list; S3-FIFO: the small queue; ARC: T1 */
 	KVK_USE_SECOND,                /* S3-FIFO: the main queue; ARC: T2 */
 	KVK_USE_HEAP,                  /* what came in at its place by used_at, not as the newest */
@@ -61,7 +61,7 @@ struct kvk_entry {
 	uint64_t warm : 1;             /* S3-FIFO: of the main queue; ARC: seen more than once; also while aside */
 	uint64_t counted : 1;          /* its parent counts it among its children */
 	uint64_t chosen : 1;           /* leaving because of kvk_catalog_evict() */
-	uint64_t mark : 1;             /* somebody below is pinned or has no children; only while circles are looked for */
+	uint64_t mark : 1;             /* something below it may go by itself; while circles are looked for */
 	uint64_t used_at : 52;         /* us since 1970 */
 	uint64_t state : 2;            /* enum kvk_catalog_state */
 	uint64_t known : 1;            /* present, or leaving and present before: charged */
@@ -74,16 +74,16 @@ struct kvk_entry {
 	uint32_t parent;               /* id of the entry before it in its prefix; KVK_NO_ID */
 	uint32_t order;                /* S3-FIFO: when it entered its queue, counted in entries of all shards */
 	/*
-	 * How often this place was given back, and of the parent's place when the link was made: the link holds while they
-	 * agree. After 65,536 lives in one place a link of an object that outlived them all would be taken for true: what
-	 * hangs on links is a hint about what to evict first, so 16 bits are enough.
+	 * How often this place was given back, and of the parent's place when the link was made: the link holds
+	 * while they agree. After 65,536 lives in one place a link of an object that outlived them all would be
+	 * taken for true: what hangs on links is a hint about what to evict first, so 16 bits are enough.
 	 */
 	uint16_t generation;
 	uint16_t parent_generation;
 	uint16_t tenant;
 	uint16_t model;
 	uint16_t pins;
-	uint16_t children;             /* known objects whose link to this one counts; KVK_CHILDREN_MAX: that many or more */
+	uint16_t children;             /* whose links to this one count; KVK_CHILDREN_MAX: or more */
 };
 static_assert(sizeof(struct kvk_entry) == 64, "an entry is one cache line");
 
@@ -144,8 +144,8 @@ struct kvk_catalog {
 	_Atomic uint64_t clock_us;     /* as last told; never goes back */
 	uint64_t wall_us;              /* what was told: kvk_catalog_clock() only */
 
-	/* What is oldest in each shard's lists and heap: keys that compare over all shards, UINT64_MAX if empty. Written under
-	 * the shard's lock, read without: who reads one looks again under that lock. */
+	/* What is oldest in each shard's lists and heap: keys that compare over all shards, UINT64_MAX if
+	 * empty. Written under the shard's lock, read without: who reads one looks again under that lock. */
 	_Alignas(64) _Atomic uint64_t oldest[KVK_USE_COUNT][KVK_SHARDS];
 
 	_Alignas(64) pthread_mutex_t evict_lock;       /* one at a time chooses; taken before a shard's lock */
@@ -197,15 +197,16 @@ void kvk_shard_release(struct kvk_shard *shard);
 /* KVK_NO_ENTRY: there is none. */
 uint32_t kvk_shard_find(const struct kvk_shard *shard, const struct kvk_prefix *prefix);
 
-/* Start to fetch the first slot that find() will read; then, that being there, the entry it will most likely read. */
+/* Start to fetch the first slot that find() will read; then, that being there, the entry it will most likely
+ * read. */
 void kvk_shard_warm_slot(const struct kvk_shard *shard, const struct kvk_prefix *prefix);
 void kvk_shard_warm_entry(const struct kvk_shard *shard, const struct kvk_prefix *prefix);
 
 /* Makes sure that the next insert has its memory. -ENOMEM: nothing changed. */
 int kvk_shard_reserve(struct kvk_shard *shard);
 
-/* Adds an entry that is zero but for prefix, generation and no parent, and returns its index. After reserve(), and only
- * if find() found none. The caller sets its state. */
+/* Adds an entry that is zero but for prefix, generation and no parent, and returns its index. After reserve(),
+ * and only if find() found none. The caller sets its state. */
 uint32_t kvk_shard_insert(struct kvk_shard *shard, const struct kvk_prefix *prefix);
 
 /* Takes the entry out; links to it as a parent end. It must not be in the order of use. */

@@ -56,7 +56,8 @@ static void count_child(struct kvk_entry *parent)
 		parent->children++;
 }
 
-bool kvk_chain_release_to(struct kvk_catalog *catalog, const struct kvk_chain_link *link, struct kvk_coldest *freed_ret)
+bool kvk_chain_release_to(struct kvk_catalog *catalog, const struct kvk_chain_link *link,
+			  struct kvk_coldest *freed_ret)
 {
 	struct kvk_entry *parent = link->id == KVK_NO_ID ? NULL : parent_lock(catalog, link);
 	struct kvk_shard *shard;
@@ -73,7 +74,8 @@ bool kvk_chain_release_to(struct kvk_catalog *catalog, const struct kvk_chain_li
 		parent->used_at = link->used_at & KVK_USED_AT_MAX;
 		kvk_use_renewed(catalog, shard, index);
 	}
-	/* A count that reached its end is no longer one: who has so many children stays as long as anybody else can go. */
+	/* A count that reached its end is no longer one: who has so many children stays as long as anybody else
+	 * can go. */
 	if (parent->children > 0 && parent->children < KVK_CHILDREN_MAX)
 		parent->children--;
 	kvk_place_return(catalog, shard, index);
@@ -94,7 +96,8 @@ void kvk_chain_release(struct kvk_catalog *catalog, const struct kvk_chain_link 
 	kvk_chain_release_to(catalog, link, &freed);
 }
 
-/* Counts the child at the parent that link names, and writes the link, if the child is known and has no other that counts. */
+/* Counts the child at the parent that link names, and writes the link, if the child is known and has no other
+ * that counts. */
 static int count_and_link(struct kvk_catalog *catalog, const uint8_t *digest, struct kvk_chain_link *link)
 {
 	struct kvk_entry *parent = parent_lock(catalog, link);

@@ -2,13 +2,14 @@
 /*
  * Which object stands before which in a prefix, and how many stand behind each. For src/catalog.
  *
- * A child knows its parent's place and generation; a parent only counts. A parent with children does not go, so where
- * it stands in the order of use does not matter before its last child goes. Hence a hit needs not touch its chain when
- * it happens: the time of a child's last use is handed up when the child goes, and then the parent stands where touching
- * would have put it. A hit costs the same however long its chain is; handing up costs one step per object that goes.
+ * A child knows its parent's place and generation; a parent only counts. A parent with children does not go, so
+ * where it stands in the order of use does not matter before its last child goes. Hence a hit needs not touch
+ * its chain when it happens: the time of a child's last use is handed up when the child goes, and then the
+ * parent stands where touching would have put it. A hit costs the same however long its chain is; handing up
+ * costs one step per object that goes.
  *
- * No two shards' locks are held at once. A parent is counted before the link to it is written, and counted off after the
- * child is gone: for a moment it has one child too many, never one too few.
+ * No two shards' locks are held at once. A parent is counted before the link to it is written, and counted off
+ * after the child is gone: for a moment it has one child too many, never one too few.
  */
 #ifndef KVK_CATALOG_CHAIN_H
 #define KVK_CATALOG_CHAIN_H
@@ -50,15 +51,16 @@ void kvk_chain_join(struct kvk_catalog *catalog, const uint8_t *digest, const ui
 void kvk_chain_release(struct kvk_catalog *catalog, const struct kvk_chain_link *link);
 
 /* The same; true if the parent may go now: *freed_ret is which. */
-bool kvk_chain_release_to(struct kvk_catalog *catalog, const struct kvk_chain_link *link, struct kvk_coldest *freed_ret);
+bool kvk_chain_release_to(struct kvk_catalog *catalog, const struct kvk_chain_link *link,
+			  struct kvk_coldest *freed_ret);
 
 /* A child that was chosen stays after all. */
 void kvk_chain_rejoin(struct kvk_catalog *catalog, const uint8_t *digest);
 
 /*
- * For when nothing is found that may go. Looks for the coldest object that is kept by nothing but a circle of links or a
- * count of children that is too high, and lets it go. False: there is none: what there is is pinned, leaving, or has
- * such below it. Looks at every object.
+ * For when nothing is found that may go. Looks for the coldest object that is kept by nothing but a circle of
+ * links or a count of children that is too high, and lets it go. False: there is none: what there is is pinned,
+ * leaving, or has such below it. Looks at every object.
  */
 bool kvk_chain_break(struct kvk_catalog *catalog);
 

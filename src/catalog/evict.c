@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Choosing what goes. The policy says where to look next; here is what holds under any policy: nothing that is pinned
- * or leaving, children before their parents, no recursion and no two locks of shards at once.
+ * Choosing what goes. The policy says where to look next; here is what holds under any policy: nothing that is
+ * pinned or leaving, children before their parents, no recursion and no two locks of shards at once.
  */
 #include <errno.h>
 
@@ -14,7 +14,8 @@ void kvk_catalog_clock(struct kvk_catalog *catalog, uint64_t now_ns)
 	uint64_t latest = atomic_load_explicit(&catalog->used_at, memory_order_relaxed);
 	uint64_t wall_us = now_ns / 1000 < KVK_USED_AT_MAX ? now_ns / 1000 : KVK_USED_AT_MAX;
 
-	/* When it was set back, uses go on from where they were at the pace of the clock, until that has caught up. */
+	/* When it was set back, uses go on from where they were at the pace of the clock, until that has caught
+	 * up. */
 	if (wall_us < clock_us && wall_us > catalog->wall_us)
 		clock_us += wall_us - catalog->wall_us;
 	else if (wall_us > clock_us)

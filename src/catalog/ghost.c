@@ -29,7 +29,8 @@ uint64_t kvk_ghosts_memory_bytes(const struct kvk_ghosts *ghosts)
 	return bytes_of(ghosts->bucket_count);
 }
 
-/* Other bits than those that choose the shard, and those that the table puts into its slots stand at the other end. */
+/* Other bits than those that choose the shard, and those that the table puts into its slots stand at the other
+ * end. */
 static uint32_t mark_of(const struct kvk_prefix *prefix)
 {
 	uint32_t mark = (uint32_t)(prefix->word[0] >> 32);

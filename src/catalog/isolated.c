@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * LRU that keeps tenants from each other: first goes the coldest of tenants that are over their quota; if none is, of
- * tenants that have no quota, who hold what nobody else claims; and then of all.
+ * LRU that keeps tenants from each other: first goes the coldest of tenants that are over their quota; if none
+ * is, of tenants that have no quota, who hold what nobody else claims; and then of all.
  *
- * The order is LRU's. Who is chosen first would need a list for each tenant in each shard; instead all objects are
- * looked at in the order in which they lie in memory (at 10^6 objects some ten milliseconds, a shard's lock held for a
- * 64th of that), and the coldest 1,024 are kept for the calls that follow, as long as nobody else comes over his quota.
+ * The order is LRU's. Who is chosen first would need a list for each tenant in each shard; instead all objects
+ * are looked at in the order in which they lie in memory (at 10^6 objects some ten milliseconds, a shard's lock held
+ * for a 64th of that), and the coldest 1,024 are kept for the calls that follow, as long as nobody else comes over
+ * his quota. What may go again since they were collected (a pin taken off, an old object that was
+ * scanned) is looked at the next time.
  */
 #include <errno.h>
 
@@ -41,7 +43,8 @@ static int isolated_init(struct kvk_catalog *catalog)
 
 /* ---- the heap of candidates --------------------------------------------------------------------- */
 
-static bool is_above(const struct kvk_candidates *candidates, const struct kvk_coldest *a, const struct kvk_coldest *b)
+static bool is_above(const struct kvk_candidates *candidates, const struct kvk_coldest *a,
+		     const struct kvk_coldest *b)
 {
 	return candidates->coldest_on_top ? a->used_at < b->used_at : a->used_at > b->used_at;
 }
@@ -145,7 +148,8 @@ static bool isolated_next(struct kvk_catalog *catalog, struct kvk_coldest *ret)
 	for (; sought <= KVK_SHARE_WITHOUT; sought++) {
 		if (candidates->none_in_call[sought] == catalog->evict_calls)
 			continue;
-		if (candidates->count == 0 || candidates->sought != sought || candidates->over_changes != over_changes) {
+		if (candidates->count == 0 || candidates->sought != sought ||
+		    candidates->over_changes != over_changes) {
 			collect(catalog, sought);
 			candidates->over_changes = over_changes;
 		}

@@ -66,7 +66,8 @@ void kvk_catalog_credit(struct kvk_catalog *catalog, uint64_t charge_bytes)
 void kvk_catalog_totals(struct kvk_catalog *catalog, struct kvk_catalog_totals *ret)
 {
 	struct kvk_catalog_totals totals = {
-		.memory_bytes = sizeof(*catalog) + kvk_candidates_memory_bytes(catalog) + kvk_share_memory_bytes(&catalog->tenants) +
+		.memory_bytes = sizeof(*catalog) + kvk_candidates_memory_bytes(catalog) +
+				kvk_share_memory_bytes(&catalog->tenants) +
 				kvk_share_memory_bytes(&catalog->models),
 	};
 

@@ -11,7 +11,7 @@ static uint64_t bounded_bytes(uint64_t bytes)
 void kvk_place_make_known(struct kvk_catalog *catalog, struct kvk_place *place, const struct kvk_object_info *info)
 {
 	struct kvk_entry *entry = place->entry;
-	uint64_t charge_bytes;
+	uint64_t charge_bytes, used_at;
 
 	entry->state = KVK_CATALOG_PRESENT;
 	entry->known = true;
@@ -21,7 +21,8 @@ void kvk_place_make_known(struct kvk_catalog *catalog, struct kvk_place *place, 
 	entry->logical_bytes = bounded_bytes(info->logical_bytes) & KVK_LOGICAL_BYTES_MAX;
 	entry->charge_units = kvk_charge_units(info->charge_bytes) & KVK_CHARGE_UNITS_MAX;
 	entry->version = *place->version;
-	entry->used_at = (info->used_at ? kvk_use_at(catalog, info->used_at) : kvk_use_now(catalog)) & KVK_USED_AT_MAX;
+	used_at = info->used_at ? kvk_use_at(catalog, info->used_at) : kvk_use_now(catalog);
+	entry->used_at = used_at & KVK_USED_AT_MAX;
 	charge_bytes = kvk_units_bytes(entry->charge_units);
 	entry->tenant = kvk_share_add(&catalog->tenants, info->tenant, info->tenant_bytes, charge_bytes);
 	entry->model = kvk_share_add(&catalog->models, info->model, info->model_bytes, charge_bytes);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Least recently used first. What was used in this process' life stands in a list, what was found by its access time in the heap. */
+/* Least recently used first. What was used in this process' life stands in a list, what was found by its access
+ * time in the heap. */
 #include "catalog/policy.h"
 
 void kvk_lru_add(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, bool newest)
@@ -14,6 +15,10 @@ void kvk_lru_touch(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_
 {
 	if (shard->lists[0].newest == index) {
 		kvk_use_renewed(catalog, shard, index);
+		return;
+	}
+	if (kvk_shard_entry(shard, index)->use == KVK_USE_FIRST) {
+		kvk_use_to_newest(catalog, shard, index, KVK_USE_FIRST);
 		return;
 	}
 	kvk_use_drop(catalog, shard, index);

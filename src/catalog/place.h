@@ -88,7 +88,8 @@ static inline uint64_t kvk_use_at(struct kvk_catalog *catalog, uint64_t used_at_
 	uint64_t latest = atomic_load_explicit(&catalog->used_at, memory_order_relaxed);
 
 	while (used_at > latest) {
-		/* The clock of who wrote an access time may be wrong: what it says of the future would keep an object for ever. */
+		/* The clock of who wrote an access time may be wrong: what it says of the future would keep an
+		 * object for ever. */
 		if (atomic_load_explicit(&catalog->clock_us, memory_order_relaxed))
 			return latest;
 		/* Without a clock: what is used from now on is used later. */

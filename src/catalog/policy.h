@@ -2,10 +2,10 @@
 /*
  * What a policy decides, and the lists it decides with. For src/catalog.
  *
- * A policy orders the objects of each shard in up to two lists and a heap, and says which of these to take from next;
- * what is oldest is compared over all shards, so that a policy behaves as if there were one shard, at any size. What
- * may not go (pinned, leaving, with children) is nobody's business here: it is set aside where it is met, and comes
- * back through back().
+ * A policy orders the objects of each shard in up to two lists and a heap, and says which of these to take from
+ * next; what is oldest is compared over all shards, so that a policy behaves as if there were one shard, at any
+ * size. What may not go (pinned, leaving, with children) is nobody's business here: it is set aside where it is
+ * met, and comes back through back().
  */
 #ifndef KVK_CATALOG_POLICY_H
 #define KVK_CATALOG_POLICY_H
@@ -31,7 +31,8 @@ struct kvk_policy {
 	void (*stay)(struct kvk_catalog *catalog, struct kvk_entry *entry);
 	/* Where to look next; evict_lock is held. False: nowhere. */
 	bool (*next)(struct kvk_catalog *catalog, struct kvk_coldest *ret);
-	/* Whether this one, the oldest of where next() said, goes. False: it was moved on, or is no longer meant. */
+	/* Whether this one, the oldest of where next() said, goes. False: it was moved on, or is no longer
+	 * meant. */
 	bool (*judge)(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index);
 	/* A parent may go since its last child was chosen; evict_lock is held, no shard's. */
 	void (*freed)(struct kvk_catalog *catalog, const struct kvk_coldest *freed);
@@ -59,6 +60,9 @@ uint64_t kvk_candidates_memory_bytes(const struct kvk_catalog *catalog);
 void kvk_use_push(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use);
 void kvk_use_push_old(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use);
 void kvk_use_push_heap(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index);
+
+/* From where it stands in a list to the new end of the same: what a hit does most. */
+void kvk_use_to_newest(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use);
 
 /* Sets it aside from wherever it is. */
 void kvk_use_drop(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index);

@@ -7,7 +7,8 @@
 #include "catalog/policy.h"
 #include "util/alloc.h"
 
-/* An access time is set after the use that it tells of. Only what is later by more than this was somebody else's. */
+/* An access time is set after the use that it tells of. Only what is later by more than this was somebody
+ * else's. */
 #define OTHERS_AFTER_US 60000000u
 
 /* Others used an object that we know. */

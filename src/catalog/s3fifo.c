@@ -2,15 +2,16 @@
 /*
  * S3-FIFO (Yang, Zhang, Qiu, Yue, Vigfusson: "FIFO queues are all you need for cache eviction", SOSP 2023).
  *
- * What is new enters a small queue of a tenth of the cap; what leaves that without having been used twice goes, and is
- * remembered as a ghost; the rest, and ghosts that come back, enter the main queue, where each use (up to three) earns
- * another turn. A hit only counts: it moves nothing.
+ * What is new enters a small queue of a tenth of the cap; what leaves that without having been used twice goes,
+ * and is remembered as a ghost; the rest, and ghosts that come back, enter the main queue, where each use (up
+ * to three) earns another turn. A hit only counts: it moves nothing.
  *
- * The queues are those of the paper over all shards, not one of each per shard: an entry keeps when it entered its queue, counted
- * over all shards. A store of 64 MiB objects under 10 GiB holds 160 of them; a tenth of a 64th of that would be no queue.
- * By bytes: shares are of bytes, ghosts as many as the main queue has objects. What a scan finds has proven itself before:
- * it is of the main queue, and older than what entered that since; in what order, its access time says. Who is set aside
- * counts in its queue, and comes back at the old end of it.
+ * The queues are those of the paper over all shards, not one of each per shard: an entry keeps when it entered
+ * its queue, counted over all shards. A store of 64 MiB objects under 10 GiB holds 160 of them; a tenth of a
+ * 64th of that would be no queue. By bytes: shares are of bytes, ghosts as many as the main queue has objects.
+ * What a scan finds has proven itself before: it is of the main queue, and older than what entered that since;
+ * in what order, its access time says. Who is set aside counts in its queue, and comes back at the old end of
+ * it.
  */
 #include "catalog/ghost.h"
 #include "catalog/place.h"

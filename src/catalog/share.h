@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What each tenant, or each model, holds, and may hold. A name is kept as long as an object counts under it or a quota
- * was set for it, so that a store that sees a new salt with every request does not grow by that.
+ * What each tenant, or each model, holds, and may hold. A name is kept as long as an object counts under it or
+ * a quota was set for it, so that a store that sees a new salt with every request does not grow by that.
  */
 #ifndef KVK_CATALOG_SHARE_H
 #define KVK_CATALOG_SHARE_H
@@ -52,7 +52,8 @@ void kvk_share_table_release(struct kvk_share_table *table);
 
 /* Counts one object of used_bytes under name and returns the name's id; 0, "", also when memory is short. */
 uint16_t kvk_share_add(struct kvk_share_table *table, const void *name, uint32_t name_bytes, uint64_t used_bytes);
-/* Takes it off again, leaving_bytes of it as leaving. With the last object the id is free and may come to mean another name. */
+/* Takes it off again, leaving_bytes of it as leaving. With the last object the id is free and may come to mean
+ * another name. */
 void kvk_share_sub(struct kvk_share_table *table, uint16_t id, uint64_t used_bytes, uint64_t leaving_bytes);
 
 /* Of the used bytes of a name so many more, or less, are on their way out. */
@@ -66,8 +67,8 @@ enum kvk_share_standing kvk_share_standing(struct kvk_share_table *table, uint16
 /* The standing of every id: KVK_SHARE_NAMES_MAX + 1 of them. Ids that nobody has stand within. */
 void kvk_share_standings(struct kvk_share_table *table, uint8_t *standings);
 
-/* How many names are over their quota, and whether there are quotas; *changes_ret grows when another comes over its own,
- * and when quotas are set. */
+/* How many names are over their quota, and whether there are quotas; *changes_ret grows when another comes over
+ * its own, and when quotas are set. */
 uint32_t kvk_share_over(struct kvk_share_table *table, bool *quotas_ret, uint64_t *changes_ret);
 
 /* The name of an id that an object counts under: it stays as long as the object does. NULL: "". */

@@ -2,8 +2,9 @@
 /*
  * The entries of one shard: a slab that grows by chunks and never moves, and an index over it.
  *
- * The index is linear probing over 32-bit slots. Six bits of the digest stand in each slot, so that of 64 neighbours
- * that are not meant only one costs a look at its entry. Deleting shifts back what follows, so no tombstones collect.
+ * The index is linear probing over 32-bit slots. Six bits of the digest stand in each slot, so that of 64
+ * neighbours that are not meant only one costs a look at its entry. Deleting shifts back what follows, so no
+ * tombstones collect.
  */
 #include "catalog/catalog_private.h"
 

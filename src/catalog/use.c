@@ -2,9 +2,9 @@
 /*
  * The order of use: two lists, and a heap for what does not come in as the newest.
  *
- * The heap is there for objects that a scan finds (each has an access time, and folders come in any order: walking a
- * list to its place would cost 10^6 objects 10^11 steps) and for parents whose last child went. Entries know
- * their place in it, so that they can be taken out wherever they are.
+ * The heap is there for objects that a scan finds (each has an access time, and folders come in any order:
+ * walking a list to its place would cost 10^6 objects 10^11 steps) and for parents whose last child went.
+ * Entries know their place in it, so that they can be taken out wherever they are.
  */
 #include "catalog/policy.h"
 
@@ -20,8 +20,8 @@ uint32_t kvk_use_oldest(const struct kvk_shard *shard, enum kvk_use use)
 	return shard->lists[use - KVK_USE_FIRST].oldest;
 }
 
-/* An entry keeps the low 32 bits of when it entered its queue: enough as long as the oldest entered less than 2^32 before
- * the newest. */
+/* An entry keeps the low 32 bits of when it entered its queue: enough as long as the oldest entered less than
+ * 2^32 before the newest. */
 static uint64_t order_of(struct kvk_catalog *catalog, const struct kvk_entry *entry)
 {
 	uint64_t now = atomic_load_explicit(&catalog->order, memory_order_relaxed);
@@ -59,14 +59,11 @@ uint64_t kvk_use_coldest(struct kvk_catalog *catalog, enum kvk_use use, uint32_t
 
 /* ---- lists -------------------------------------------------------------------------------------- */
 
-void kvk_use_push(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use)
+static void list_append(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use)
 {
 	struct kvk_entry *entry = kvk_shard_entry(shard, index);
 	struct kvk_use_list *list = list_of(shard, use);
 
-	if (catalog->policy->by_order)
-		entry->order = (uint32_t)atomic_fetch_add_explicit(&catalog->order, 1, memory_order_relaxed) + 1;
-	entry->use = use & 3;
 	entry->older = list->newest;
 	entry->newer = KVK_NO_ENTRY;
 	if (list->newest == KVK_NO_ENTRY)
@@ -76,6 +73,16 @@ void kvk_use_push(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t
 	list->newest = index;
 	if (list->oldest == index)
 		publish(catalog, shard, use);
+}
+
+void kvk_use_push(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use)
+{
+	struct kvk_entry *entry = kvk_shard_entry(shard, index);
+
+	if (catalog->policy->by_order)
+		entry->order = (uint32_t)atomic_fetch_add_explicit(&catalog->order, 1, memory_order_relaxed) + 1;
+	entry->use = use & 3;
+	list_append(catalog, shard, index, use);
 }
 
 void kvk_use_push_old(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use)
@@ -112,6 +119,12 @@ static void list_drop(struct kvk_catalog *catalog, struct kvk_shard *shard, uint
 		kvk_shard_entry(shard, entry->newer)->older = entry->older;
 	if (was_oldest)
 		publish(catalog, shard, use);
+}
+
+void kvk_use_to_newest(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use)
+{
+	list_drop(catalog, shard, index, use);
+	list_append(catalog, shard, index, use);
 }
 
 /* ---- the heap ----------------------------------------------------------------------------------- */

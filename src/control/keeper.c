@@ -20,8 +20,8 @@
 #define SYNC_US UINT64_C(5000000)
 /* How often the account is asked whether a dead process left a lease. */
 #define LOOSE_US UINT64_C(1000000)
-/* A finding that the account refused so often is out of date: somebody posted since. Before that, somebody may only have
- * to visit the account, which he was asked to. */
+/* A finding that the account put off so often is listed again. Before that, somebody may only have to visit the account,
+ * which he was asked to. */
 #define REFUSED_MAX 2
 /* The account's lock is held for a few milliseconds at a time; the next turn tries again. */
 #define LOCK_WAIT_MS 100
@@ -150,12 +150,23 @@ static void post(struct kvk_keeper *keeper, bool lower)
 	for (uint32_t i = 0; i < count; i++) {
 		struct kvk_scan_bucket *bucket = &scan->buckets[findings[i].bucket];
 
-		if (findings[i].status == 0) {
+		switch (findings[i].status) {
+		case 0:
 			bucket->posted = true;
 			bucket->passed = true;
 			bucket->exact = bucket->exact || lower;
-		} else if (findings[i].status == -EAGAIN && ++bucket->refused >= REFUSED_MAX) {
+			break;
+		case 1:
+			/* The account has more than is there: listed again, it will be exact. */
+			bucket->passed = true;
 			bucket->stands = false;
+			break;
+		case -EAGAIN:
+			bucket->stands = ++bucket->refused < REFUSED_MAX;
+			break;
+		case -ESTALE:
+			bucket->stands = false;
+			break;
 		}
 	}
 }
@@ -222,7 +233,8 @@ static void settle(struct kvk_keeper *keeper)
 	if (count_unsettled(keeper) && keeper->passing && kvk_account_pass_end(scan->account) == 0)
 		keeper->passing = false;
 	mind_loose(keeper);
-	if (kvk_now_us() < keeper->next_sync_us || !has_inexact(scan))
+	/* In a store that never rests nothing stands for long enough to be seen here, and a pass lowers what the dead left. */
+	if (kvk_now_us() < keeper->next_sync_us || (!keeper->passing && !has_inexact(scan)))
 		return;
 	keeper->next_sync_us = kvk_now_us() + SYNC_US;
 	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);

@@ -87,9 +87,8 @@ static void settle_limit(struct kvk_room *room, uint64_t now_us)
 	kvk_account_usage(core->account, &used, &cap);
 	limit = cap ? cap : UINT64_MAX;
 
-	/* A pool's bytes were taken when it was made: how full its disk is is no matter of its puts. */
-	if (!core->superblock.pool.slot_bytes && !core->backend->ops->space(core->backend, &space) &&
-	    space.total_bytes > 0) {
+	/* A pool has taken its room when it was made: what else is on the medium is nothing to it. */
+	if (!core->backend->ops->space(core->backend, &space) && space.total_bytes > 0 && !core->adapter->ops->slots) {
 		floor = floor_of(&core->spec, space.total_bytes);
 		/* What is charged is on the medium already; what is leased is still to come out of the rest. */
 		limit = min_u64(limit, used + (space.free_bytes > floor ? space.free_bytes - floor : 0));
@@ -234,33 +233,40 @@ static uint64_t mind_watermark(struct kvk_room *room)
 static void make_room(struct kvk_room *room)
 {
 	struct kvk_core *core = room->core;
-	uint64_t need_bytes = kvk_waiting_serve(core, KVK_SERVE_FITTING, 0);
+	uint64_t need_bytes = kvk_waiting_serve(core, 0, 0), asked_us = 0;
+	int err = 0;
 
 	while (need_bytes > 0 && !atomic_load(&room->ending)) {
 		uint64_t all_bytes = atomic_load(&core->waiting.bytes), evicted = 0;
-		/* Somebody else, or we ourselves, will give something back soon. */
-		bool soon = room->last.processes > 1 || atomic_load(&core->removing) > 0;
+		bool removing = atomic_load(&core->removing) > 0, soon;
 
-		if (visit(room, all_bytes > need_bytes ? all_bytes : need_bytes, true))
+		/* Who comes later is not in what was asked for, and is asked for next time. */
+		asked_us = kvk_now_us();
+		err = visit(room, all_bytes > need_bytes ? all_bytes : need_bytes, true);
+		if (err)
 			break;
 		if (room->last.needs_scan) {
-			kvk_waiting_serve(core, KVK_SERVE_SCANNING, 0);
+			kvk_waiting_serve(core, -EAGAIN, UINT64_MAX);
 			return;
 		}
-		need_bytes = kvk_waiting_serve(core, KVK_SERVE_FITTING, 0);
+		need_bytes = kvk_waiting_serve(core, 0, 0);
 		if (need_bytes == 0)
 			return;
 		if (core->spec.policy != KVK_POLICY_NOOP)
 			evicted = kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART);
 		if (evicted > 0)
 			continue;
-		/* What others leased and do not use comes back within a second, the keeper evicts for all, and what is
-		 * being removed is free in a moment. */
-		kvk_waiting_serve(core, KVK_SERVE_ALL, kvk_now_us() - (soon ? PATIENCE_US : 0));
+		/* What others leased and do not use comes back within a second, the keeper evicts for all and finds out what
+		 * the dead did not use, and what is being removed is free in a moment. */
+		soon = room->last.processes > 1 || room->last.loose_bytes > 0 || removing;
+		kvk_waiting_serve(core, -ENOSPC, soon ? asked_us - PATIENCE_US : asked_us + 1);
 		return;
 	}
-	if (room->failing)
-		kvk_waiting_serve(core, KVK_SERVE_ALL, kvk_now_us() - PATIENCE_US);
+	/* Somebody holds the account's lock for long: that may end. Anything else is said at once. */
+	if (err == -EBUSY)
+		kvk_waiting_serve(core, -ENOSPC, asked_us - PATIENCE_US);
+	else if (err)
+		kvk_waiting_serve(core, err, asked_us + 1);
 }
 
 void kvk_room_run(struct kvk_room *room)

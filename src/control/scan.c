@@ -9,7 +9,7 @@
 
 /* Footers are read in portions of so much work. */
 #define PORTION_US 5000
-#define REST_FACTOR 3
+#define REST_FACTOR 1
 
 void kvk_scan_init(struct kvk_scan *scan)
 {
@@ -120,11 +120,11 @@ int kvk_scan_names(struct kvk_scan *scan, uint32_t bucket)
 		return err;
 	}
 	finding.real_bytes = walk.bytes;
-	finding.modified_ns = modified_ns + KVK_SCAN_TICK_NS;
+	finding.modified_ns = modified_ns;
 	is->finding = finding;
 	is->stamp = stamp;
 	is->objects = walk.objects;
-	is->stands = !err && !walk.swept && finding.modified_ns < finding.begin_ns;
+	is->stands = !err && !walk.swept && modified_ns + KVK_SCAN_TICK_NS < finding.begin_ns;
 	is->posted = false;
 	is->exact = false;
 	is->refused = 0;

@@ -21,8 +21,7 @@
 
 /*
  * A folder's time comes from the kernel's tick (10 ms at most), so what changes a moment after it was read may leave the
- * same time behind. Only what was still for so long is known to be unchanged; and what has this time may have happened so
- * much later.
+ * same time behind. Only what was still for so long is known to be unchanged.
  */
 #define KVK_SCAN_TICK_NS UINT64_C(20000000)
 
@@ -75,7 +74,7 @@ int kvk_scan_names(struct kvk_scan *scan, uint32_t bucket);
 /* Lists all buckets, on KVK_SCAN_THREADS threads. Returns the first error. */
 int kvk_scan_pass(struct kvk_scan *scan);
 
-/* Reads the footers of a bucket's objects that want it, resting three times as long as it works: rest_us() sleeps,
+/* Reads the footers of a bucket's objects that want it, resting as long as it works: rest_us() sleeps,
  * and returns false when it is time to stop. */
 int kvk_scan_footers(struct kvk_scan *scan, uint32_t bucket, bool (*rest_us)(void *user, uint64_t us), void *user);
 

@@ -109,7 +109,4 @@ int kvk_core_status(struct kvk_core *core, char **ret);
 int kvk_core_list(struct kvk_core *core, const struct kvk_list_query *query, struct kvk_list_entry *entries,
 		  uint32_t count, char **cursor_ret);
 
-/* After what was found, lost, or freed: the lease follows. */
-void kvk_core_square_room(struct kvk_core *core);
-
 #endif

@@ -30,6 +30,7 @@ static void settle_get(struct kvk_item *item)
 	struct kvk_object_info info;
 
 	count_get(item);
+	kvk_item_unlinked(item);
 	if (request->name)
 		return;                /* only looked at: the catalog goes by digests of this namespace */
 	if (request->outcome == KVK_OUTCOME_FOUND) {
@@ -85,6 +86,7 @@ static struct kvk_item *begin_get(struct kvk_core *core, struct kvk_task *task, 
 	}
 
 	item = kvk_item_begin(core, task, index, KVK_OP_READ, deadline_us, start_get, settle_get);
+	item->alters = kvk_loads_alter(core);
 	item->ticket = ticket;
 	item->present = state == KVK_CATALOG_PRESENT;
 	item->meta_to = from->meta;

@@ -28,7 +28,7 @@ struct kvk_item {
 	uint8_t tries;                         /* lookup: how often the finding was out of date */
 	int found;                             /* lookup: what the catalog said of the finding */
 	bool started;                          /* a lane has taken it up */
-	bool alters;                           /* put, remove: may publish or unlink */
+	bool alters;                           /* may publish or unlink */
 	bool removes;                          /* counted in core->removing */
 	uint32_t entered;                      /* the account, when it was started */
 	bool settled;                          /* the catalog has been told what came of it */
@@ -92,8 +92,8 @@ void kvk_item_identify(struct kvk_item *item, const struct kvk_identity *identit
 void kvk_item_info(const struct kvk_item *item, struct kvk_object_info *info);
 
 /* A put that waited asks the catalog again. True: it goes to the agent, to be written or to say why not. False: there is
- * still no room (with refuse it says so; scanning: since the account is being counted). */
-bool kvk_put_retry(struct kvk_item *item, bool refuse, bool scanning);
+ * still no room, and refusal is 0; else that is its answer (kvk_waiting_serve()). */
+bool kvk_put_retry(struct kvk_item *item, int refusal);
 
 /* An answer that needs no lane. Not handed over yet. */
 void kvk_answer_set(struct kvk_answer *answer, int status, enum kvk_reason reason);
@@ -109,6 +109,21 @@ void kvk_event(struct kvk_core *core, enum kvk_event_kind kind, const struct kvk
 static inline void kvk_count(atomic_uint_fast64_t *counter)
 {
 	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+/* A load of a file moves what is damaged aside; in a pool it erases it. */
+static inline bool kvk_loads_alter(const struct kvk_core *core)
+{
+	return core->adapter->ops->slots != NULL;
+}
+
+/* What lost its name is given back. */
+static inline void kvk_item_unlinked(const struct kvk_item *item)
+{
+	const struct kvk_request *request = &item->request;
+
+	if (request->unlinked_bytes > 0)
+		kvk_account_unlinked(item->core->account, request->bucket, kvk_page_ceil(request->unlinked_bytes));
 }
 
 static inline struct kvk_item *kvk_item_of(struct kvk_request *request)

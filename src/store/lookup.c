@@ -76,6 +76,7 @@ static void settle_lookup(struct kvk_item *item)
 	struct kvk_request *request = &item->request;
 	struct kvk_core *core = item->core;
 
+	kvk_item_unlinked(item);
 	if (request->outcome == KVK_OUTCOME_FOUND && item->found)
 		not_taken(item);
 	if (request->outcome == KVK_OUTCOME_FOUND) {
@@ -126,6 +127,7 @@ static void ask_medium(struct lookups *lookups, uint32_t index, const struct kvk
 					       start_find, settle_lookup);
 	struct kvk_request *request = &item->request;
 
+	item->alters = kvk_loads_alter(lookups->core);
 	item->ticket = *ticket;
 	item->present = present;
 	item->pin = pin;

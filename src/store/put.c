@@ -28,8 +28,8 @@ static void count_put(struct kvk_item *item)
 		kvk_count(&core->counts.put_present);
 	} else if (request->reason == KVK_REASON_NO_ROOM) {
 		kvk_count(&core->counts.put_no_room);
-		/* It had room in the lease: the medium says otherwise. */
-		if (item->settle == settle_put) {
+		/* It had room in the lease: the medium says otherwise. A pool that is in pieces is not full. */
+		if (item->settle == settle_put && !core->adapter->ops->slots) {
 			kvk_count(&core->counts.medium_full);
 			kvk_room_ring(core);
 		}
@@ -47,8 +47,7 @@ static void account_put(struct kvk_item *item)
 
 	if (request->published_bytes > 0)
 		kvk_account_published(account, request->bucket, kvk_page_ceil(request->published_bytes));
-	if (request->unlinked_bytes > 0)
-		kvk_account_unlinked(account, request->bucket, kvk_page_ceil(request->unlinked_bytes));
+	kvk_item_unlinked(item);
 }
 
 static void settle_put(struct kvk_item *item)
@@ -166,7 +165,7 @@ static void route_durable(struct kvk_item *item)
 	route(item, KVK_OP_WRITE, start_put, settle_durable);
 }
 
-bool kvk_put_retry(struct kvk_item *item, bool refuse, bool scanning)
+bool kvk_put_retry(struct kvk_item *item, int refusal)
 {
 	struct kvk_core *core = item->core;
 	bool durable = false;
@@ -189,12 +188,12 @@ bool kvk_put_retry(struct kvk_item *item, bool refuse, bool scanning)
 		route_told(item, -EALREADY, KVK_REASON_BUSY);
 		return true;
 	case -ENOSPC:
-		if (!refuse)
+		if (!refusal)
 			return false;
-		if (scanning)
-			route_told(item, -EAGAIN, KVK_REASON_SCANNING);
-		else
+		if (refusal == -ENOSPC)
 			route_roomless(item);
+		else
+			route_told(item, refusal, refusal == -EAGAIN ? KVK_REASON_SCANNING : kvk_reason_of(refusal));
 		return true;
 	default:
 		route_told(item, err, KVK_REASON_NO_MEMORY);

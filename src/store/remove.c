@@ -29,7 +29,7 @@ static void freed(struct kvk_request *request)
 	struct kvk_item *item = kvk_item_of(request);
 
 	kvk_catalog_credit(item->core->catalog, item->credit_bytes);
-	kvk_account_unlinked(item->core->account, request->bucket, kvk_page_ceil(request->unlinked_bytes));
+	kvk_item_unlinked(item);
 	if (atomic_load(&item->core->waiting.bytes) > 0)
 		kvk_room_ring(item->core);
 }
@@ -98,14 +98,18 @@ int64_t kvk_core_remove(struct kvk_core *core, const struct kvk_key_item *items,
 		struct kvk_answer *answer = &task->answers[i];
 		struct kvk_identity identity;
 		bool pinned = false;
-		bool by_name = from->flags & KVK_KEY_IS_NAME;
+		bool by_name = from->flags & KVK_KEY_IS_NAME, by_digest = from->flags & KVK_KEY_IS_DIGEST;
 		struct kvk_item *item;
 
 		kvk_count(&core->counts.removes);
 		answer->user = from->user;
 		later[i] = false;
-		err = by_name ? identify_name(core, &identity, &from->key) :
-				kvk_core_identify(core, &identity, &from->key);
+		err = 0;
+		if (by_digest)
+			kvk_identity_of_digest(&identity, from->key.data);
+		else
+			err = by_name ? identify_name(core, &identity, &from->key) :
+					kvk_core_identify(core, &identity, &from->key);
 		if (!err)
 			err = kvk_catalog_remove_begin(core->catalog, identity.id, &pinned);
 		if (err) {
@@ -122,7 +126,7 @@ int64_t kvk_core_remove(struct kvk_core *core, const struct kvk_key_item *items,
 		if (by_name) {
 			item->request.name = kvk_arena_copy(&arena, from->key.data, from->key.bytes);
 			*arena.next++ = 0;
-		} else {
+		} else if (!by_digest) {
 			item->request.key = kvk_arena_copy(&arena, from->key.data, from->key.bytes);
 			item->request.key_bytes = from->key.bytes;
 		}

@@ -70,8 +70,8 @@ void kvk_waiting_add(struct kvk_core *core, struct kvk_item *item)
 	item->asked_us = kvk_now_us();
 	pthread_mutex_lock(&waiting->lock);
 	kvk_list_push(&waiting->items, &item->request.op.link);
-	pthread_mutex_unlock(&waiting->lock);
 	atomic_fetch_add(&waiting->bytes, item->charge_bytes);
+	pthread_mutex_unlock(&waiting->lock);
 	kvk_room_ring(core);
 }
 
@@ -81,7 +81,7 @@ static void take_out(struct kvk_waiting *waiting, struct kvk_item *item)
 	atomic_fetch_sub(&waiting->bytes, item->charge_bytes);
 }
 
-uint64_t kvk_waiting_serve(struct kvk_core *core, enum kvk_serve serve, uint64_t asked_before_us)
+uint64_t kvk_waiting_serve(struct kvk_core *core, int refusal, uint64_t asked_before_us)
 {
 	struct kvk_waiting *waiting = &core->waiting;
 	struct kvk_link *link, *next, ops;
@@ -91,11 +91,10 @@ uint64_t kvk_waiting_serve(struct kvk_core *core, enum kvk_serve serve, uint64_t
 	pthread_mutex_lock(&waiting->lock);
 	for (link = waiting->items.next; link != &waiting->items; link = next) {
 		struct kvk_item *item = kvk_container_of(link, struct kvk_item, request.op.link);
-		bool refuse = serve == KVK_SERVE_SCANNING ||
-			      (serve == KVK_SERVE_ALL && item->asked_us < asked_before_us);
+		bool refuse = refusal && item->asked_us < asked_before_us;
 
 		next = link->next;
-		if (kvk_put_retry(item, refuse, serve == KVK_SERVE_SCANNING)) {
+		if (kvk_put_retry(item, refuse ? refusal : 0)) {
 			take_out(waiting, item);
 			kvk_list_push(&ops, link);
 			continue;
@@ -103,7 +102,7 @@ uint64_t kvk_waiting_serve(struct kvk_core *core, enum kvk_serve serve, uint64_t
 		if (!need_bytes)
 			need_bytes = item->charge_bytes;
 		/* Who comes later does not get what an earlier one waits for. */
-		if (serve == KVK_SERVE_FITTING)
+		if (!refusal)
 			break;
 	}
 	/* Under the lock, so that a cancel finds them either here or with the agent. */

@@ -39,15 +39,12 @@ void kvk_room_mind(struct kvk_core *core);
 /* An item set up as a put that needs item->charge_bytes. */
 void kvk_waiting_add(struct kvk_core *core, struct kvk_item *item);
 
-enum kvk_serve {
-	KVK_SERVE_FITTING,             /* in order, until one does not fit */
-	KVK_SERVE_ALL,                 /* refuse what does not fit, with no room */
-	KVK_SERVE_SCANNING,            /* refuse all: the account is being counted */
-};
-
-/* Gives what waits to the agent as far as there is room. asked_before_us: SERVE_ALL refuses only what waits since before
- * that. Returns what the first one still needs, 0 if none waits. */
-uint64_t kvk_waiting_serve(struct kvk_core *core, enum kvk_serve serve, uint64_t asked_before_us);
+/*
+ * Gives what waits to the agent as far as there is room: in order, until one does not fit (refusal 0), or with an answer
+ * for each that does not fit and waits since before asked_before_us: -ENOSPC: there is no room; -EAGAIN: the account is being
+ * counted; else why the account could not be asked. Returns what the first one still needs, 0 if none waits.
+ */
+uint64_t kvk_waiting_serve(struct kvk_core *core, int refusal, uint64_t asked_before_us);
 
 /* Answers what is late (now_us), of a group, or (both 0) everything. */
 void kvk_waiting_end(struct kvk_core *core, const void *group, uint64_t now_us);

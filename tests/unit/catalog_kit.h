@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of the catalog share: digests made to measure, short forms of its calls, books that must add up. */
+/* What the tests of the catalog share: digests made to measure, short forms of its calls, books that must add
+ * up. */
 #ifndef KVK_TESTS_CATALOG_KIT_H
 #define KVK_TESTS_CATALOG_KIT_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The naive model of the catalog that test_catalog_model.c compares it with: arrays, no shards, no hashing, no lists. */
+/* The naive model of the catalog that test_catalog_model.c compares it with: arrays, no shards, no hashing, no
+ * lists. */
 #ifndef KVK_TESTS_CATALOG_MODEL_H
 #define KVK_TESTS_CATALOG_MODEL_H
 

@@ -4,11 +4,80 @@
 #define KVK_TESTS_UNIT_SCAN_KIT_H
 
 #include <ftw.h>
+#include <signal.h>
+#include <sys/wait.h>
 
 #include "unit/store_kit.h"
 
 #include "catalog/catalog.h"
 #include "store/core.h"
+#include "util/clock.h"
+
+/* ---- objects and processes ----------------------------------------------------------------------- */
+
+#define OBJECTS 400
+
+static inline void key_of(char key[64], unsigned i)
+{
+	snprintf(key, 64, "model-%u@%08x@0@%08x@tenant-%u", i % 2, i % 3, i, i % 5);
+}
+
+static inline uint64_t bytes_of(unsigned i)
+{
+	return kit_mix(i) % 30000;
+}
+
+static inline void put_all(struct kvk_store *store, unsigned count)
+{
+	char key[64];
+
+	for (unsigned i = 0; i < count; i++) {
+		key_of(key, i);
+		assert_int_equal(bed_put(store, key, bytes_of(i), 1, NULL), 0);
+	}
+}
+
+static inline void get_all(struct kvk_store *store, unsigned count)
+{
+	char key[64];
+
+	for (unsigned i = 0; i < count; i++) {
+		key_of(key, i);
+		assert_int_equal(bed_get(store, key, bytes_of(i), 1, NULL), 0);
+	}
+}
+
+static inline void in_a_child(struct bed *bed, void (*run)(struct bed *bed))
+{
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (child == 0) {
+		run(bed);
+		raise(SIGKILL);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static inline void store_and_die(struct bed *bed)
+{
+	bed_open(bed, "");
+	put_all(bed->store, OBJECTS);
+}
+
+static inline int make(const struct bed *bed, const char *name, uint64_t bytes)
+{
+	char path[512];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", bed->path, name);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+	return fd;
+}
 
 /* ---- the disk ----------------------------------------------------------------------------------- */
 
@@ -47,12 +116,17 @@ static inline struct kvk_scan_state scan_state(struct kvk_store *store)
 
 static inline void scan_wait_phase(struct kvk_store *store, enum kvk_scan_phase phase)
 {
-	uint64_t until_us = kit_now_us() + 60000000;
+	uint64_t until_us = kit_now_us() + 20000000;
 
 	while (scan_state(store).phase != phase) {
-		if (kit_now_us() > until_us)
-			fail_msg("the scan is in phase %d, not %d; unsettled %u, trouble %d", scan_state(store).phase, phase,
-				 scan_state(store).unsettled, scan_state(store).trouble);
+		struct kvk_account_row row = { 0 };
+
+		if (kit_now_us() > until_us) {
+			kvk_account_rows(bed_core(store)->account, &row, 1);
+			fail_msg("the scan is in phase %d, not %d; unsettled %u, trouble %d, settled %" PRId64 " ms ago",
+				 scan_state(store).phase, phase, scan_state(store).unsettled, scan_state(store).trouble,
+				 (int64_t)(kvk_wall_ns() - row.settled_ns) / 1000000);
+		}
 		usleep(1000);
 	}
 }

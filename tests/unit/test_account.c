@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
+
 #include "account_bed.h"
 
 static int setup_ram(void **state)
@@ -342,6 +344,62 @@ static void the_257th_is_told(void **state)
 	test_free(processes);
 }
 
+/* ---- threads ------------------------------------------------------------------------------------------- */
+
+#define THREADS 4
+#define ROUNDS 20000u
+
+struct worker {
+	pthread_t thread;
+	struct process *process;
+	uint32_t number;
+};
+
+static void *work(void *argument)
+{
+	struct worker *worker = argument;
+
+	for (uint32_t i = 0; i < ROUNDS; i++) {
+		uint32_t entered = kvk_account_enter(worker->process->account);
+
+		kvk_account_published(worker->process->account, (i * 7 + worker->number) % KVK_ACCOUNT_BUCKETS, 4096);
+		if (i % 2)
+			kvk_account_unlinked(worker->process->account, (i * 7 + worker->number) % KVK_ACCOUNT_BUCKETS, 4096);
+		kvk_account_leave(worker->process->account, entered);
+	}
+	return NULL;
+}
+
+/* Nothing is lost or counted twice while visits go on. */
+static void threads_publish_while_it_visits(void **state)
+{
+	struct worker workers[THREADS];
+	struct process one;
+	uint64_t used, cap;
+
+	assert_int_equal(try_start(&one, *state, 0, true), 0);
+	assert_true(visit(&one, THREADS * ROUNDS * 4096ul, 0, false) == THREADS * ROUNDS * 4096ul);
+	for (uint32_t i = 0; i < THREADS; i++) {
+		workers[i] = (struct worker){ .process = &one, .number = i };
+		assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+	}
+	for (unsigned i = 0; i < 200; i++) {
+		sync_and_visit(&one);
+		assert_true(image_of(&one)->rows[0].settled_ns <= wall_ns());
+		kvk_account_usage(one.account, &used, &cap);
+		assert_true(used <= THREADS * ROUNDS * 4096ul);
+	}
+	for (uint32_t i = 0; i < THREADS; i++)
+		pthread_join(workers[i].thread, NULL);
+	sync_and_visit(&one);
+	kvk_account_usage(one.account, &used, &cap);
+	assert_true(charged_of(&one) == THREADS * ROUNDS / 2 * 4096ul);
+	assert_true(used == THREADS * ROUNDS / 2 * 4096ul);
+	assert_true(leased_of(&one) == 0);
+	assert_false(kvk_account_has_credits(one.account));
+	stop(&one);
+}
+
 /* ---- a file that is lost ------------------------------------------------------------------------------- */
 
 static void damage(struct process *process, unsigned how)
@@ -481,6 +539,7 @@ int main(void)
 		OVER_BOTH(the_lock_is_waited_for_and_no_longer),
 		OVER_BOTH(a_close_that_cannot_visit_leaves_its_row),
 		OVER_BOTH(the_257th_is_told),
+		OVER_BOTH(threads_publish_while_it_visits),
 		OVER_BOTH(a_lost_account_waits_for_a_scan),
 		OVER_BOTH(a_lost_account_finds_its_processes_again),
 		OVER_BOTH(an_account_that_is_put_back_is_not_believed),

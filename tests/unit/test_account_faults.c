@@ -177,6 +177,33 @@ static void every_write_fails(void **state)
 	}
 }
 
+/* What a first write that failed leaves behind is no account that was lost: an empty store stays one. */
+static void the_first_write_of_all_fails(void **state)
+{
+	for (size_t kind = 0; kind < sizeof(kinds) / sizeof(kinds[0]); kind++) {
+		for (unsigned empty = 0; empty < 2; empty++) {
+			struct kvk_account_visit seen = { .want_bytes = MIB };
+			struct kvk_fault_rule rule = kinds[kind];
+			struct process one = { 0 };
+			struct bed bed;
+
+			bed_start(&bed, &kvk_backend_ram);
+			assert_int_equal(kvk_fault_new(&one.backend, bed_backend(&bed), 1), 0);
+			rule.ops = UPDATES;
+			rule.nth = 1;
+			rule.times = 1;
+			assert_int_equal(kvk_fault_add(one.backend, &rule), 0);
+			assert_int_equal(kvk_account_open(&one.account, one.backend, CAP, empty, &bed.log, NULL), 0);
+			assert_int_equal(kvk_fault_struck(one.backend), 1);
+			assert_int_equal(kvk_account_visit(one.account, &seen, 0), 0);
+			assert_int_equal(seen.needs_scan, !empty);
+			assert_true(seen.granted_bytes == (empty ? MIB : 0) && seen.cap_bytes == CAP);
+			stop(&one);
+			bed_end(&bed);
+		}
+	}
+}
+
 /* Several in a row, with every mix: the books may be too high then, never too low. */
 static void many_writes_fail(void **state)
 {
@@ -401,6 +428,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_write_fails),
+		cmocka_unit_test(the_first_write_of_all_fails),
 		cmocka_unit_test(many_writes_fail),
 		cmocka_unit_test(a_failed_write_is_seen_and_lost_again),
 		cmocka_unit_test(a_write_that_lied_needs_a_scan),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What holds of evictions under every policy: bytes, pins, chains, circles, how they end, and what the clock does. */
+/* What holds of evictions under every policy: bytes, pins, chains, circles, how they end, and what the clock
+ * does. */
 #include <stdlib.h>
 
 #include "catalog_kit.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The policies beside the algorithms they are named after, written down as plainly as possible: arrays, one queue each,
- * no shards. Each access is the same on both sides, and so must be every hit and every victim, in order. Then what they are
- * for: hit ratios on skewed accesses with scans among them.
+ * The policies beside the algorithms they are named after, written down as plainly as possible: arrays, one
+ * queue each, no shards. Each access is the same on both sides, and so must be every hit and every victim, in
+ * order. Then what they are for: hit ratios on skewed accesses with scans among them.
  */
 #include <stdlib.h>
 

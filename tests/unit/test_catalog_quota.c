@@ -204,7 +204,8 @@ static void who_is_over_goes_first(void **state)
 	kvk_catalog_free(model.catalog);
 }
 
-/* More of one tenant than is kept ready at a time; then nobody is over, nobody is without, and all are in one order. */
+/* More of one tenant than is kept ready at a time; then nobody is over, nobody is without, and all are in one
+ * order. */
 static void many_go_in_order(void **state)
 {
 	enum { OBJECTS = 6000 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Threads that put, look up, load, remove and evict the same few keys, over a medium that is one number per key: what its
- * file costs, or 0. Between asking the catalog and telling it, anything may run. Puts, removes and secondary lookups
- * follow the protocol of catalog.h. At the end, and for removes of ours at every moment, the catalog must agree with
- * the medium: no object without a file, each charged what its file costs, once.
+ * Threads that put, look up, load, remove and evict the same few keys, over a medium that is one number per
+ * key: what its file costs, or 0. Between asking the catalog and telling it, anything may run. Puts, removes
+ * and secondary lookups follow the protocol of catalog.h. At the end, and for removes of ours at every moment,
+ * the catalog must agree with the medium: no object without a file, each charged what its file costs, once.
  */
 #include <sched.h>
 #include <stdlib.h>
@@ -171,13 +171,14 @@ static void race_evict(struct racer *racer)
 			key++;
 		medium_takes_time(racer);
 		if (racer_pick(racer, 4) == 0) {
-			kvk_catalog_evicted(race->catalog, victims[i].prefix, KVK_EVICT_KEPT, victims[i].used_at_ns + 9000,
-					    &charge);
+			kvk_catalog_evicted(race->catalog, victims[i].prefix, KVK_EVICT_KEPT,
+					    victims[i].used_at_ns + 9000, &charge);
 			continue;
 		}
 		file = atomic_exchange(&race->files[key], 0);
 		medium_takes_time(racer);
-		kvk_catalog_evicted(race->catalog, victims[i].prefix, file ? KVK_EVICTED : KVK_EVICT_ABSENT, 0, &charge);
+		kvk_catalog_evicted(race->catalog, victims[i].prefix, file ? KVK_EVICTED : KVK_EVICT_ABSENT, 0,
+				    &charge);
 		if (!race->others_remove && charge != file)
 			fail_msg("key %u was charged %" PRIu64 ", its file cost %" PRIu64, key, charge, file);
 		kvk_catalog_credit(race->catalog, charge);

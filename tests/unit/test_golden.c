@@ -44,8 +44,17 @@ static const struct kvk_superblock superblocks[] = {
 	  .cap_bytes = UINT64_C(50) << 30, .durability = KVK_DURABILITY_NONE, .persist = true },
 	{ .store_id = "fedcba987654321", .created_ns = UINT64_C(1700000000000000002), .layout = { KVK_NAMING_LMCACHE, 2 },
 	  .cap_bytes = 0, .durability = KVK_DURABILITY_OBJECT, .persist = true, .group = true },
+	{ .store_id = "02468ace13579bd", .created_ns = UINT64_C(1700000000000000003), .layout = { KVK_NAMING_KVKEEP, 1 },
+	  .cap_bytes = UINT64_C(64) << 20, .durability = KVK_DURABILITY_BATCH, .persist = true,
+	  .pool = { .slot_bytes = 1 << 20, .slots = 64, .file_slots = 8192, .opens = 3 } },
 };
-static const char *const superblock_files[] = { "v1-kvkeep.superblock", "v1-lmcache.superblock" };
+static const char *const superblock_files[] = { "v1-kvkeep.superblock", "v1-lmcache.superblock", "v1-pool.superblock" };
+
+static const struct kvk_pool_head pool_head = {
+	.pool_id = "a pool of slots", .created_ns = UINT64_C(1700000000000000004), .slot_bytes = 1 << 20, .file_slots = 8192,
+	.file_index = 1,
+};
+static const char pool_head_file[] = "v1-pool.head";
 
 static const char account_file[] = "v1.account";
 
@@ -156,7 +165,7 @@ static void objects_are_written_and_read_as_ever(void **state)
 
 static void superblocks_are_written_and_read_as_ever(void **state)
 {
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < 3; i++) {
 		struct kvk_superblock parsed;
 
 		kvk_superblock_encode(&superblocks[i], built);
@@ -165,7 +174,21 @@ static void superblocks_are_written_and_read_as_ever(void **state)
 		assert_int_equal(kvk_superblock_parse(&parsed, stored, KVK_SUPERBLOCK_BYTES), 0);
 		assert_memory_equal(parsed.store_id, superblocks[i].store_id, 16);
 		assert_int_equal(parsed.layout.naming, superblocks[i].layout.naming);
+		assert_memory_equal(&parsed.pool, &superblocks[i].pool, sizeof(parsed.pool));
 	}
+}
+
+static void heads_of_pools_are_written_and_read_as_ever(void **state)
+{
+	struct kvk_pool_head parsed;
+
+	kvk_pool_head_encode(&pool_head, built);
+	assert_int_equal(load(pool_head_file), KVK_PAGE_BYTES);
+	assert_memory_equal(stored, built, KVK_PAGE_BYTES);
+	assert_int_equal(kvk_pool_head_parse(&parsed, stored), 0);
+	assert_memory_equal(parsed.pool_id, pool_head.pool_id, sizeof(parsed.pool_id));
+	assert_true(parsed.slot_bytes == pool_head.slot_bytes && parsed.file_slots == pool_head.file_slots);
+	assert_true(kvk_pool_writer(parsed.pool_id, 77) == UINT64_C(0x6f53180003030007) + 77);
 }
 
 /* Rows and buckets follow from their numbers; three rows of four are free. */
@@ -265,10 +288,12 @@ static int write_all(const char *folder)
 
 		written = write_file(folder, objects[i].file, built + first, bytes) && written;
 	}
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < 3; i++) {
 		kvk_superblock_encode(&superblocks[i], built);
 		written = write_file(folder, superblock_files[i], built, KVK_SUPERBLOCK_BYTES) && written;
 	}
+	kvk_pool_head_encode(&pool_head, built);
+	written = write_file(folder, pool_head_file, built, KVK_PAGE_BYTES) && written;
 	build_account();
 	written = write_file(folder, account_file, built, KVK_ACCOUNT_BYTES) && written;
 	if (kvk_manifest_canonical(&text, manifest_json, NULL) == 0)
@@ -282,6 +307,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(objects_are_written_and_read_as_ever),
 		cmocka_unit_test(superblocks_are_written_and_read_as_ever),
+		cmocka_unit_test(heads_of_pools_are_written_and_read_as_ever),
 		cmocka_unit_test(accounts_are_written_and_read_as_ever),
 		cmocka_unit_test(manifests_are_written_as_ever),
 		cmocka_unit_test(names_are_as_ever),

@@ -326,21 +326,25 @@ static void sweep_follows_nothing(void **state)
 {
 	static const char *const names[] = { ".tmp-00112233445566ff-7", ".tmp-00112233445566ff-8" };
 	struct scene scene;
-	char at[2][PATH_MAX + 64], gone[PATH_MAX + 64];
+	char at[2][PATH_MAX + 64], gone[2][PATH_MAX + 64];
 	uint64_t until_us = kit_now_us() + 20000000;
+	struct stat link;
 
 	scene_setup(&scene, *state);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 2; i++) {
 		snprintf(at[i], sizeof(at[i]), "%s/%s", scene.folder, names[i]);
+		snprintf(gone[i], sizeof(gone[i]), "%.*s.7%d.gone", (int)strlen(scene.path) - 3, scene.path, i);
+	}
 	assert_int_equal(symlink(scene.treasure, at[0]), 0);
 	assert_int_equal(mkfifo(at[1], 0600), 0);
-	snprintf(gone, sizeof(gone), "%.*s.77.gone", (int)strlen(scene.path) - 3, scene.path);
-	assert_int_equal(symlink(scene.treasure, gone), 0);
+	assert_int_equal(symlink(scene.treasure, gone[0]), 0);
+	kit_file_write(gone[1], "x", 1);
 	bed_reopen(scene.bed, "");
-	while (!access(gone, F_OK) && kit_now_us() < until_us)
+	while (!access(gone[1], F_OK) && kit_now_us() < until_us)
 		usleep(10000);
-	/* The link that looks removed goes; what it leads to stays. */
-	assert_int_equal(access(gone, F_OK), -1);
+	/* A file of ours that looks removed goes; a link is nobody's of ours, and what it leads to stays. */
+	assert_int_equal(access(gone[1], F_OK), -1);
+	assert_int_equal(lstat(gone[0], &link), 0);
 	assert_int_equal(access(scene.treasure, F_OK), 0);
 	KIT_EXPECT(kit_store(scene.bed->store, "victim", BYTES, 2), 0, KVK_REASON_NONE);
 	KIT_EXPECT(kit_load(scene.bed->store, "victim", BYTES, 2), 0, KVK_REASON_NONE);

@@ -24,6 +24,7 @@ static const struct kvk_hooks hooks = { .struct_bytes = sizeof(hooks), .event = 
 /* What each step answered. */
 struct life {
 	int open, put, get, get_held, lookup, other, remove, status, listed;
+	int put_after, get_after, remove_after;
 };
 
 static const char *told(uint64_t nth, bool for_ever)
@@ -93,9 +94,12 @@ static bool live(struct bed *bed, uint64_t nth, bool for_ever)
 	if (bed_get(bed->store, "a", BYTES, 1, NULL) != (is.put == 0 && is.remove != 0 ? 0 : -ENOENT))
 		fail_msg("%s: put %d, remove %d, and then it is %sthere", told(nth, for_ever), is.put, is.remove,
 			 is.put == 0 && is.remove != 0 ? "not " : "");
-	if (bed_put(bed->store, "b", BYTES, 1, NULL) || bed_get(bed->store, "b", BYTES, 1, NULL) ||
-	    bed_remove(bed->store, "b", NULL))
-		fail_msg("%s: the store does not go on", told(nth, for_ever));
+	is.put_after = bed_put(bed->store, "b", BYTES, 1, NULL);
+	is.get_after = bed_get(bed->store, "b", BYTES, 1, NULL);
+	is.remove_after = bed_remove(bed->store, "b", NULL);
+	if (is.put_after || is.get_after || is.remove_after)
+		fail_msg("%s: the store does not go on: put %d, get %d, remove %d", told(nth, for_ever), is.put_after,
+			 is.get_after, is.remove_after);
 	if (is.put == 0 && is.remove != 0)
 		assert_int_equal(bed_remove(bed->store, "a", NULL), 0);
 	if (bed_disagrees(bed->store))

@@ -4,44 +4,10 @@
  * is nobody's is left alone.
  */
 #include <sched.h>
-#include <signal.h>
 #include <sys/file.h>
 #include <sys/mount.h>
-#include <sys/wait.h>
 
 #include "unit/scan_kit.h"
-
-#define OBJECTS 400
-
-static void key_of(char key[64], unsigned i)
-{
-	snprintf(key, 64, "model-%u@%08x@0@%08x@tenant-%u", i % 2, i % 3, i, i % 5);
-}
-
-static uint64_t bytes_of(unsigned i)
-{
-	return kit_mix(i) % 30000;
-}
-
-static void put_all(struct kvk_store *store, unsigned count)
-{
-	char key[64];
-
-	for (unsigned i = 0; i < count; i++) {
-		key_of(key, i);
-		assert_int_equal(bed_put(store, key, bytes_of(i), 1, NULL), 0);
-	}
-}
-
-static void get_all(struct kvk_store *store, unsigned count)
-{
-	char key[64];
-
-	for (unsigned i = 0; i < count; i++) {
-		key_of(key, i);
-		assert_int_equal(bed_get(store, key, bytes_of(i), 1, NULL), 0);
-	}
-}
 
 static int by_used_bytes(const void *a, const void *b)
 {
@@ -127,26 +93,6 @@ static void test_a_clean_close_is_remembered(void **state)
 	get_all(bed->store, OBJECTS);
 	free(before.uses);
 	free(after.uses);
-}
-
-static void in_a_child(struct bed *bed, void (*run)(struct bed *bed))
-{
-	pid_t child = fork();
-	int status;
-
-	assert_true(child >= 0);
-	if (child == 0) {
-		run(bed);
-		raise(SIGKILL);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-}
-
-static void store_and_die(struct bed *bed)
-{
-	bed_open(bed, "");
-	put_all(bed->store, OBJECTS);
 }
 
 static void test_a_killed_store_is_found_again(void **state)
@@ -305,18 +251,6 @@ static void test_a_name_is_no_hit(void **state)
 
 /* ---- what dead processes left ------------------------------------------------------------------- */
 
-static int make(const struct bed *bed, const char *name, uint64_t bytes)
-{
-	char path[512];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", bed->path, name);
-	fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
-	return fd;
-}
-
 static void test_sweeps_the_dead_and_spares_the_living(void **state)
 {
 	static const char dead[] = "ab/.tmp-0123456789abcdef-1", alive[] = "ab/.tmp-0123456789abcdef-2";
@@ -382,202 +316,84 @@ static void test_junk_is_not_charged(void **state)
 	assert_int_equal(access(target, F_OK), 0);
 }
 
-/* ---- several processes -------------------------------------------------------------------------- */
+/* ---- adopted directories ------------------------------------------------------------------------ */
 
-static void open_second(struct bed *bed, struct kvk_store **ret)
+#define ADOPTED 300
+#define LRU "\"eviction\": {\"eviction_policy\": \"LRU\", \"trigger_watermark\": 1.0, \"eviction_ratio\": 0.1}"
+
+/* What LMCache left: payloads without footers, each third under a name of the older generation. */
+static void plant(const struct bed *bed, const struct kvk_layout *layout, unsigned i, char key[64])
 {
-	struct kvk_store *first = bed->store;
+	char name[KVK_NAME_BYTES_MAX], path[PATH_MAX];
+	uint8_t *data = malloc(bytes_of(i) + 1);
+	uint32_t bytes = (uint32_t)snprintf(key, 64, "org/model-%u@%08x@0@%08x", i % 4, i % 3, i * 2654435761u);
 
-	bed->store = NULL;
-	bed_open(bed, "");
-	*ret = bed->store;
-	bed->store = first;
-}
-
-static void objects_become(struct kvk_store *store, uint64_t objects)
-{
-	uint64_t until_us = kit_now_us() + 20000000;
-
-	while (bed_usage(store).objects != objects) {
-		if (kit_now_us() > until_us)
-			fail_msg("%" PRIu64 " objects are known, not %" PRIu64, bed_usage(store).objects, objects);
-		usleep(2000);
+	if (i % 3)
+		assert_int_equal(kvk_name_make(name, layout, NULL, key, bytes), 0);
+	else
+		assert_int_equal(kvk_name_make_old(name, layout, key, bytes), 0);
+	for (char *at = strchr(name, '/'); at; at = strchr(at + 1, '/')) {
+		snprintf(path, sizeof(path), "%s/%.*s", bed->path, (int)(at - name), name);
+		mkdir(path, 0700);
 	}
+	snprintf(path, sizeof(path), "%s/%s", bed->path, name);
+	bed_fill(data, bytes_of(i), bed_key(key), 1, 0);
+	kit_file_write(path, data, bytes_of(i));
+	free(data);
 }
 
-static void test_the_keeper_learns_what_others_do(void **state)
+/* Found, charged, told apart by model, loadable, evictable. */
+static void adopt(struct bed *bed, const struct kvk_layout *layout, const char *spec)
 {
-	struct bed *bed = *state;
-	struct kvk_store *other;
-	char key[64];
+	struct kvk_share shares[8];
+	char key[64], junk[512];
+	uint64_t evicted, disk;
 
-	bed_open(bed, "");
-	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
-	open_second(bed, &other);
-	put_all(other, OBJECTS);
-	objects_become(bed->store, OBJECTS);
+	for (unsigned i = 0; i < ADOPTED; i++)
+		plant(bed, layout, i, key);
+	usleep(30000);
+	bed_open(bed, spec);
+	usleep(30000);
+	if (!bed_backend(bed->store)->caps.birth_time)
+		SKIP("this file system does not tell when files were born");
 	scan_settles(bed->store, bed->path);
-	for (unsigned i = 0; i < OBJECTS; i += 2) {
-		key_of(key, i);
-		assert_int_equal(bed_remove(other, key, NULL), 0);
+	assert_int_equal(bed_usage(bed->store).objects, ADOPTED);
+	assert_int_equal(scan_state(bed->store).unreadable, ADOPTED);
+	for (uint32_t i = 0; i < 8; i++)
+		shares[i] = (struct kvk_share){ .struct_bytes = sizeof(shares[i]) };
+	assert_int_equal(kvk_catalog_shares(bed_core(bed->store)->catalog, KVK_BY_MODEL, shares, 8), 4);
+	for (uint32_t i = 0; i < 4; i++)
+		assert_int_equal(shares[i].objects, ADOPTED / 4);
+	for (unsigned i = 0; i < ADOPTED; i++) {
+		snprintf(key, sizeof(key), "org/model-%u@%08x@0@%08x", i % 4, i % 3, i * 2654435761u);
+		assert_int_equal(bed_get(bed->store, key, bytes_of(i), 1, NULL), 0);
 	}
-	objects_become(bed->store, OBJECTS / 2);
+	/* Those that were looked up are not charged a second time. */
+	assert_int_equal(bed_usage(bed->store).objects, ADOPTED);
 	scan_settles(bed->store, bed->path);
-	assert_int_equal(scan_state(other).phase, KVK_SCAN_WAITING);
-	assert_int_equal(kvk_store_close(other), 0);
-}
-
-static void test_another_becomes_keeper(void **state)
-{
-	struct bed *bed = *state;
-	struct kvk_store *other;
-	uint64_t begin_us;
-
-	bed_open(bed, "");
-	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
-	open_second(bed, &other);
-	put_all(bed->store, OBJECTS);
-	usleep(600000);
-	assert_int_equal(scan_state(other).phase, KVK_SCAN_WAITING);
-	assert_int_equal(bed_close(bed), 0);
-	begin_us = kit_now_us();
-	while (scan_state(other).phase == KVK_SCAN_WAITING)
-		usleep(1000);
-	assert_in_range(kit_now_us() - begin_us, 0, 1000000);
-	bed->store = other;
+	disk = scan_disk_bytes(bed->path);
+	snprintf(junk, sizeof(junk), "%s/pytorch_model.bin", bed->path);
+	kit_file_write(junk, "x", 1);
+	assert_int_equal(kvk_store_evict(bed->store, disk / 2, &evicted), 0);
+	assert_in_range(evicted, disk / 2, disk);
+	assert_int_equal(kvk_store_evict(bed->store, disk, &evicted), 0);
+	assert_int_equal(access(junk, F_OK), 0);
+	assert_int_equal(unlink(junk), 0);
+	assert_int_equal(scan_disk_bytes(bed->path), 0);
 	scan_settles(bed->store, bed->path);
-	assert_int_equal(bed_usage(bed->store).objects, OBJECTS);
-	/* What the first one wrote at its end is too old by now. */
-	assert_int_equal(scan_state(bed->store).from_snapshot, 0);
+	assert_int_equal(bed_usage(bed->store).objects, 0);
 }
 
-static void keep_and_wait(struct bed *bed)
+static void test_adopts_a_flat_directory(void **state)
 {
-	char path[512];
-
-	bed_open(bed, "");
-	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
-	close(make(bed, "child-keeps", 0));
-	snprintf(path, sizeof(path), "%s/parent-opened", bed->path);
-	while (access(path, F_OK))
-		usleep(1000);
-	put_all(bed->store, OBJECTS);
+	adopt(*state, &(struct kvk_layout){ KVK_NAMING_LMCACHE, 0 },
+	      "\"naming\": \"lmcache\", \"unverified\": \"accept\", " LRU);
 }
 
-static void test_another_follows_a_keeper_that_was_killed(void **state)
+static void test_adopts_a_sharded_directory(void **state)
 {
-	struct bed *bed = *state;
-	char path[512];
-	pid_t child = fork();
-	int status;
-
-	assert_true(child >= 0);
-	if (child == 0) {
-		keep_and_wait(bed);
-		raise(SIGKILL);
-	}
-	snprintf(path, sizeof(path), "%s/child-keeps", bed->path);
-	while (access(path, F_OK))
-		usleep(1000);
-	bed_open(bed, "");
-	usleep(300000);
-	assert_int_equal(scan_state(bed->store).phase, KVK_SCAN_WAITING);
-	close(make(bed, "parent-opened", 0));
-	assert_int_equal(waitpid(child, &status, 0), child);
-	scan_settles(bed->store, bed->path);
-	assert_int_equal(bed_usage(bed->store).objects, OBJECTS);
-	get_all(bed->store, OBJECTS);
-}
-
-/* ---- scans that are disturbed ------------------------------------------------------------------- */
-
-struct busy {
-	struct kvk_store *store;
-	pthread_t thread;
-	unsigned first;
-	atomic_bool *stop;
-};
-
-static void *keep_busy(void *argument)
-{
-	struct busy *busy = argument;
-	char key[64];
-
-	for (unsigned n = 0; !atomic_load(busy->stop); n++) {
-		unsigned i = 100000 + busy->first + n % 100;
-
-		key_of(key, i);
-		if (n / 100 % 2)
-			bed_remove(busy->store, key, NULL);
-		else
-			bed_put(busy->store, key, bytes_of(i), 1, NULL);
-	}
-	return NULL;
-}
-
-static void test_exact_after_a_busy_scan(void **state)
-{
-	struct bed *bed = *state;
-	atomic_bool stop = false;
-	struct busy busy[2];
-
-	in_a_child(bed, store_and_die);
-	bed_open(bed, "");
-	for (unsigned i = 0; i < 2; i++) {
-		busy[i] = (struct busy){ .store = bed->store, .first = i * 100, .stop = &stop };
-		assert_int_equal(pthread_create(&busy[i].thread, NULL, keep_busy, &busy[i]), 0);
-	}
-	usleep(1500000);
-	atomic_store(&stop, true);
-	for (unsigned i = 0; i < 2; i++)
-		pthread_join(busy[i].thread, NULL);
-	scan_settles(bed->store, bed->path);
-	BED_AGREES(bed->store);
-	get_all(bed->store, OBJECTS);
-}
-
-static void scan_until_killed(struct bed *bed)
-{
-	bed_open(bed, "");
-	usleep((useconds_t)kit_number("KVK_SCAN_US", 0));
-}
-
-static void test_killed_while_it_scans(void **state)
-{
-	struct bed *bed = *state;
-	uint64_t random = kit_seed();
-
-	in_a_child(bed, store_and_die);
-	for (int round = 0; round < 10; round++) {
-		char text[32];
-
-		snprintf(text, sizeof(text), "%u", (unsigned)kit_below(&random, 60000));
-		setenv("KVK_SCAN_US", text, 1);
-		in_a_child(bed, scan_until_killed);
-	}
-	bed_open(bed, "");
-	scan_settles(bed->store, bed->path);
-	assert_int_equal(bed_usage(bed->store).objects, OBJECTS);
-	get_all(bed->store, OBJECTS);
-}
-
-/* Closing does not wait for the scan. */
-static void test_closing_ends_the_scan(void **state)
-{
-	struct bed *bed = *state;
-
-	in_a_child(bed, store_and_die);
-	for (int round = 0; round < 20; round++) {
-		uint64_t begin_us;
-
-		bed_open(bed, "");
-		usleep((useconds_t)round * 1000);
-		begin_us = kit_now_us();
-		assert_int_equal(bed_close(bed), 0);
-		assert_in_range(kit_now_us() - begin_us, 0, KIT_SANITIZED ? 5000000 : 1000000);
-	}
-	bed_open(bed, "");
-	scan_settles(bed->store, bed->path);
+	adopt(*state, &(struct kvk_layout){ KVK_NAMING_LMCACHE, 2 },
+	      "params:\"shard_dirs\": true; \"naming\": \"lmcache\", \"unverified\": \"accept\", " LRU);
 }
 
 /* ---- many --------------------------------------------------------------------------------------- */
@@ -629,12 +445,8 @@ int main(void)
 		BED_TEST(test_a_name_is_no_hit, BED_URING, "io_uring"),
 		BED_TEST(test_sweeps_the_dead_and_spares_the_living, BED_THREADS, "threads"),
 		BED_TEST(test_junk_is_not_charged, BED_THREADS, "threads"),
-		BED_TEST(test_the_keeper_learns_what_others_do, BED_THREADS, "threads"),
-		BED_TEST(test_another_becomes_keeper, BED_THREADS, "threads"),
-		BED_TEST(test_another_follows_a_keeper_that_was_killed, BED_THREADS, "threads"),
-		BED_TEST(test_exact_after_a_busy_scan, BED_URING, "io_uring"),
-		BED_TEST(test_killed_while_it_scans, BED_THREADS, "threads"),
-		BED_TEST(test_closing_ends_the_scan, BED_URING, "io_uring"),
+		BED_TEST(test_adopts_a_flat_directory, BED_THREADS, "threads"),
+		BED_TEST(test_adopts_a_sharded_directory, BED_THREADS, "threads"),
 		BED_TEST(test_many, BED_THREADS, "threads"),
 	};
 

@@ -57,35 +57,38 @@ struct scan {
 	char path[KVK_NAME_BYTES_MAX];
 };
 
+/* A quick look: most names in a store are the store's, and of the others the stat is the price. */
 static bool wanted(void *user, const char *name)
 {
 	const struct scan *scan = user;
-	enum kvk_name_kind kind;
 
-	if (strlen(name) >= scan->component_room)
-		return false;
-	kind = kvk_name_kind(name, scan->layout, NULL);
-	return scan->quarantine || kind == KVK_NAME_OBJECT || kind == KVK_NAME_TEMP || kind == KVK_NAME_GONE;
+	return scan->quarantine || name[0] != '.' || name[1] == 't';
 }
 
 static bool visit_one(void *user, const char *name, const struct kvk_stat *stat)
 {
+	static const uint8_t none[KVK_DIGEST_BYTES];
 	struct scan *scan = user;
 	struct kvk_scanned scanned = {
 		.name = scan->path,
-		.kind = scan->quarantine ? KVK_NAME_OTHER : kvk_name_kind(name, scan->layout, NULL),
 		.bytes = stat->bytes,
 		.accessed_ns = stat->accessed_ns,
 		.modified_ns = stat->modified_ns,
 		.inode = stat->inode,
 	};
 
-	if (!stat->regular || !stat->owned)
+	if (!stat->regular || !stat->owned || strlen(name) >= scan->component_room)
 		return true;
 	memcpy(scan->component, name, strlen(name) + 1);
-	/* An object whose path is not the one that its name says: nobody looks for it there. */
-	if (scanned.kind == KVK_NAME_OBJECT && kvk_name_id(scanned.id, scan->layout, scan->path))
-		return true;
+	scanned.kind = KVK_NAME_OTHER;
+	if (!scan->quarantine) {
+		scanned.kind = kvk_name_id(scanned.id, scan->layout, scan->path) ? kvk_name_kind(name, scan->layout, NULL)
+										 : KVK_NAME_OBJECT;
+		/* An object without an identity lies where nobody looks for it. */
+		if (scanned.kind == KVK_NAME_OTHER || scanned.kind == KVK_NAME_FOLDER ||
+		    (scanned.kind == KVK_NAME_OBJECT && !memcmp(scanned.id, none, sizeof(none))))
+			return true;
+	}
 	scan->stopped = !scan->visit(scan->user, &scanned);
 	return !scan->stopped;
 }

@@ -95,6 +95,8 @@ static void get_erased(struct kvk_erase *erase)
 	struct get *get = kvk_container_of(erase, struct get, erase);
 
 	get->request->keep |= erase->status < 0;
+	if (erase->status == 0)
+		get->request->unlinked_bytes = kvk_pool_run_bytes(kvk_pool_of_request(get->request), &erase->run);
 	get_answer(get, get->status, get->reason);
 }
 

@@ -145,6 +145,8 @@ static void old_erased(struct kvk_erase *erase)
 	struct put *put = kvk_container_of(erase, struct put, erase);
 
 	let_go(put);
+	if (erase->status == 0)
+		put->request->unlinked_bytes += kvk_pool_run_bytes(kvk_pool_of_request(put->request), &erase->run);
 	if (erase->status < 0)
 		put_answer(put, erase->status, kvk_reason_of(erase->status));
 	else

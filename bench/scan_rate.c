@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How fast is a store known again after it was opened, beside a plain program that reads the same folders?
+ * Method: DIR holds a store's objects (sparse_objects makes many at the price of their footers). In turns, `rounds` times: four
+ * threads read all folders and ask for the times and length of every name (readdir, statx), which is the least that any scan
+ * has to do; then a store is opened there without a snapshot and closed when its first pass is over. After the rounds it is
+ * opened once more, until all is known, footers too, closed, and opened for the snapshot. The objects that the
+ * store knows must be as many as the plain program saw.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <kvkeep/kvkeep.h>
+
+#include "bench.h"
+
+#define THREADS 4
+#define FOLDERS 256u
+#define POLL_US 5000
+
+struct plain {
+	int root_fd;
+	atomic_uint next;
+	atomic_ullong objects, bytes;
+};
+
+static void plain_folder(struct plain *plain, unsigned number)
+{
+	unsigned long long objects = 0, bytes = 0;
+	struct dirent *entry;
+	struct statx found;
+	char name[8];
+	DIR *folder;
+	int fd;
+
+	snprintf(name, sizeof(name), "%02x", number);
+	fd = openat(plain->root_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	folder = fdopendir(fd);
+	if (!folder)
+		bench_fail(-errno, "folder %s", name);
+	while ((entry = readdir(folder))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		if (statx(fd, entry->d_name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &found))
+			bench_fail(-errno, "%s/%s", name, entry->d_name);
+		objects++;
+		bytes += found.stx_size;
+	}
+	closedir(folder);
+	atomic_fetch_add(&plain->objects, objects);
+	atomic_fetch_add(&plain->bytes, bytes);
+}
+
+static void *plain_main(void *argument)
+{
+	struct plain *plain = argument;
+
+	for (unsigned n; (n = atomic_fetch_add(&plain->next, 1)) < FOLDERS;)
+		plain_folder(plain, n);
+	return NULL;
+}
+
+static double plain_pass(const char *root, unsigned long long *objects)
+{
+	struct plain plain = { .root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC) };
+	uint64_t begin_ns = bench_now_ns();
+	pthread_t threads[THREADS];
+	double seconds;
+
+	if (plain.root_fd < 0)
+		bench_fail(-errno, "%s", root);
+	for (int i = 0; i < THREADS; i++) {
+		if (pthread_create(&threads[i], NULL, plain_main, &plain))
+			bench_fail(0, "no threads");
+	}
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	seconds = (double)(bench_now_ns() - begin_ns) / 1e9;
+	close(plain.root_fd);
+	*objects = plain.objects;
+	return seconds;
+}
+
+static double status_number(struct kvk_store *store, const char *member)
+{
+	char wanted[64], *status = NULL, *at;
+	double value = -1;
+
+	if (kvk_store_status(store, &status))
+		bench_fail(0, "no status");
+	snprintf(wanted, sizeof(wanted), "\"%s\":", member);
+	at = strstr(status, wanted);
+	if (at)
+		value = strtod(at + strlen(wanted), NULL);
+	kvk_free(status);
+	return value;
+}
+
+static bool phase_is(struct kvk_store *store, const char *phase)
+{
+	char wanted[64], *status = NULL;
+	bool is;
+
+	if (kvk_store_status(store, &status))
+		bench_fail(0, "no status");
+	snprintf(wanted, sizeof(wanted), "\"phase\":\"%s\"", phase);
+	is = strstr(status, wanted) != NULL;
+	kvk_free(status);
+	return is;
+}
+
+static struct kvk_store *open_store(const char *root)
+{
+	struct kvk_error error = { .struct_bytes = sizeof(error) };
+	struct kvk_store *store = NULL;
+	char spec[4200];
+
+	snprintf(spec, sizeof(spec), "{\"type\":\"nixl_store_dynamic\",\"backend\":\"POSIX\",\"backend_params\":"
+		 "{\"file_path\":\"%s\",\"max_capacity_gb\":100000}}", root);
+	if (kvk_store_open(&store, spec, NULL, &error))
+		bench_fail(error.code, "%s: %s", error.option, error.text);
+	return store;
+}
+
+static void forget_snapshot(const char *root)
+{
+	char path[4200];
+
+	snprintf(path, sizeof(path), "%s/.kvkeep/snapshot", root);
+	if (unlink(path) && errno != ENOENT)
+		bench_fail(-errno, "%s", path);
+}
+
+/* Seconds from the beginning of the open until the first pass is over. */
+static double scan_pass(const char *root, unsigned long long objects)
+{
+	uint64_t begin_ns = bench_now_ns();
+	struct kvk_store *store = open_store(root);
+	double seconds;
+
+	while (!phase_is(store, "footers") && !phase_is(store, "idle"))
+		usleep(POLL_US);
+	seconds = (double)(bench_now_ns() - begin_ns) / 1e9;
+	if ((unsigned long long)status_number(store, "catalog_objects") != objects)
+		bench_fail(0, "the store knows %.0f objects, there are %llu", status_number(store, "catalog_objects"), objects);
+	kvk_store_close(store);
+	return seconds;
+}
+
+int main(int argc, char **argv)
+{
+	double plain_s = 1e9, scan_s = 1e9, full_s, close_s, snapshot_s, memory;
+	unsigned long long objects = 0;
+	struct kvk_store *store;
+	uint64_t begin_ns;
+	int rounds;
+
+	if (argc != 3) {
+		fputs("usage: scan_rate DIR ROUNDS\n", stderr);
+		return 2;
+	}
+	rounds = (int)bench_parse_count("ROUNDS", argv[2]);
+	kvk_store_close(open_store(argv[1]));      /* made, if it is not there yet */
+	for (int i = 0; i < rounds; i++) {
+		double seconds = plain_pass(argv[1], &objects);
+
+		plain_s = seconds < plain_s ? seconds : plain_s;
+		forget_snapshot(argv[1]);
+		seconds = scan_pass(argv[1], objects);
+		scan_s = seconds < scan_s ? seconds : scan_s;
+	}
+	forget_snapshot(argv[1]);
+	begin_ns = bench_now_ns();
+	store = open_store(argv[1]);
+	while (!phase_is(store, "idle"))
+		usleep(POLL_US);
+	full_s = (double)(bench_now_ns() - begin_ns) / 1e9;
+	memory = status_number(store, "catalog_memory_bytes") / (objects ? (double)objects : 1);
+	begin_ns = bench_now_ns();
+	kvk_store_close(store);
+	close_s = (double)(bench_now_ns() - begin_ns) / 1e9;
+
+	begin_ns = bench_now_ns();
+	store = open_store(argv[1]);
+	while (status_number(store, "from_snapshot") < (double)objects)
+		usleep(POLL_US);
+	snapshot_s = (double)(bench_now_ns() - begin_ns) / 1e9;
+	while (!phase_is(store, "idle"))
+		usleep(POLL_US);
+	if (status_number(store, "footers\":0,\"unreadable") != 0)
+		bench_fail(0, "footers were read again in spite of the snapshot");
+	kvk_store_close(store);
+	printf("{\"program\":\"scan_rate\",\"objects\":%llu,\"threads\":%d,\"plain_s\":%.3f,\"scan_s\":%.3f,\"rate\":%.3f,"
+	       "\"all_known_s\":%.3f,\"close_s\":%.3f,\"from_snapshot_s\":%.3f,\"bytes_per_object\":%.1f}\n",
+	       objects, THREADS, plain_s, scan_s, plain_s / scan_s, full_s, close_s, snapshot_s, memory);
+	return 0;
+}

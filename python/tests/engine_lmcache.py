@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LMCache's own machinery over kvkeep, without a GPU: its benchmark, its storage manager, its eviction controller."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+torch = pytest.importorskip('torch')
+api = pytest.importorskip('lmcache.v1.distributed.api')
+
+
+def spec(kind, folder, **params):
+    return {'type': kind, 'module_path': 'kvkeep.lmcache',
+            'class_name': 'Connector' if kind == 'native_plugin' else 'Adapter',
+            'adapter_params': {'file_path': folder + '/s', 'max_capacity_gb': 4, **params},
+            **({'max_capacity_gb': 4} if kind == 'native_plugin' else {})}
+
+
+@pytest.mark.parametrize('size_kb, keys, in_flight', [(64, 32, 4), (1024, 16, 4), (8192, 8, 2), (32768, 4, 1)])
+@pytest.mark.parametrize('kind', ['native_plugin', 'plugin'])
+def test_bench_l2_verifies(folder, kind, size_kb, keys, in_flight):
+    done = subprocess.run([os.path.join(os.path.dirname(sys.executable), 'lmcache'), 'bench', 'l2', '--l2-adapter',
+                           json.dumps(spec(kind, folder)), '--num-keys', str(keys), '--in-flight', str(in_flight),
+                           '--data-size-kb', str(size_kb), '--rounds', '2', '--lookup-max-hit-rate', '0.5',
+                           '--no-skip-verify'],
+                          capture_output=True, text=True, timeout=300)
+    said = done.stdout + done.stderr
+    print(said[-3000:])
+    assert done.returncode == 0, said[-3000:]
+    assert 'TIMEOUT' not in said and 'Traceback' not in said
+
+
+def manager(adapter, eviction=None):
+    from lmcache.v1.distributed import config
+    from lmcache.v1.distributed.l2_adapters import config as l2
+    from lmcache.v1.distributed.l2_adapters.config import L2AdaptersConfig
+    from lmcache.v1.distributed.storage_manager import StorageManager
+
+    known = l2.get_l2_adapter_config_class(adapter['type']) if hasattr(l2, 'get_l2_adapter_config_class') else None
+    if known is None:
+        import argparse
+
+        parser = argparse.ArgumentParser()
+        l2.add_l2_adapters_args(parser)
+        if eviction:
+            adapter = {**adapter, 'eviction': eviction}
+        adapters = l2.parse_args_to_l2_adapters_config(parser.parse_args(['--l2-adapter', json.dumps(adapter)]))
+    else:
+        adapters = L2AdaptersConfig([known.from_dict(adapter)])
+    return StorageManager(config.StorageManagerConfig(
+        l1_manager_config=config.L1ManagerConfig(memory_config=config.L1MemoryManagerConfig(
+            size_in_bytes=256 << 20, use_lazy=False, shm_name='')),
+        eviction_config=config.EvictionConfig(eviction_policy='LRU'), l2_adapter_config=adapters))
+
+
+def names(count, start=0):
+    return [api.ObjectKey(index.to_bytes(8, 'big'), 'org/model', 0x01000100) for index in range(start, start + count)]
+
+
+LAYOUT = api.MemoryLayoutDesc([torch.Size([2, 4, 256, 128])], [torch.bfloat16])
+
+
+def write(storage, keys):
+    """Computes and stores, as an engine's worker does."""
+    reserved = storage.reserve_write(keys, LAYOUT)
+    assert len(reserved) == len(keys)
+    for key in keys:
+        reserved[key].tensor.fill_(float(int.from_bytes(key.chunk_hash, 'big') % 97 + 1))
+    storage.finish_write(keys)
+
+
+def prefetch(storage, keys):
+    group = api.GroupedObjectKeys(keys=keys, object_group_id=0, layout_desc=LAYOUT)
+    handle = storage.submit_prefetch_task(api.PrefetchTaskSpec(key_groups=[group]))
+    assert storage.wait_prefetch_status(handle, 30)
+    return storage.query_prefetch_status(handle)
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.05)
+    pytest.fail('it did not come')
+
+
+def used(storage):
+    return [adapter for _, adapter in storage.l2_adapters()][0].get_usage().total_bytes_used
+
+
+@pytest.mark.parametrize('kind', ['native_plugin', 'plugin'])
+def test_store_and_prefetch_over_a_restart(folder, kind):
+    keys = names(16)
+    object_bytes = 2 * 4 * 256 * 128 * 2
+    storage = manager(spec(kind, folder))
+    write(storage, keys)
+    until(lambda: used(storage) >= 16 * object_bytes)
+    storage.close()
+    storage = manager(spec(kind, folder))
+    if kind == 'plugin':
+        until(lambda: used(storage) >= 16 * object_bytes)
+    result = prefetch(storage, keys + names(4, 100))
+    assert result.l2_hit_count == 16 and result.l1_hit_count == 0
+    with storage.read_prefetched_results(keys) as objects:
+        for key, obj in zip(keys, objects):
+            assert (obj.tensor == float(int.from_bytes(key.chunk_hash, 'big') % 97 + 1)).all()
+    storage.close()
+
+
+def test_eviction_by_the_host_keeps_what_is_locked(folder):
+    eviction = {'eviction_policy': 'LRU', 'trigger_watermark': 0.5, 'eviction_ratio': 0.5}
+    storage = manager({**spec('plugin', folder, max_capacity_gb=0.03), 'eviction': eviction}, eviction)
+    adapter = [adapter for _, adapter in storage.l2_adapters()][0]
+    keys = names(8)
+    write(storage, keys)
+    held = keys[:2]
+    until(lambda: all(adapter._core.lookup([text], 0, False, 0, True)[0][0] == 0 for text in map(text_of, held)))
+    adapter.submit_lookup_and_lock_task(held, {})
+    write(storage, names(24, 8))
+    until(lambda: adapter._core.stats()['removed'] > 0)
+    time.sleep(3)
+    assert all(result[0] == 0 for result in adapter._core.lookup([text_of(key) for key in held], 0, False, 0, True))
+    adapter.submit_unlock(held)
+    storage.close()
+
+
+def text_of(key):
+    from kvkeep._lmcache_api import key_text
+
+    return key_text(key)

@@ -1,0 +1,452 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package as scripts use it."""
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from conftest import payload
+
+import kvkeep
+from kvkeep import _kvkeep
+
+KEY = 'llama@00000000@0@5f3a90c1'
+HANG = [{'do': 'hang', 'ops': ['read'], 'nth': 1, 'every': 1}]
+
+
+def test_what_was_put_comes_back(store):
+    assert store.put(KEY, b'one') is True
+    assert store.put(KEY, b'two') is False
+    assert store.get(KEY) == b'one'
+    assert store[KEY] == b'one' and KEY in store and list(store) == [KEY.encode()]
+    assert store.remove(KEY) is True
+    assert store.remove(KEY) is False
+    assert store.get(KEY) is None and KEY not in store and list(store) == []
+    with pytest.raises(KeyError):
+        store[KEY]
+
+
+@pytest.mark.parametrize('count', [1, 4095, 4096, 4097, 1 << 20, (5 << 20) + 17])
+def test_sizes(store, count):
+    data = payload(KEY, count)
+    store[KEY] = data
+    assert store[KEY] == data
+    room = bytearray(count + 10)
+    assert store.get_into(KEY, room) == count
+    assert room[:count] == data and room[count:] == bytes(10)
+    part = bytearray(min(count, 100))
+    assert store.get_into(KEY, part, offset=count - len(part), length=len(part)) == len(part)
+    assert part == data[count - len(part):]
+
+
+def test_keys_are_text_or_bytes(store):
+    odd = bytes(range(256)) * 4
+    store.put(odd, b'1')
+    store.put('ключ@00000000@0@00', b'2')
+    assert store.get(odd) == b'1' and store.get('ключ@00000000@0@00'.encode()) == b'2'
+    for bad in ['', b'', 'x' * 1025]:
+        with pytest.raises(ValueError):
+            store.put(bad, b'1')
+    with pytest.raises(TypeError):
+        store.put(5, b'1')
+
+
+def test_batches_answer_per_key(store):
+    keys = [f'k{index}' for index in range(300)]
+    data = [payload(key, 100 + index) for index, key in enumerate(keys)]
+    assert store.put_many(keys[:200], data[:200]) == [True] * 200
+    assert store.put_many(keys, data) == [False] * 200 + [True] * 100
+    assert store.remove_many(keys[::3]) == [True] * 100
+    there = [index % 3 != 0 for index in range(300)]
+    assert store.has_many(keys) == there
+    assert store.get_many(keys) == [data[index] if there[index] else None for index in range(300)]
+    rooms = [bytearray(500) for _ in keys]
+    assert store.get_into_many(keys, rooms) == [100 + index if there[index] else None for index in range(300)]
+    assert store.get_many([]) == [] and store.put_many([], []) == [] and store.has_many([]) == []
+    with pytest.raises(ValueError):
+        store.put_many(keys, data[1:])
+
+
+def test_pieces_make_one_object(store):
+    first, second = bytearray(5), memoryview(bytearray(4))
+    store.put(KEY, [b'hello', memoryview(b' wor'), bytearray(b'ld')])
+    assert store.get(KEY) == b'hello world'
+    assert store.get_into(KEY, [first, second, bytearray(2)]) == 11
+    assert first == b'hello' and bytes(second) == b' wor'
+
+
+def test_a_buffer_that_is_too_short_says_so(store):
+    store.put(KEY, b'0123456789')
+    with pytest.raises(kvkeep.Error) as error:
+        store.get_into(KEY, bytearray(5))
+    assert error.value.reason == 'argument'
+
+
+def test_read_only_buffers_are_refused(store):
+    store.put(KEY, b'0123456789')
+    for room in [b'0123456789', memoryview(b'0123456789')]:
+        with pytest.raises(BufferError):
+            store.get_into(KEY, room)
+
+
+def test_metadata_parents_and_lists(store):
+    store.put('a', b'1', meta=b'what the engine says', depth=1)
+    store.put('b', b'22', parent='a', depth=2)
+    assert store.meta('a') == b'what the engine says' and store.meta('b') == b'' and store.meta('c') is None
+    entries = {entry.key: entry for entry in store.entries()}
+    assert entries[b'b'].parent_digest == entries[b'a'].digest and entries[b'b'].depth == 2
+    assert entries[b'a'].object_bytes == 1 and entries[b'a'].meta == b'what the engine says'
+    assert [entry.key for entry in store.entries(prefix='b')] == [b'b']
+    assert store.usage().objects == 2 and store.stats()['put_stored'] == 2 and store.status()['healthy'] is True
+    assert store.verify('a') is True and store.verify('c') is False
+
+
+def test_listing_pages_through_many(store):
+    keys = [f'm@00000000@0@{index:04x}' for index in range(1000)]
+    store.put_many(keys, [b'x'] * len(keys))
+    assert sorted(store) == sorted(key.encode() for key in keys)
+    assert store.shares('model')['m'][1] == 1000
+
+
+def test_pins_keep_objects(store):
+    store.put(KEY, b'1')
+    assert store.pin_many([KEY, 'other']) == [True, False]
+    with pytest.raises(kvkeep.PinnedError):
+        store.remove(KEY)
+    store.unpin_many([KEY, 'other'])
+    assert store.remove(KEY) is True
+
+
+def test_numpy_without_a_copy(store):
+    numpy = pytest.importorskip('numpy')
+    array = numpy.arange(5000, dtype=numpy.float16).reshape(50, 100)
+    store.put(KEY, array)
+    back = numpy.zeros_like(array)
+    before = store.stats()['copied_bytes']
+    assert store.get_into(KEY, back) == array.nbytes
+    assert (back == array).all() and store.stats()['copied_bytes'] - before <= 2 * array.nbytes + 8192
+    with pytest.raises(ValueError, match='contiguous'):
+        store.put('x', array[:, ::2])
+    back.setflags(write=False)
+    with pytest.raises(ValueError, match='read-only'):
+        store.get_into(KEY, back)
+
+
+class Tensor:
+    """As much of a torch tensor as is asked for; tests/test_torch.py has the real one, where torch is there."""
+
+    class Device:
+        type = 'cpu'
+
+    def __init__(self, data):
+        self.data, self.device = data, Tensor.Device()
+
+    def data_ptr(self):
+        import ctypes
+        return ctypes.addressof(ctypes.c_char.from_buffer(self.data))
+
+    def is_contiguous(self):
+        return True
+
+    def numel(self):
+        return len(self.data) // 2
+
+    def element_size(self):
+        return 2
+
+
+def test_tensors_by_address(store):
+    store.put(KEY, Tensor(bytearray(b'abcdef')))
+    back = Tensor(bytearray(6))
+    assert store.get_into(KEY, back) == 6 and back.data == b'abcdef'
+    back.device.type = 'cuda'
+    with pytest.raises(TypeError, match='CPU'):
+        store.get_into(KEY, back)
+
+
+def test_errors_have_the_librarys_words(folder):
+    with pytest.raises(kvkeep.SpecError) as error:
+        kvkeep.open(folder + '/s', durability='perhaps')
+    assert error.value.option == 'durability' and '"none", "batch" or "object"' in str(error.value)
+    with pytest.raises(kvkeep.SpecError) as error:
+        kvkeep.open({'backend_params': {'file_path': folder, 'max_capacity_gb': '-3'}})
+    assert error.value.option == 'backend_params.max_capacity_gb'
+    with pytest.raises(kvkeep.SpecError):
+        kvkeep.open('{"backend_params": ')
+    with pytest.raises(kvkeep.Error) as error:
+        kvkeep.open(folder + '/none', create=False)
+    assert error.value.code == 2
+
+
+def test_specifications(folder):
+    for where in [folder + '/a', {'backend_params': {'file_path': folder + '/a'}},
+                  '{"type": "nixl_store_dynamic", "backend": "POSIX", "backend_params": '
+                  '{"file_path": "%s/a", "use_direct_io": "false", "max_capacity_gb": "50"}, '
+                  '"persist_enabled": true}' % folder]:
+        with kvkeep.open(where) as store:
+            store.put(KEY, b'1')
+            assert store.get(KEY) == b'1'
+    with open(folder + '/spec', 'w') as file:
+        file.write('{"backend_params": {"file_path": "%s/a"}}' % folder)
+    with kvkeep.open('@' + folder + '/spec') as store:
+        assert store.get(KEY) == b'1'
+
+
+def test_namespaces_keep_apart(folder):
+    with kvkeep.open(folder + '/s', namespace={'dtype': 'bf16'}) as store:
+        store.put(KEY, b'bf16')
+        assert store.namespace() == {'dtype': 'bf16'}
+    with kvkeep.open(folder + '/s', namespace={'dtype': 'fp8'}) as store:
+        assert store.get(KEY) is None
+        assert len(store.namespaces()) == 2
+
+
+def test_no_room(folder):
+    with kvkeep.open(folder + '/s', max_capacity_gb=0.001) as store:
+        with pytest.raises(kvkeep.NoRoomError):
+            store.put(KEY, bytes(2 << 20))
+
+
+def test_damage_is_a_miss(folder):
+    with kvkeep.open(folder + '/s') as store:
+        store.put(KEY, payload(KEY, 100000))
+        name = next(store.entries()).name
+        with open(f'{folder}/s/{name}', 'r+b') as file:
+            file.seek(5000)
+            file.write(b'\0')
+        room = bytearray(100000)
+        assert store.get_into(KEY, room) is None
+        assert room.count(0xdb) == len(room)
+
+
+def test_close_ends_everything(folder):
+    store = kvkeep.open(folder + '/s')
+    store.close()
+    store.close()
+    assert store.closed
+    for call in [lambda: store.get(KEY), lambda: store.put(KEY, b'1'), lambda: store.usage(), lambda: list(store)]:
+        with pytest.raises(kvkeep.ClosedError):
+            call()
+
+
+def test_the_last_reference_closes(folder):
+    before = len(os.listdir('/proc/self/fd'))
+    for _ in range(3):
+        kvkeep.open(folder + '/s')
+    gc.collect()
+    assert len(os.listdir('/proc/self/fd')) == before
+
+
+def test_waiting_lets_other_threads_run(folder):
+    slow = [{'do': 'delay', 'ops': ['read'], 'nth': 1, 'every': 1, 'delay_ms': 400}]
+    with kvkeep.open(folder + '/s', fault=slow) as store:
+        store.put(KEY, bytes(100000))
+        ticks = []
+        done = threading.Event()
+
+        def tick():
+            while not done.is_set():
+                ticks.append(time.monotonic())
+                time.sleep(0.005)
+
+        thread = threading.Thread(target=tick)
+        thread.start()
+        store.get(KEY)
+        done.set()
+        thread.join()
+        assert len(ticks) > 20
+
+
+def test_close_waits_for_calls_of_other_threads(folder):
+    slow = [{'do': 'delay', 'ops': ['read'], 'nth': 1, 'every': 1, 'delay_ms': 300}]
+    store = kvkeep.open(folder + '/s', fault=slow)
+    store.put(KEY, bytes(100000))
+    got = []
+    thread = threading.Thread(target=lambda: got.append(store.get(KEY)))
+    thread.start()
+    time.sleep(0.1)
+    store.close()
+    thread.join()
+    assert got == [bytes(100000)]
+
+
+def test_a_deadline_is_an_exception(folder):
+    with kvkeep.open(folder + '/s', fault=HANG) as store:
+        store.put(KEY, bytes(100000))
+        began = time.monotonic()
+        with pytest.raises((kvkeep.DeadlineError, kvkeep.DegradedError)):
+            store.get(KEY, timeout=0.3)
+        assert time.monotonic() - began < 3
+
+
+def test_a_child_of_fork_is_told(store):
+    store.put(KEY, b'1')
+    pid = os.fork()
+    if pid == 0:
+        try:
+            store.get(KEY)
+            os._exit(1)
+        except kvkeep.ForkError:
+            store.close()
+            os._exit(0)
+        except BaseException:
+            os._exit(2)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert store.get(KEY) == b'1'
+
+
+def test_events_and_log_lines(folder, caplog):
+    heard = []
+    came = threading.Condition()
+
+    def listener(what, keys):
+        with came:
+            heard.extend((what, key) for key in keys)
+            came.notify()
+
+    with caplog.at_level('DEBUG', 'kvkeep'), kvkeep.open(folder + '/s', on_event=listener) as store:
+        store.put_many(['a', 'b'], [b'1', b'2'])
+        store.get('a')
+        store.remove('b')
+        want = {('stored', b'a'), ('stored', b'b'), ('accessed', b'a'), ('deleted', b'b')}
+        with came:
+            assert came.wait_for(lambda: set(heard) == want, 5)
+
+
+def test_asyncio(store):
+    async def many():
+        keys = [f'k{index}' for index in range(100)]
+        assert await store.aput_many(keys, [key.encode() for key in keys]) == [True] * 100
+        assert await asyncio.gather(*[store.aget(key) for key in keys]) == [key.encode() for key in keys]
+        assert await store.ahas('k5') is True and await store.aremove('k5') is True
+        assert await store.ahas('k5') is False and await store.aget('k5') is None
+        room = bytearray(2)
+        assert await store.aget_into('k7', room) == 2 and room == b'k7'
+
+    asyncio.run(many())
+    asyncio.run(many_again(store))
+
+
+async def many_again(store):
+    assert await store.aget('k7') == b'k7'
+
+
+def test_asyncio_in_several_threads(store):
+    wrong = []
+
+    def run(number):
+        async def work():
+            for index in range(50):
+                key = f'{number}/{index}'
+                await store.aput(key, key.encode())
+                if await store.aget(key) != key.encode():
+                    wrong.append(key)
+        asyncio.run(work())
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_asyncio_cancel_and_close(folder):
+    store = kvkeep.open(folder + '/s', fault=HANG)
+    store.put(KEY, bytes(100000))
+
+    async def cancel():
+        task = asyncio.create_task(store.aget_into(KEY, bytearray(100000)))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        waiting = asyncio.create_task(store.aget_into(KEY, bytearray(100000)))
+        await asyncio.sleep(0.1)
+        store.close()
+        with pytest.raises((kvkeep.ClosedError, kvkeep.DegradedError, kvkeep.DeadlineError)):
+            await waiting
+
+    asyncio.run(asyncio.wait_for(cancel(), 20))
+
+
+def test_close_with_much_under_way_frees_it(folder):
+    store = kvkeep.open(folder + '/s', fault=HANG)
+    store.put_many([f'k{index}' for index in range(50)], [bytes(10000)] * 50)
+    rooms = [bytearray(10000) for _ in range(50)]
+    for index in range(50):
+        store._core.get([f'k{index}'], [rooms[index]], 0, 0, 0, False, 0, False)
+    with pytest.raises(BufferError):
+        rooms[0].extend(b'pinned while it is under way')
+    store.close()
+    for room in rooms:
+        room.extend(b'free again')
+
+
+GROWTH = """
+import gc, kvkeep
+
+def resident():
+    with open('/proc/self/statm') as file:
+        return int(file.read().split()[1]) * 4096
+
+def turn():
+    store.put_many(keys, [data] * len(keys))
+    store.has_many(keys)
+    store.get_into_many(keys, room)
+    store.get_many(keys)
+    store.remove_many(keys)
+
+store = kvkeep.open({'backend': 'RAM'}, memory_mb=32, lanes=1)
+keys = [f'm@00000000@0@{index:08x}' for index in range(2000)]
+data, room = bytearray(64), [bytearray(64) for _ in keys]
+for _ in range(20):
+    turn()
+gc.collect()
+before = resident()
+for _ in range(100):
+    turn()
+gc.collect()
+print(resident() - before)
+"""
+
+
+def test_nothing_grows():
+    """10^6 operations in a process of their own: a lost object each would be 32 MB at least, a lost reference more."""
+    done = subprocess.run([sys.executable, '-c', GROWTH], capture_output=True, text=True, timeout=300)
+    assert done.stderr == ''
+    assert int(done.stdout) < 4_000_000
+
+
+def test_process_may_end_with_a_store_open(folder):
+    code = (f'import kvkeep; s = kvkeep.open({folder!r} + "/s"); s.put("k", b"1"); t = kvkeep.open({folder!r} + "/t");'
+            'print(s.get("k"))')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"b'1'\n", b'')
+
+
+def test_a_killed_writer_leaves_what_it_published(folder):
+    code = (f'import kvkeep, os, signal; s = kvkeep.open({folder!r} + "/s"); s.put("k", b"published");'
+            'os.kill(os.getpid(), signal.SIGKILL)')
+    assert subprocess.run([sys.executable, '-c', code], timeout=30).returncode == -signal.SIGKILL
+    with kvkeep.open(folder + '/s') as store:
+        assert store.get('k') == b'published'
+
+
+def test_the_command(folder):
+    run = [sys.executable, '-m', 'kvkeep']
+    with kvkeep.open(folder + '/s') as store:
+        store.put('k', b'1')
+    assert subprocess.run([*run, 'has', folder + '/s', 'k']).returncode == 0
+    doctor = subprocess.run([*run, 'doctor', folder + '/s', '--json'], capture_output=True)
+    assert doctor.stdout.startswith(b'{')
+
+
+def test_the_extension_is_one_for_all_versions():
+    assert _kvkeep.__file__.endswith('.abi3.so')

@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+Builds and installs the Python package as a user does (`pip install .`), into a virtual environment of its own, runs
+its tests with pytest, and tells them in TAP.
+
+Usage: test_python.py SOURCE BUILD SANITIZE
+
+The environment stays in BUILD/python-venv, so that only the first run fetches what pytest and the build want. Where
+there are no headers of Python, or that cannot be fetched, everything is skipped; a package that does not build fails.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree
+
+HAS_HEADERS = ('import os, sys, sysconfig, venv, ensurepip; sys.exit(sys.version_info < (3, 10) or not '
+               'os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))')
+
+
+def skip(why):
+    print(f'the Python package: {why}')
+    sys.exit(77)
+
+
+def interpreter():
+    for python in [sys.executable, shutil.which('python3'), '/usr/bin/python3']:
+        if python and subprocess.run([python, '-c', HAS_HEADERS], capture_output=True).returncode == 0:
+            return python
+    skip('no Python 3.10 or later with headers and venv (python3-dev, python3-venv)')
+
+
+def run(command, **how):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **how)
+    return done.returncode, done.stdout
+
+
+def environment(source, build):
+    """A virtual environment with what the tests want; made anew when that changes."""
+    requirements = os.path.join(source, 'python', 'requirements-test.txt')
+    python = interpreter()
+    with open(requirements, 'rb') as file:
+        state = hashlib.sha256(file.read() + python.encode()).hexdigest()
+    folder = os.path.join(build, 'python-venv')
+    stamp = os.path.join(folder, 'stamp')
+    inside = os.path.join(folder, 'bin', 'python')
+    if os.path.exists(stamp) and open(stamp).read() == state:
+        return inside
+    shutil.rmtree(folder, ignore_errors=True)
+    for command in ([python, '-m', 'venv', folder],
+                    [inside, '-m', 'pip', 'install', '-q', '--disable-pip-version-check', '-r', requirements]):
+        status, said = run(command)
+        if status:
+            skip('cannot fetch what its tests want: ' + (said.strip().splitlines() or ['no reason given'])[-1])
+    with open(stamp, 'w') as file:
+        file.write(state)
+    return inside
+
+
+def install(python, source, build):
+    status, said = run([python, '-m', 'pip', 'install', '-q', '--disable-pip-version-check', '--no-deps',
+                        '--no-build-isolation', '--force-reinstall',
+                        '-Cbuild-dir=' + os.path.join(build, 'python-build'), source],
+                       env={**os.environ, 'PATH': os.path.dirname(python) + ':' + os.environ['PATH']})
+    print(f'{"not ok" if status else "ok"} 1 - pip install')
+    if status:
+        for line in said.splitlines()[-60:]:
+            print('# ' + line)
+    return status == 0
+
+
+def cases(report):
+    """(name, state, text) of each test in a JUnit report."""
+    for case in xml.etree.ElementTree.parse(report).iter('testcase'):
+        name = f'{case.get("classname").split(".")[-1]}.{case.get("name")}'
+        failed = [part for part in case if part.tag in ('failure', 'error')]
+        skipped = case.find('skipped')
+        if failed:
+            yield name, 'failed', '\n'.join(f'{part.get("message")}\n{part.text}' for part in failed)
+        elif skipped is not None:
+            yield name, 'skipped', skipped.get('message')
+        else:
+            yield name, 'passed', ''
+
+
+def main():
+    source, build, sanitize = sys.argv[1:4]
+    if sanitize != 'none':
+        skip('pip builds it without sanitizers; it is tested by a build without them')
+    python = environment(source, build)
+    if not install(python, source, build):
+        print('1..1')
+        return 1
+    report = os.path.join(build, 'python-report.xml')
+    if os.path.exists(report):
+        os.remove(report)
+    status, said = run([python, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', f'--junitxml={report}',
+                        os.path.join(source, 'python', 'tests')],
+                       cwd=build, env={**os.environ, 'PYTHONDONTWRITEBYTECODE': '1'})
+    found = list(cases(report)) if os.path.exists(report) else []
+    if status and not any(state == 'failed' for _, state, _ in found):
+        found.append(('pytest', 'failed', said))
+    print(f'1..{len(found) + 1}')
+    for number, (name, state, text) in enumerate(found, 2):
+        skipped = f' # SKIP {text}' if state == 'skipped' else ''
+        print(f'{"not ok" if state == "failed" else "ok"} {number} - {name}{skipped}')
+        if state == 'failed':
+            for line in text.splitlines():
+                print('# ' + line)
+    return int(status != 0)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

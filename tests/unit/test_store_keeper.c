@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One process keeps the store for all: it learns what the others do, is followed when it ends or dies, and what disturbs its
+ * scan does not make it wrong.
+ */
+#include <pthread.h>
+#include <sys/file.h>
+
+#include "unit/scan_kit.h"
+
+/* ---- several processes -------------------------------------------------------------------------- */
+
+static void open_second(struct bed *bed, struct kvk_store **ret)
+{
+	struct kvk_store *first = bed->store;
+
+	bed->store = NULL;
+	bed_open(bed, "");
+	*ret = bed->store;
+	bed->store = first;
+}
+
+static void objects_become(struct kvk_store *store, uint64_t objects)
+{
+	uint64_t until_us = kit_now_us() + 20000000;
+
+	while (bed_usage(store).objects != objects) {
+		if (kit_now_us() > until_us)
+			fail_msg("%" PRIu64 " objects are known, not %" PRIu64, bed_usage(store).objects, objects);
+		usleep(2000);
+	}
+}
+
+static void test_the_keeper_learns_what_others_do(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	char key[64];
+
+	bed_open(bed, "");
+	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
+	open_second(bed, &other);
+	put_all(other, OBJECTS);
+	objects_become(bed->store, OBJECTS);
+	scan_settles(bed->store, bed->path);
+	for (unsigned i = 0; i < OBJECTS; i += 2) {
+		key_of(key, i);
+		assert_int_equal(bed_remove(other, key, NULL), 0);
+	}
+	objects_become(bed->store, OBJECTS / 2);
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(scan_state(other).phase, KVK_SCAN_WAITING);
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+static void test_another_becomes_keeper(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	uint64_t begin_us;
+
+	bed_open(bed, "");
+	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
+	open_second(bed, &other);
+	put_all(bed->store, OBJECTS);
+	usleep(600000);
+	assert_int_equal(scan_state(other).phase, KVK_SCAN_WAITING);
+	assert_int_equal(bed_close(bed), 0);
+	begin_us = kit_now_us();
+	while (scan_state(other).phase == KVK_SCAN_WAITING)
+		usleep(1000);
+	assert_in_range(kit_now_us() - begin_us, 0, 1000000);
+	bed->store = other;
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(bed_usage(bed->store).objects, OBJECTS);
+	/* What the first one wrote at its end is too old by now. */
+	assert_int_equal(scan_state(bed->store).from_snapshot, 0);
+}
+
+static void keep_and_wait(struct bed *bed)
+{
+	char path[512];
+
+	bed_open(bed, "");
+	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
+	close(make(bed, "child-keeps", 0));
+	snprintf(path, sizeof(path), "%s/parent-opened", bed->path);
+	while (access(path, F_OK))
+		usleep(1000);
+	put_all(bed->store, OBJECTS);
+}
+
+static void test_another_follows_a_keeper_that_was_killed(void **state)
+{
+	struct bed *bed = *state;
+	char path[512];
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (child == 0) {
+		keep_and_wait(bed);
+		raise(SIGKILL);
+	}
+	snprintf(path, sizeof(path), "%s/child-keeps", bed->path);
+	while (access(path, F_OK))
+		usleep(1000);
+	bed_open(bed, "");
+	usleep(300000);
+	assert_int_equal(scan_state(bed->store).phase, KVK_SCAN_WAITING);
+	close(make(bed, "parent-opened", 0));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(bed_usage(bed->store).objects, OBJECTS);
+	get_all(bed->store, OBJECTS);
+}
+
+/* ---- scans that are disturbed ------------------------------------------------------------------- */
+
+struct busy {
+	struct kvk_store *store;
+	pthread_t thread;
+	unsigned first;
+	atomic_bool *stop;
+};
+
+static void *keep_busy(void *argument)
+{
+	struct busy *busy = argument;
+	char key[64];
+
+	for (unsigned n = 0; !atomic_load(busy->stop); n++) {
+		unsigned i = 100000 + busy->first + n % 100;
+
+		key_of(key, i);
+		if (n / 100 % 2)
+			bed_remove(busy->store, key, NULL);
+		else
+			bed_put(busy->store, key, bytes_of(i), 1, NULL);
+	}
+	return NULL;
+}
+
+static void test_exact_after_a_busy_scan(void **state)
+{
+	struct bed *bed = *state;
+	atomic_bool stop = false;
+	struct busy busy[2];
+
+	in_a_child(bed, store_and_die);
+	bed_open(bed, "");
+	for (unsigned i = 0; i < 2; i++) {
+		busy[i] = (struct busy){ .store = bed->store, .first = i * 100, .stop = &stop };
+		assert_int_equal(pthread_create(&busy[i].thread, NULL, keep_busy, &busy[i]), 0);
+	}
+	usleep(1500000);
+	atomic_store(&stop, true);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(busy[i].thread, NULL);
+	scan_settles(bed->store, bed->path);
+	BED_AGREES(bed->store);
+	get_all(bed->store, OBJECTS);
+}
+
+static void scan_until_killed(struct bed *bed)
+{
+	bed_open(bed, "");
+	usleep((useconds_t)kit_number("KVK_SCAN_US", 0));
+}
+
+static void test_killed_while_it_scans(void **state)
+{
+	struct bed *bed = *state;
+	uint64_t random = kit_seed();
+
+	in_a_child(bed, store_and_die);
+	for (int round = 0; round < 10; round++) {
+		char text[32];
+
+		snprintf(text, sizeof(text), "%u", (unsigned)kit_below(&random, 60000));
+		setenv("KVK_SCAN_US", text, 1);
+		in_a_child(bed, scan_until_killed);
+	}
+	bed_open(bed, "");
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(bed_usage(bed->store).objects, OBJECTS);
+	get_all(bed->store, OBJECTS);
+}
+
+/* Closing does not wait for the scan. */
+static void test_closing_ends_the_scan(void **state)
+{
+	struct bed *bed = *state;
+
+	in_a_child(bed, store_and_die);
+	for (int round = 0; round < 20; round++) {
+		uint64_t begin_us;
+
+		bed_open(bed, "");
+		usleep((useconds_t)round * 1000);
+		begin_us = kit_now_us();
+		assert_int_equal(bed_close(bed), 0);
+		assert_in_range(kit_now_us() - begin_us, 0, KIT_SANITIZED ? 5000000 : 1000000);
+	}
+	bed_open(bed, "");
+	scan_settles(bed->store, bed->path);
+}
+
+int main(void)
+{
+	kit_in_memory();
+	const struct CMUnitTest tests[] = {
+		BED_TEST(test_the_keeper_learns_what_others_do, BED_THREADS, "threads"),
+		BED_TEST(test_another_becomes_keeper, BED_THREADS, "threads"),
+		BED_TEST(test_another_follows_a_keeper_that_was_killed, BED_THREADS, "threads"),
+		BED_TEST(test_exact_after_a_busy_scan, BED_URING, "io_uring"),
+		BED_TEST(test_killed_while_it_scans, BED_THREADS, "threads"),
+		BED_TEST(test_closing_ends_the_scan, BED_URING, "io_uring"),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
