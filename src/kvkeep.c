@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/thread.h"
 #include "control/control.h"
 #include "control/evict.h"
 #include "store/core.h"
@@ -71,6 +72,7 @@ static int check_hooks(const struct kvk_hooks *hooks, struct kvk_error *error)
 int kvk_store_open(struct kvk_store **ret, const char *spec, const struct kvk_hooks *hooks,
 		   struct kvk_error *error)
 {
+	struct kvk_thread_quiet quiet;
 	struct kvk_store *store;
 	int err;
 
@@ -87,6 +89,7 @@ int kvk_store_open(struct kvk_store **ret, const char *spec, const struct kvk_ho
 	store = kvk_mem_zalloc(1, sizeof(*store));
 	if (!store)
 		return kvk_error_set(error, -ENOMEM, NULL, "out of memory");
+	kvk_thread_quiet_begin(&quiet);
 	err = kvk_core_open(&store->core, spec, hooks, error);
 	if (err)
 		goto fail;
@@ -97,16 +100,19 @@ int kvk_store_open(struct kvk_store **ret, const char *spec, const struct kvk_ho
 			kvk_core_free(store->core);
 		goto fail;
 	}
+	kvk_thread_quiet_end(&quiet);
 	*ret = store;
 	return 0;
 
 fail:
+	kvk_thread_quiet_end(&quiet);
 	kvk_mem_free(store);
 	return err;
 }
 
 int kvk_store_close(struct kvk_store *store)
 {
+	struct kvk_thread_quiet quiet;
 	bool sweeping;
 	int err;
 
@@ -118,6 +124,7 @@ int kvk_store_close(struct kvk_store *store)
 		return 0;
 	}
 	atomic_store(&store->core->closing, true);
+	kvk_thread_quiet_begin(&quiet);
 	sweeping = kvk_control_stop(store->control, CLOSE_US) != 0;
 	err = kvk_core_stop(store->core, CLOSE_US);
 	kvk_control_end(store->control, sweeping);
@@ -126,6 +133,7 @@ int kvk_store_close(struct kvk_store *store)
 		err = atomic_load(&store->core->held_items) > 0 ? -ETIMEDOUT : 0;
 	else if (!sweeping)
 		kvk_core_free(store->core);
+	kvk_thread_quiet_end(&quiet);
 	kvk_mem_free(store);
 	return err;
 }

@@ -82,18 +82,22 @@ static void set_exactly(struct kvk_account_image *next, struct kvk_account_tx *t
 	tx->changed = true;
 }
 
-static void set_bound(struct kvk_account_image *next, struct kvk_account_tx *tx,
+static void set_bound(struct kvk_account *account, struct kvk_account_tx *tx,
 		      const struct kvk_bucket_finding *finding)
 {
+	struct kvk_account_image *next = &account->next;
 	uint64_t since_bytes = next->published_bytes[finding->bucket] - finding->published_bytes;
 	uint64_t bound_bytes = kvk_account_more(kvk_account_more(0, finding->real_bytes), since_bytes);
 	uint64_t *charged_bytes = &next->charged_bytes[finding->bucket];
-	/* More than is charged can only be there if somebody died, and then as much more as is loose; or if the account was lost. What
-	 * is loose stays until the end of the pass: this may not be the bucket that it is for. */
-	uint64_t most_bytes = kvk_account_more(*charged_bytes, next->loose_bytes);
-
-	if (bound_bytes > most_bytes && !next->needs_scan)
-		bound_bytes = most_bytes;
+	/*
+	 * More than is charged can only be there if somebody died, and for that stands what is loose. So a bound never raises
+	 * a bucket: it may be too high by all that came and went, in each of the buckets, and evictions would run after
+	 * it (seen: 40 MB charged, and nothing left on the disk). At the end of the pass so much of what is loose stays.
+	 */
+	if (bound_bytes > *charged_bytes && !next->needs_scan) {
+		account->pass_above_bytes = kvk_account_more(account->pass_above_bytes, bound_bytes - *charged_bytes);
+		return;
+	}
 	if (bound_bytes == *charged_bytes || (bound_bytes < *charged_bytes && !finding->may_lower))
 		return;
 	*charged_bytes = bound_bytes;
@@ -123,7 +127,7 @@ static bool judge_kept(struct kvk_account *account, struct kvk_account_tx *tx, c
 	kept->may_lower |= finding->may_lower;
 	if (!all_settled(next, kept->end_ns))
 		return false;
-	set_bound(next, tx, kept);
+	set_bound(account, tx, kept);
 	if (kept->may_lower)
 		kept->begin_ns = 0;
 	return true;
@@ -180,6 +184,7 @@ void kvk_account_pass_begin(struct kvk_account *account)
 	pthread_mutex_lock(&account->lock);
 	account->pass_remade = account->image.remade;
 	account->pass_loosened_bytes = account->image.loosened_bytes;
+	account->pass_above_bytes = 0;
 	account->pass_sound = true;
 	/* What was listed before says nothing about those who died since. */
 	memset(account->kept, 0, sizeof(account->kept));
@@ -192,7 +197,7 @@ int kvk_account_pass_end(struct kvk_account *account)
 {
 	struct kvk_account_image *next = &account->next;
 	struct kvk_account_tx tx = { 0 };
-	uint64_t since_bytes;
+	uint64_t since_bytes;          /* loose since the pass began, or not known to be gone */
 	int err;
 
 	pthread_mutex_lock(&account->lock);
@@ -204,7 +209,7 @@ int kvk_account_pass_end(struct kvk_account *account)
 		err = -EAGAIN;
 		goto out;
 	}
-	since_bytes = next->loosened_bytes - account->pass_loosened_bytes;
+	since_bytes = kvk_account_more(next->loosened_bytes - account->pass_loosened_bytes, account->pass_above_bytes);
 	if (next->loose_bytes > since_bytes) {
 		next->loose_bytes = since_bytes;
 		tx.changed = true;
