@@ -3,116 +3,16 @@
  * Every option stands once, in a table: its name, its JSON type, and what takes it. Unknown ones are refused, since a
  * misspelt option that is silently ignored is found out about in production.
  */
-#include "store/spec.h"
+#include "store/spec_private.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <jansson.h>
 
 #include "util/alloc.h"
 #include "util/error.h"
 
-#define GIB (UINT64_C(1) << 30)
-#define MIB (UINT64_C(1) << 20)
 #define OBJECTS_ONE_LEVEL 5000000.0
-
-/* What the options need to know of each other until all are read. */
-struct parsing {
-	struct kvk_spec *spec;
-	struct kvk_error *error;
-	bool says_shard_dirs, shard_dirs;
-	bool says_max_objects;
-	double max_objects;
-};
-
-struct option {
-	const char *path;              /* "backend_params.file_path": what errors name */
-	const char *name;
-	int (*take)(struct parsing *parsing, const char *path, const json_t *value);
-};
-
-/* ---- kinds of values ---------------------------------------------------------------------------- */
-
-static int refuse(struct parsing *parsing, const char *path, const char *what)
-{
-	return kvk_error_set(parsing->error, -EINVAL, path, "%s", what);
-}
-
-static int take_bool(struct parsing *parsing, const char *path, const json_t *value, bool *ret)
-{
-	if (!json_is_boolean(value))
-		return refuse(parsing, path, "must be true or false (not a string)");
-	*ret = json_is_true(value);
-	return 0;
-}
-
-/* In backend_params LMCache writes every value as a string. */
-static int take_bool_text(struct parsing *parsing, const char *path, const json_t *value, bool *ret)
-{
-	const char *text = json_string_value(value);
-
-	if (text && (!strcmp(text, "true") || !strcmp(text, "false"))) {
-		*ret = !strcmp(text, "true");
-		return 0;
-	}
-	if (!json_is_boolean(value))
-		return refuse(parsing, path, "must be true or false, or the same as a string");
-	*ret = json_is_true(value);
-	return 0;
-}
-
-static int take_number(struct parsing *parsing, const char *path, const json_t *value, double min, double max,
-		       double *ret)
-{
-	if (!json_is_number(value))
-		return kvk_error_set(parsing->error, -EINVAL, path, "must be a number from %g to %g", min, max);
-	if (!(json_number_value(value) >= min) || !(json_number_value(value) <= max))
-		return kvk_error_set(parsing->error, -EINVAL, path, "is %g, must be from %g to %g",
-				     json_number_value(value), min, max);
-	*ret = json_number_value(value);
-	return 0;
-}
-
-/* A number or a whole string that is one. */
-static int take_number_text(struct parsing *parsing, const char *path, const json_t *value, double min,
-			    double max, double *ret)
-{
-	const char *text = json_string_value(value);
-	char *rest;
-	double number;
-
-	if (!text)
-		return take_number(parsing, path, value, min, max, ret);
-	errno = 0;
-	number = strtod(text, &rest);
-	if (*text == 0 || *rest || errno || !isfinite(number) || !(number >= min) || !(number <= max))
-		return kvk_error_set(parsing->error, -EINVAL, path, "is \"%.40s\", must be a number from %g to %g",
-				     text, min, max);
-	*ret = number;
-	return 0;
-}
-
-/* One of the words in the NULL-terminated list; *ret is its index. */
-static int take_word(struct parsing *parsing, const char *path, const json_t *value, const char *const *words,
-		     int *ret)
-{
-	const char *text = json_string_value(value);
-	char choice[200] = "";
-
-	for (int i = 0; words[i]; i++) {
-		if (text && !strcmp(text, words[i])) {
-			*ret = i;
-			return 0;
-		}
-		snprintf(choice + strlen(choice), sizeof(choice) - strlen(choice), "%s\"%s\"",
-			 i ? (words[i + 1] ? ", " : " or ") : "", words[i]);
-	}
-	return kvk_error_set(parsing->error, -EINVAL, path, "%s%.40s%s must be %s", text ? "is \"" : "",
-			     text ? text : "", text ? "\"," : "", choice);
-}
 
 /* ---- the options -------------------------------------------------------------------------------- */
 
@@ -123,9 +23,9 @@ static int take_type(struct parsing *parsing, const char *path, const json_t *va
 	int index;
 
 	if (text && !strcmp(text, "nixl_store"))
-		return refuse(parsing, path, "\"nixl_store\" (the static pool) is not in this version; use "
+		return kvk_spec_refuse(parsing, path, "\"nixl_store\" (the static pool) is not in this version; use "
 			      "\"nixl_store_dynamic\"");
-	return take_word(parsing, path, value, words, &index);
+	return kvk_spec_take_word(parsing, path, value, words, &index);
 }
 
 static int take_backend(struct parsing *parsing, const char *path, const json_t *value)
@@ -140,7 +40,7 @@ static int take_backend(struct parsing *parsing, const char *path, const json_t 
 			return kvk_error_set(parsing->error, -EINVAL, path, "\"%s\" is not in this version; use "
 					     "\"POSIX\"", text);
 	}
-	err = take_word(parsing, path, value, words, &index);
+	err = kvk_spec_take_word(parsing, path, value, words, &index);
 	if (!err)
 		parsing->spec->ram = index == 1;
 	return err;
@@ -151,7 +51,7 @@ static int take_file_path(struct parsing *parsing, const char *path, const json_
 	const char *text = json_string_value(value);
 
 	if (!text || !*text)
-		return refuse(parsing, path, "must be the path of a directory");
+		return kvk_spec_refuse(parsing, path, "must be the path of a directory");
 	kvk_mem_free(parsing->spec->path);
 	parsing->spec->path = kvk_mem_strdup(text);
 	return parsing->spec->path ? 0 : kvk_error_set(parsing->error, -ENOMEM, path, "out of memory");
@@ -159,39 +59,39 @@ static int take_file_path(struct parsing *parsing, const char *path, const json_
 
 static int take_use_direct_io(struct parsing *parsing, const char *path, const json_t *value)
 {
-	return take_bool_text(parsing, path, value, &parsing->spec->direct);
+	return kvk_spec_take_bool_text(parsing, path, value, &parsing->spec->direct);
 }
 
 static int take_max_capacity(struct parsing *parsing, const char *path, const json_t *value)
 {
 	double gib;
-	int err = take_number_text(parsing, path, value, 0, 1e9, &gib);
+	int err = kvk_spec_take_number_text(parsing, path, value, 0, 1e9, &gib);
 
 	if (err)
 		return err;
 	parsing->spec->wish.says_cap = true;
 	parsing->spec->wish.values.cap_bytes = (uint64_t)(gib * (double)GIB);
 	if (gib > 0 && parsing->spec->wish.values.cap_bytes < 64 * 1024)
-		return refuse(parsing, path, "is less than 64 KiB: that holds no object (0 means no cap)");
+		return kvk_spec_refuse(parsing, path, "is less than 64 KiB: that holds no object (0 means no cap)");
 	return 0;
 }
 
 static int take_shard_dirs(struct parsing *parsing, const char *path, const json_t *value)
 {
 	parsing->says_shard_dirs = true;
-	return take_bool_text(parsing, path, value, &parsing->shard_dirs);
+	return kvk_spec_take_bool_text(parsing, path, value, &parsing->shard_dirs);
 }
 
 static int take_persist(struct parsing *parsing, const char *path, const json_t *value)
 {
 	parsing->spec->wish.says_persist = true;
-	return take_bool(parsing, path, value, &parsing->spec->wish.values.persist);
+	return kvk_spec_take_bool(parsing, path, value, &parsing->spec->wish.values.persist);
 }
 
 static int take_durability(struct parsing *parsing, const char *path, const json_t *value)
 {
 	static const char *const words[] = { "none", "batch", "object", NULL };
-	int index, err = take_word(parsing, path, value, words, &index);
+	int index, err = kvk_spec_take_word(parsing, path, value, words, &index);
 
 	if (err)
 		return err;
@@ -203,7 +103,7 @@ static int take_durability(struct parsing *parsing, const char *path, const json
 static int take_batch_seconds(struct parsing *parsing, const char *path, const json_t *value)
 {
 	double seconds;
-	int err = take_number(parsing, path, value, 0.1, 3600, &seconds);
+	int err = kvk_spec_take_number(parsing, path, value, 0.1, 3600, &seconds);
 
 	if (!err)
 		parsing->spec->batch_us = (uint64_t)(seconds * 1e6);
@@ -213,7 +113,7 @@ static int take_batch_seconds(struct parsing *parsing, const char *path, const j
 static int take_batch_mb(struct parsing *parsing, const char *path, const json_t *value)
 {
 	double mib;
-	int err = take_number(parsing, path, value, 1, 1e6, &mib);
+	int err = kvk_spec_take_number(parsing, path, value, 1, 1e6, &mib);
 
 	if (!err)
 		parsing->spec->batch_bytes = (uint64_t)mib * MIB;
@@ -223,7 +123,7 @@ static int take_batch_mb(struct parsing *parsing, const char *path, const json_t
 static int take_naming(struct parsing *parsing, const char *path, const json_t *value)
 {
 	static const char *const words[] = { "kvkeep", "lmcache", NULL };
-	int index, err = take_word(parsing, path, value, words, &index);
+	int index, err = kvk_spec_take_word(parsing, path, value, words, &index);
 
 	if (err)
 		return err;
@@ -235,7 +135,7 @@ static int take_naming(struct parsing *parsing, const char *path, const json_t *
 static int take_max_objects(struct parsing *parsing, const char *path, const json_t *value)
 {
 	parsing->says_max_objects = true;
-	return take_number(parsing, path, value, 1, 1e12, &parsing->max_objects);
+	return kvk_spec_take_number(parsing, path, value, 1, 1e12, &parsing->max_objects);
 }
 
 static int take_namespace(struct parsing *parsing, const char *path, const json_t *value)
@@ -245,7 +145,7 @@ static int take_namespace(struct parsing *parsing, const char *path, const json_
 	int err;
 
 	if (!json_is_object(value))
-		return refuse(parsing, path, "must be a JSON object");
+		return kvk_spec_refuse(parsing, path, "must be a JSON object");
 	text = json_dumps(value, JSON_COMPACT);
 	if (!text)
 		return kvk_error_set(parsing->error, -ENOMEM, path, "out of memory");
@@ -263,23 +163,23 @@ static int take_namespace(struct parsing *parsing, const char *path, const json_
 static int take_group(struct parsing *parsing, const char *path, const json_t *value)
 {
 	parsing->spec->wish.says_group = true;
-	return take_bool(parsing, path, value, &parsing->spec->wish.values.group);
+	return kvk_spec_take_bool(parsing, path, value, &parsing->spec->wish.values.group);
 }
 
 static int take_shared(struct parsing *parsing, const char *path, const json_t *value)
 {
-	return take_bool(parsing, path, value, &parsing->spec->shared);
+	return kvk_spec_take_bool(parsing, path, value, &parsing->spec->shared);
 }
 
 static int take_create(struct parsing *parsing, const char *path, const json_t *value)
 {
-	return take_bool(parsing, path, value, &parsing->spec->wish.create);
+	return kvk_spec_take_bool(parsing, path, value, &parsing->spec->wish.create);
 }
 
 static int take_unverified(struct parsing *parsing, const char *path, const json_t *value)
 {
 	static const char *const words[] = { "refuse", "accept", NULL };
-	int index, err = take_word(parsing, path, value, words, &index);
+	int index, err = kvk_spec_take_word(parsing, path, value, words, &index);
 
 	if (!err)
 		parsing->spec->accept_unverified = index == 1;
@@ -289,7 +189,7 @@ static int take_unverified(struct parsing *parsing, const char *path, const json
 static int take_io_engine(struct parsing *parsing, const char *path, const json_t *value)
 {
 	static const char *const words[] = { "auto", "io_uring", "threads", NULL };
-	int index, err = take_word(parsing, path, value, words, &index);
+	int index, err = kvk_spec_take_word(parsing, path, value, words, &index);
 
 	if (!err)
 		parsing->spec->engine = (enum kvk_engine)index;
@@ -299,7 +199,7 @@ static int take_io_engine(struct parsing *parsing, const char *path, const json_
 static int take_lanes(struct parsing *parsing, const char *path, const json_t *value)
 {
 	double number;
-	int err = take_number(parsing, path, value, 0, 32, &number);
+	int err = kvk_spec_take_number(parsing, path, value, 0, 32, &number);
 
 	if (!err)
 		parsing->spec->lanes = (uint32_t)number;
@@ -309,7 +209,7 @@ static int take_lanes(struct parsing *parsing, const char *path, const json_t *v
 static int take_memory_mb(struct parsing *parsing, const char *path, const json_t *value)
 {
 	double mib;
-	int err = take_number(parsing, path, value, 16, 65536, &mib);
+	int err = kvk_spec_take_number(parsing, path, value, 16, 65536, &mib);
 
 	if (!err)
 		parsing->spec->memory_bytes = (uint64_t)mib * MIB;
@@ -319,7 +219,7 @@ static int take_memory_mb(struct parsing *parsing, const char *path, const json_
 static int take_depth_mb(struct parsing *parsing, const char *path, const json_t *value)
 {
 	double mib;
-	int err = take_number(parsing, path, value, 2, 4096, &mib);
+	int err = kvk_spec_take_number(parsing, path, value, 2, 4096, &mib);
 
 	if (!err)
 		parsing->spec->depth_bytes = (uint64_t)mib * MIB;
@@ -329,7 +229,7 @@ static int take_depth_mb(struct parsing *parsing, const char *path, const json_t
 static int take_deadline_ms(struct parsing *parsing, const char *path, const json_t *value)
 {
 	double ms;
-	int err = take_number(parsing, path, value, 1, 86400000, &ms);
+	int err = kvk_spec_take_number(parsing, path, value, 1, 86400000, &ms);
 
 	if (!err)
 		parsing->spec->deadline_us = (uint64_t)(ms * 1000);
@@ -339,7 +239,7 @@ static int take_deadline_ms(struct parsing *parsing, const char *path, const jso
 static int take_max_items(struct parsing *parsing, const char *path, const json_t *value)
 {
 	double number;
-	int err = take_number(parsing, path, value, 1, 16777216, &number);
+	int err = kvk_spec_take_number(parsing, path, value, 1, 16777216, &number);
 
 	if (!err)
 		parsing->spec->max_items = (uint32_t)number;
@@ -351,7 +251,7 @@ static int take_fault(struct parsing *parsing, const char *path, const json_t *v
 	char *text;
 
 	if (!json_is_array(value))
-		return refuse(parsing, path, "must be an array of rules");
+		return kvk_spec_refuse(parsing, path, "must be an array of rules");
 	text = json_dumps(value, JSON_COMPACT);
 	if (!text)
 		return kvk_error_set(parsing->error, -ENOMEM, path, "out of memory");
@@ -364,7 +264,7 @@ static int take_fault(struct parsing *parsing, const char *path, const json_t *v
 static int take_fault_seed(struct parsing *parsing, const char *path, const json_t *value)
 {
 	double number;
-	int err = take_number(parsing, path, value, 0, 9007199254740992.0, &number);
+	int err = kvk_spec_take_number(parsing, path, value, 0, 9007199254740992.0, &number);
 
 	if (!err)
 		parsing->spec->fault_seed = (uint64_t)number;
@@ -374,7 +274,7 @@ static int take_fault_seed(struct parsing *parsing, const char *path, const json
 static int take_eviction_policy(struct parsing *parsing, const char *path, const json_t *value)
 {
 	static const char *const words[] = { "noop", "LRU", "IsolatedLRU", "ARC", "S3FIFO", NULL };
-	int index, err = take_word(parsing, path, value, words, &index);
+	int index, err = kvk_spec_take_word(parsing, path, value, words, &index);
 
 	if (!err && index > 0)
 		return kvk_error_set(parsing->error, -EINVAL, path, "\"%s\" is not in this version, which refuses puts "
@@ -386,7 +286,7 @@ static int take_fraction(struct parsing *parsing, const char *path, const json_t
 {
 	double number;
 
-	return take_number(parsing, path, value, 0, 1, &number);
+	return kvk_spec_take_number(parsing, path, value, 0, 1, &number);
 }
 
 static int take_backend_params(struct parsing *parsing, const char *path, const json_t *value);
@@ -442,7 +342,7 @@ static int take_object(struct parsing *parsing, const char *path, const json_t *
 	int err;
 
 	if (!json_is_object(value))
-		return refuse(parsing, path, "must be a JSON object");
+		return kvk_spec_refuse(parsing, path, "must be a JSON object");
 	json_object_foreach((json_t *)(uintptr_t)value, name, member) {
 		for (option = known; option->name && strcmp(option->name, name); option++)
 			;
@@ -477,7 +377,7 @@ static int settle_layout(struct parsing *parsing)
 	bool lmcache = wish->values.layout.naming == KVK_NAMING_LMCACHE;
 
 	if (parsing->says_shard_dirs && parsing->shard_dirs && wish->says_naming && !lmcache)
-		return refuse(parsing, "backend_params.shard_dirs", "belongs to \"naming\": \"lmcache\"; kvkeep's own "
+		return kvk_spec_refuse(parsing, "backend_params.shard_dirs", "belongs to \"naming\": \"lmcache\"; kvkeep's own "
 			      "naming always has folders");
 	if (lmcache) {
 		wish->says_levels = parsing->says_shard_dirs;
