@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """LMCache's own machinery over kvkeep, without a GPU: its benchmark, its storage manager, its eviction controller."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -34,23 +35,14 @@ def test_bench_l2_verifies(folder, kind, size_kb, keys, in_flight):
     assert 'TIMEOUT' not in said and 'Traceback' not in said
 
 
-def manager(adapter, eviction=None):
+def manager(adapter):
     from lmcache.v1.distributed import config
-    from lmcache.v1.distributed.l2_adapters import config as l2
-    from lmcache.v1.distributed.l2_adapters.config import L2AdaptersConfig
+    from lmcache.v1.distributed.l2_adapters.config import add_l2_adapters_args, parse_args_to_l2_adapters_config
     from lmcache.v1.distributed.storage_manager import StorageManager
 
-    known = l2.get_l2_adapter_config_class(adapter['type']) if hasattr(l2, 'get_l2_adapter_config_class') else None
-    if known is None:
-        import argparse
-
-        parser = argparse.ArgumentParser()
-        l2.add_l2_adapters_args(parser)
-        if eviction:
-            adapter = {**adapter, 'eviction': eviction}
-        adapters = l2.parse_args_to_l2_adapters_config(parser.parse_args(['--l2-adapter', json.dumps(adapter)]))
-    else:
-        adapters = L2AdaptersConfig([known.from_dict(adapter)])
+    parser = argparse.ArgumentParser()
+    add_l2_adapters_args(parser)
+    adapters = parse_args_to_l2_adapters_config(parser.parse_args(['--l2-adapter', json.dumps(adapter)]))
     return StorageManager(config.StorageManagerConfig(
         l1_manager_config=config.L1ManagerConfig(memory_config=config.L1MemoryManagerConfig(
             size_in_bytes=256 << 20, use_lazy=False, shm_name='')),
@@ -114,7 +106,7 @@ def test_store_and_prefetch_over_a_restart(folder, kind):
 
 def test_eviction_by_the_host_keeps_what_is_locked(folder):
     eviction = {'eviction_policy': 'LRU', 'trigger_watermark': 0.5, 'eviction_ratio': 0.5}
-    storage = manager({**spec('plugin', folder, max_capacity_gb=0.03), 'eviction': eviction}, eviction)
+    storage = manager({**spec('plugin', folder, max_capacity_gb=0.03), 'eviction': eviction})
     adapter = [adapter for _, adapter in storage.l2_adapters()][0]
     keys = names(8)
     write(storage, keys)

@@ -130,8 +130,8 @@ def test_several_pools(folder):
     store.register_mem_host_pool_v2(side, 'mamba')
     names = hashes(4)
     data = [side.fill(page, f's{page}') for page in range(4)]
-    both = store.batch_set_v2([PoolTransfer('kv', indices(0, 1, 2, 3), names),
-                               PoolTransfer('mamba', indices(0, 2), [names[0], names[2]])])
+    both = store.batch_set_v2([PoolTransfer('kv', indices(0, 1, 2, 3), keys=names),
+                               PoolTransfer('mamba', indices(0, 2), keys=[names[0], names[2]])])
     assert both == {'kv': [True] * 4, 'mamba': [True] * 2}
     result = store.batch_exists_v2(names, [PoolTransfer('mamba', keys=names[:1],
                                                         hit_policy=PoolHitPolicy.TRAILING_PAGES)])
@@ -140,7 +140,7 @@ def test_several_pools(folder):
     result = store.batch_exists_v2(names, [PoolTransfer('mamba')])
     assert (result.kv_hit_pages, result.extra_pool_hit_pages) == (1, {'kv': 4, 'mamba': 1})
     assert store.batch_exists_v2(names).kv_hit_pages == 4
-    got = store.batch_get_v2([PoolTransfer('mamba', indices(8, 9), [names[2], names[1]])])
+    got = store.batch_get_v2([PoolTransfer('mamba', indices(8, 9), keys=[names[2], names[1]])])
     assert got == {'mamba': [True, False]} and side.page(8) == data[2]
     store.close()
 
@@ -172,7 +172,7 @@ def test_always_a_list(folder):
     names = hashes(2)
     assert store.batch_get_v1(names, indices(0, 1)) == [False, False]
     assert store.batch_set_v1(names, indices(0, 1)) == [False, False]
-    assert store.batch_get_v2([PoolTransfer('kv', indices(0, 1), names), PoolTransfer('none', None, names)]) == {
+    assert store.batch_get_v2([PoolTransfer('kv', indices(0, 1), keys=names), PoolTransfer('none', keys=names)]) == {
         'kv': [False] * 2, 'none': [False] * 2}
     assert store.batch_exists(['x' * 3000]) == 0
     store.close()
