@@ -239,7 +239,6 @@ static void round_trip(const char *json)
 static void test_words_of_lmcache(void **state)
 {
 	struct bed *bed = *state;
-	struct kvk_error error;
 	char json[600];
 
 	snprintf(json, sizeof(json),
