@@ -87,6 +87,7 @@ static void publish(struct put *put, bool durable)
 	kvk_write_take_facts(&put->write, &request->facts);
 	request->facts.stored_bytes = kvk_pool_run_bytes(pool, &put->run);
 	request->facts.durable = durable;
+	request->published_bytes = request->facts.stored_bytes;
 	request->outcome = KVK_OUTCOME_WRITTEN;
 	request->moved_bytes = put->write.footer.logical_bytes;
 	put_answer(put, 0, KVK_REASON_NONE);

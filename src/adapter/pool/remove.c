@@ -35,6 +35,7 @@ static void erased(struct kvk_erase *erase)
 		return;
 	}
 	removal->request->outcome = KVK_OUTCOME_REMOVED;
+	removal->request->unlinked_bytes = kvk_pool_run_bytes(kvk_pool_of_request(removal->request), &erase->run);
 	removal_answer(removal, 0, KVK_REASON_NONE);
 }
 
