@@ -20,7 +20,7 @@
 #define KEYS 96
 #define WORKERS 2
 #define BYTES_MAX 400000u
-#define RUN_US_MAX 25000
+#define RUN_US_MAX 16000
 #define CLOSE_US_MAX 5000000
 #define REST_US 60000000
 /* More than the load ever stores, 48 MiB: it refuses nothing, but leases are made by it. */
