@@ -24,7 +24,7 @@
 #define CHILDREN 3
 /* While the others go on. */
 #define ROLLING 5
-#define THOROUGH 10            /* one round of so many waits until everything is swept */
+#define THOROUGH 40           /* one round of so many waits until everything is swept and compared */
 #define KEYS 96
 #define BYTES_MAX 200000u
 #define REST_US 60000000

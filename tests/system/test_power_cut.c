@@ -20,7 +20,7 @@
 #define KEYS 96
 #define WORKERS 2
 #define BYTES_MAX 400000u
-#define RUN_US_MAX 25000
+#define RUN_US_MAX 16000
 #define CLOSE_US_MAX 5000000
 #define REST_US 60000000
 /* More than the load ever stores, 48 MiB: it refuses nothing, but leases are made by it. */
@@ -85,8 +85,8 @@ static void check_account(const struct run *run)
 	if (run->scene->pool)
 		return;                /* its files are all there from the start */
 	err = truth_account(run->bed.path, &counted_bytes, &cap_bytes);
-	if (err == -ENOENT && truth.bytes == 0)
-		return;                /* it was not made yet */
+	if ((err == -ENOENT || err == -EBADMSG) && truth.bytes == 0)
+		return;                /* it was just being made */
 	assert_int_equal(err, 0);
 	if (counted_bytes < truth.bytes || (cap_bytes && counted_bytes > cap_bytes))
 		fail_msg("the account says %" PRIu64 " bytes of %" PRIu64 "; on the disk are %" PRIu64, counted_bytes,
@@ -308,7 +308,7 @@ static void power_cuts(struct run *run, const struct scene *scene)
 	if (!scene->pool)
 		assert_int_equal(run->tallies[2].found.rejected, 0);
 	/* Otherwise the cuts were none. */
-	if (scene->disk == &disk_ext4 && cuts >= 40)
+	if (!scene->pool && scene->disk == &disk_ext4 && cuts >= 40)
 		assert_true(rejected > 0);
 }
 
