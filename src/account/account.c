@@ -196,6 +196,17 @@ void kvk_account_usage(const struct kvk_account *account, uint64_t *used_bytes, 
 	*cap_bytes = atomic_load(&account->cap_bytes);
 }
 
+uint64_t kvk_account_bucket(struct kvk_account *account, uint32_t bucket)
+{
+	uint64_t bytes;
+
+	pthread_mutex_lock(&account->lock);
+	bytes = kvk_account_more(account->image.charged_bytes[bucket], atomic_load(&account->published_bytes[bucket]));
+	bytes = kvk_account_less(bytes, atomic_load(&account->unlinked_bytes[bucket]));
+	pthread_mutex_unlock(&account->lock);
+	return bytes;
+}
+
 uint64_t kvk_account_epoch(const struct kvk_account *account, bool *alone_at_open)
 {
 	*alone_at_open = account->alone_at_open;

@@ -59,6 +59,9 @@ bool kvk_account_has_credits(const struct kvk_account *account);
 /* Charged (what is loose included) and cap as of the last transaction, with what this process published and unlinked since. */
 void kvk_account_usage(const struct kvk_account *account, uint64_t *used_bytes, uint64_t *cap_bytes);
 
+/* What is charged in one bucket, as of the last transaction, with what this process published and unlinked since. */
+uint64_t kvk_account_bucket(struct kvk_account *account, uint32_t bucket);
+
 /* ---- visits: one thread at a time waits for the others ------------------------------------------------- */
 
 struct kvk_account_visit {

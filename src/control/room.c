@@ -232,6 +232,15 @@ static uint64_t mind_watermark(struct kvk_room *room)
 	return kvk_evict(core, cap > used - mark ? cap : used - mark);
 }
 
+/* Removes whose blocks are not free yet, and puts that may find theirs present, or take a damaged one's place. */
+static bool is_ending(struct kvk_core *core)
+{
+	struct kvk_catalog_totals totals;
+
+	kvk_catalog_totals(core->catalog, &totals);
+	return totals.writing_bytes > 0 || atomic_load(&core->removing) > 0;
+}
+
 /* The account may be visited as often as it takes; each time round something was evicted, or it ends. */
 static void make_room(struct kvk_room *room)
 {
@@ -241,7 +250,7 @@ static void make_room(struct kvk_room *room)
 
 	while (need_bytes > 0 && !atomic_load(&room->ending)) {
 		uint64_t all_bytes = atomic_load(&core->waiting.bytes), evicted = 0;
-		bool removing = atomic_load(&core->removing) > 0, soon;
+		bool ending = is_ending(core), soon;
 
 		/* Who comes later is not in what was asked for, and is asked for next time. */
 		asked_us = kvk_now_us();
@@ -263,8 +272,8 @@ static void make_room(struct kvk_room *room)
 		if (evicted > 0)
 			continue;
 		/* What others leased and do not use comes back within a second, the keeper evicts for all and finds out what
-		 * the dead did not use, and what is being removed is free in a moment. */
-		soon = room->last.processes > 1 || room->last.loose_bytes > 0 || removing;
+		 * the dead did not use, and what is under way here may give room back in a moment. */
+		soon = room->last.processes > 1 || room->last.loose_bytes > 0 || ending;
 		kvk_waiting_serve(core, -ENOSPC, soon ? asked_us - PATIENCE_US : asked_us + 1);
 		return;
 	}

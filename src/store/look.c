@@ -31,7 +31,7 @@ void kvk_core_usage(struct kvk_core *core, struct kvk_usage *ret)
 		.cap_bytes = cap,
 		.objects = totals.objects,
 		.pinned_objects = totals.pinned_objects,
-		.quarantined_bytes = atomic_load(&core->adapter->counts.quarantined_bytes),
+		.quarantined_bytes = kvk_account_bucket(core->account, KVK_BUCKET_QUARANTINE),
 		.used_fraction = cap ? (double)used / (double)cap : -1,
 		.leased_bytes = atomic_load(&core->view.leased_bytes),
 		.limit_bytes = atomic_load(&core->view.limit_bytes),

@@ -65,6 +65,8 @@ static void settle_put(struct kvk_item *item)
 		kvk_catalog_add_room(item->core->catalog, -(int64_t)kvk_page_ceil(request->published_bytes));
 	account_put(item);
 	count_put(item);
+	if (atomic_load(&item->core->waiting.bytes) > 0)
+		kvk_room_ring(item->core);
 	if (request->outcome == KVK_OUTCOME_WRITTEN)
 		kvk_event(item->core, KVK_EVENT_STORED, request);
 }
