@@ -85,6 +85,13 @@ static inline void kvk_identity_of_digest(struct kvk_identity *ret, const void *
 	memcpy(ret->id, digest, KVK_DIGEST_BYTES);
 }
 
+/* Whether what the catalog knows under an id is this key's. With LMCache's names two keys may share a file (`a/b` and
+ * `a--b`): then only the medium tells. */
+static inline bool kvk_ids_are_keys(const struct kvk_core *core)
+{
+	return core->superblock.layout.naming == KVK_NAMING_KVKEEP;
+}
+
 int kvk_core_identify(const struct kvk_core *core, struct kvk_identity *ret, const struct kvk_key *key);
 void kvk_item_identify(struct kvk_item *item, const struct kvk_identity *identity);
 

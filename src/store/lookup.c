@@ -159,7 +159,7 @@ static void lookup_one(struct lookups *lookups, uint32_t index, const struct kvk
 	int state = kvk_catalog_look(core->catalog, identity->id, pin, pin, &ticket, &info);
 
 	answer->user = from->user;
-	if (state == KVK_CATALOG_PRESENT && !from->meta) {
+	if (state == KVK_CATALOG_PRESENT && !from->meta && kvk_ids_are_keys(core)) {
 		kvk_count(&core->counts.lookup_memory_hits);
 		answer->bytes = info.logical_bytes;
 		answer->object_bytes = info.logical_bytes;

@@ -80,6 +80,9 @@ static void settle_durable(struct kvk_item *item)
 		kvk_catalog_set_durable(item->core->catalog, request->id, &item->ticket);
 	else if (request->outcome == KVK_OUTCOME_NONE && request->reason == KVK_REASON_NOT_DURABLE)
 		kvk_catalog_lost(item->core->catalog, request->id, &item->ticket);
+	/* Nothing was reserved: what had to be written all the same comes out of the lease now. */
+	if (request->published_bytes > 0)
+		kvk_catalog_add_room(item->core->catalog, -(int64_t)kvk_page_ceil(request->published_bytes));
 	account_put(item);
 	count_put(item);
 }
@@ -159,7 +162,13 @@ static void route_roomless(struct kvk_item *item)
 	route(item, KVK_OP_LIGHT, start_find, settle_roomless);
 }
 
-/* It is present, but not known to be as durable as it shall be. */
+/* Whether what the catalog says of a present object answers a put. */
+static bool is_enough(const struct kvk_core *core, bool durable)
+{
+	return kvk_ids_are_keys(core) && (durable || core->superblock.durability != KVK_DURABILITY_OBJECT);
+}
+
+/* It is present, but not known to be as durable as it shall be, or to be this key's: the medium is asked. */
 static void route_durable(struct kvk_item *item)
 {
 	kvk_catalog_look(item->core->catalog, item->request.id, false, false, &item->ticket, NULL);
@@ -178,7 +187,7 @@ bool kvk_put_retry(struct kvk_item *item, int refusal)
 		route(item, KVK_OP_WRITE, start_put, settle_put);
 		return true;
 	case -EEXIST:
-		if (durable || core->superblock.durability != KVK_DURABILITY_OBJECT) {
+		if (is_enough(core, durable)) {
 			item->request.facts.logical_bytes = item->request.data_bytes;
 			route_told(item, 0, KVK_REASON_PRESENT);
 		} else {
@@ -237,7 +246,7 @@ static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, 
 	case -ENOSPC:
 		break;
 	case -EEXIST:
-		if (!durable && core->superblock.durability == KVK_DURABILITY_OBJECT)
+		if (!is_enough(core, durable))
 			break;
 		kvk_count(&core->counts.put_present);
 		answer->object_bytes = data_bytes;

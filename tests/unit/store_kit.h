@@ -171,6 +171,17 @@ static inline uint64_t kit_used_settles(struct kvk_store *store, uint64_t expect
 	return used;
 }
 
+/* Puts into a directory that is adopted wait until what is there has been counted. */
+static inline void kit_wait_counted(struct kvk_store *store)
+{
+	uint64_t until_us = kit_now_us() + 20000000;
+
+	while (!(bed_usage(store).flags & KVK_USAGE_EXACT)) {
+		assert_true(kit_now_us() < until_us);
+		usleep(200);
+	}
+}
+
 /* Where kvkeep's naming keeps this key of the empty namespace. */
 static inline void kit_path(char path[PATH_MAX], const char *root, struct kvk_key key)
 {

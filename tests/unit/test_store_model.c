@@ -11,6 +11,16 @@
 
 /* ---- requests ------------------------------------------------------------------------------------- */
 
+/* What the tests cut short or remove behind the store's back stays charged until a keeper looks, and here none does before
+ * the end: so the account may know of less room than there is. */
+static int64_t room_at_most(const struct model *model)
+{
+	int64_t told = (int64_t)model->cap_bytes - (int64_t)bed_usage(model->bed.store).used_bytes;
+	int64_t room = model_room(model);
+
+	return model->cap_bytes && told < room ? told : room;
+}
+
 /* What was stored is there. What was refused had no room, or all was taken while others were looked for. */
 static void settle_puts(struct model *model, struct object **written, const struct facts *facts, uint32_t count,
 			int64_t looked_for)
@@ -29,8 +39,13 @@ static void settle_puts(struct model *model, struct object **written, const stru
 		model_learn(model, object);
 	}
 	for (uint32_t i = 0; i < count; i++) {
-		if (written[i] && model->refused[i])
-			assert_true(model_room(model) < (int64_t)model_charge(written[i], &facts[i]) + looked_for);
+		int64_t room = room_at_most(model), charge = written[i] ? (int64_t)model_charge(written[i], &facts[i]) : 0;
+
+		/* At the brim a part of the lease may be on its way between this process and the account. */
+		if (written[i] && model->refused[i] && room >= charge + looked_for + (int64_t)(model->cap_bytes / 32))
+			fail_msg("refused %" PRId64 " bytes with room for %" PRId64 " and %" PRId64 " looked for; %" PRIu64
+				 " leased, %" PRIu64 " used", charge, room, looked_for, bed_usage(model->bed.store).leased_bytes,
+				 bed_usage(model->bed.store).used_bytes);
 	}
 }
 
