@@ -24,7 +24,7 @@ static int take_type(struct parsing *parsing, const char *path, const json_t *va
 
 	if (text && !strcmp(text, "nixl_store"))
 		return kvk_spec_refuse(parsing, path, "\"nixl_store\" (the static pool) is not in this version; use "
-			      "\"nixl_store_dynamic\"");
+				       "\"nixl_store_dynamic\"");
 	return kvk_spec_take_word(parsing, path, value, words, &index);
 }
 
@@ -377,8 +377,8 @@ static int settle_layout(struct parsing *parsing)
 	bool lmcache = wish->values.layout.naming == KVK_NAMING_LMCACHE;
 
 	if (parsing->says_shard_dirs && parsing->shard_dirs && wish->says_naming && !lmcache)
-		return kvk_spec_refuse(parsing, "backend_params.shard_dirs", "belongs to \"naming\": \"lmcache\"; kvkeep's own "
-			      "naming always has folders");
+		return kvk_spec_refuse(parsing, "backend_params.shard_dirs", "belongs to \"naming\": \"lmcache\"; "
+				       "kvkeep's own naming always has folders");
 	if (lmcache) {
 		wish->says_levels = parsing->says_shard_dirs;
 		wish->values.layout.levels = parsing->shard_dirs ? 2 : 0;
