@@ -344,8 +344,8 @@ static int settle_layout(struct parsing *parsing)
 	bool lmcache = wish->values.layout.naming == KVK_NAMING_LMCACHE;
 
 	if (parsing->says_shard_dirs && parsing->shard_dirs && wish->says_naming && !lmcache)
-		return kvk_spec_refuse(parsing, "backend_params.shard_dirs", "belongs to \"naming\": \"lmcache\"; kvkeep's own "
-			      "naming always has folders");
+		return kvk_spec_refuse(parsing, "backend_params.shard_dirs", "belongs to \"naming\": \"lmcache\"; "
+				       "kvkeep's own naming always has folders");
 	if (lmcache) {
 		wish->says_levels = parsing->says_shard_dirs;
 		wish->values.layout.levels = parsing->shard_dirs ? 2 : 0;

@@ -31,7 +31,7 @@ struct option {
 /* All fill the error, naming path, and return -EINVAL when the value is not what it must be. */
 int kvk_spec_refuse(struct parsing *parsing, const char *path, const char *what);
 int kvk_spec_take_bool(struct parsing *parsing, const char *path, const json_t *value, bool *ret);
-/* In backend_params LMCache writes every value as a string: these take both. */
+/* In backend_params LMCache writes every value as a string: the two with _text take both. */
 int kvk_spec_take_bool_text(struct parsing *parsing, const char *path, const json_t *value, bool *ret);
 int kvk_spec_take_number_text(struct parsing *parsing, const char *path, const json_t *value, double min, double max,
 			      double *ret);

@@ -36,7 +36,7 @@ int kvk_spec_take_bool_text(struct parsing *parsing, const char *path, const jso
 }
 
 int kvk_spec_take_number(struct parsing *parsing, const char *path, const json_t *value, double min, double max,
-		       double *ret)
+			 double *ret)
 {
 	if (!json_is_number(value))
 		return kvk_error_set(parsing->error, -EINVAL, path, "must be a number from %g to %g", min, max);
@@ -47,9 +47,8 @@ int kvk_spec_take_number(struct parsing *parsing, const char *path, const json_t
 	return 0;
 }
 
-/* A number or a whole string that is one. */
 int kvk_spec_take_number_text(struct parsing *parsing, const char *path, const json_t *value, double min,
-			    double max, double *ret)
+			      double max, double *ret)
 {
 	const char *text = json_string_value(value);
 	char *rest;
@@ -67,7 +66,7 @@ int kvk_spec_take_number_text(struct parsing *parsing, const char *path, const j
 }
 
 int kvk_spec_take_word(struct parsing *parsing, const char *path, const json_t *value, const char *const *words,
-		     int *ret)
+		       int *ret)
 {
 	const char *text = json_string_value(value);
 	char choice[200] = "";

@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <time.h>
 
 #include "agent/agent.h"
@@ -252,6 +253,33 @@ static void test_deadline_in_the_queue(void **state)
 }
 
 /*
+ * When the watch itself did not run either, the process stood still and no medium hung: lanes that were silent for all that
+ * time are not stuck, and what waits goes on waiting.
+ */
+static void test_standing_still(void **state)
+{
+	struct probe blockers[2], waiting;
+	struct kvk_agent_stats stats;
+	struct bed bed;
+
+	bed_begin(&bed, 2);
+	block_lanes(&bed, blockers, 2, FOR_EVER);
+	probe_init(&waiting, KVK_OP_READ, FOR_EVER, NULL);
+	submit(bed.agent, &waiting, 1);
+	kvk_agent_watch(bed.agent);
+	/* Longer than any lane may be silent. */
+	usleep(2500000);
+	kvk_agent_watch(bed.agent);
+	kvk_agent_stats(bed.agent, &stats);
+	assert_int_equal(stats.stuck_lanes, 0);
+	assert_int_equal(waiting.answered, 0);
+	gate_open(&bed.gate);
+	await_finished(&waiting);
+	assert_int_equal(waiting.status, 7);
+	bed_end(&bed);
+}
+
+/*
  * A lane that does not come round: the watch answers for it what is late, but not what is touching the caller's memory
  * at this moment; when every lane is stuck the queue fails at once; and when they move again, so does everything.
  */
@@ -435,6 +463,7 @@ int main(void)
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_one_lane_blocked),
 		cmocka_unit_test(test_deadline_in_the_queue),
+		cmocka_unit_test(test_standing_still),
 		cmocka_unit_test(test_stuck_lanes),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_stop),
