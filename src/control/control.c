@@ -152,6 +152,11 @@ static void scan_state(void *user, struct kvk_scan_state *ret)
 	kvk_keeper_state(user, ret);
 }
 
+static void keeper_trouble(void *user, int status)
+{
+	kvk_core_trouble(user, status);
+}
+
 static int new_keeper(struct kvk_control *control)
 {
 	struct kvk_core *core = control->core;
@@ -159,6 +164,7 @@ static int new_keeper(struct kvk_control *control)
 		.backend = core->backend, .adapter = core->adapter, .catalog = core->catalog,
 		.account = core->account, .log = &core->log, .layout = core->superblock.layout,
 		.persist = core->superblock.persist, .is_keeper = &core->keeper,
+		.trouble = keeper_trouble, .user = core,
 	};
 	int err;
 

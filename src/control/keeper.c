@@ -34,6 +34,8 @@ struct kvk_keeper {
 	uint8_t store_id[16];
 	bool persist;
 	atomic_bool *told;             /* is_keeper, for the owner; or NULL */
+	void (*trouble)(void *user, int status);
+	void *user;
 	atomic_bool stopping;
 	atomic_bool is_keeper;
 	_Atomic uint64_t from_snapshot;
@@ -66,6 +68,8 @@ int kvk_keeper_new(struct kvk_keeper **ret, const struct kvk_keeper_options *opt
 	memcpy(keeper->store_id, options->store_id, sizeof(keeper->store_id));
 	keeper->persist = options->persist;
 	keeper->told = options->is_keeper;
+	keeper->trouble = options->trouble;
+	keeper->user = options->user;
 	kvk_scan_init(&keeper->scan);
 	pthread_mutex_init(&keeper->lock, NULL);
 	pthread_condattr_init(&attributes);
@@ -224,10 +228,30 @@ static bool has_inexact(const struct kvk_scan *scan)
 	return false;
 }
 
-static void settle(struct kvk_keeper *keeper)
+/*
+ * A failed writeback is told to one sync of a file system for each open file, and all syncs of a store go through one. So
+ * the batch that this one took the error from will see a 0.
+ */
+static bool sync_all(struct kvk_keeper *keeper)
 {
 	struct kvk_scan *scan = &keeper->scan;
 	struct kvk_xfer sync;
+
+	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
+	scan->backend->ops->run(scan->backend, &sync);
+	if (sync.result >= 0)
+		return true;
+	atomic_store(&scan->trouble, (int)sync.result);
+	if (keeper->trouble)
+		keeper->trouble(keeper->user, (int)sync.result);
+	kvk_log(keeper->log, KVK_LOG_ERROR, "what is charged and not there stays charged, since the sync failed: %s",
+		strerror((int)-sync.result));
+	return false;
+}
+
+static void settle(struct kvk_keeper *keeper)
+{
+	struct kvk_scan *scan = &keeper->scan;
 
 	post(keeper, false);
 	if (count_unsettled(keeper) && keeper->passing && kvk_account_pass_end(scan->account) == 0)
@@ -237,12 +261,8 @@ static void settle(struct kvk_keeper *keeper)
 	if (kvk_now_us() < keeper->next_sync_us || (!keeper->passing && !has_inexact(scan)))
 		return;
 	keeper->next_sync_us = kvk_now_us() + SYNC_US;
-	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
-	scan->backend->ops->run(scan->backend, &sync);
-	if (sync.result == 0)
+	if (sync_all(keeper))
 		post(keeper, true);
-	else
-		atomic_store(&scan->trouble, (int)sync.result);
 }
 
 /* ---- listing what changed ----------------------------------------------------------------------- */

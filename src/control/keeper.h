@@ -32,6 +32,9 @@ struct kvk_keeper_options {
 	uint8_t store_id[16];
 	bool persist;                  /* false: no snapshot is written */
 	atomic_bool *is_keeper;        /* told besides; NULL: to nobody */
+	/* A sync of everything failed. The kernel tells that once, so nobody else may hear of it. NULL: nobody is told. */
+	void (*trouble)(void *user, int status);
+	void *user;
 };
 
 /* -ENOMEM. Starts nothing. */
