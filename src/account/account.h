@@ -50,6 +50,8 @@ void kvk_account_abandon(struct kvk_account *account);
  */
 uint32_t kvk_account_enter(struct kvk_account *account);
 void kvk_account_leave(struct kvk_account *account, uint32_t entered);
+/* Somebody entered and did not leave yet. */
+bool kvk_account_is_entered(const struct kvk_account *account);
 /* It is on the medium under its name, out of the lease. */
 void kvk_account_published(struct kvk_account *account, uint32_t bucket, uint64_t bytes);
 /* Its last name is gone. Credited after a sync. */
