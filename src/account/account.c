@@ -168,6 +168,15 @@ void kvk_account_leave(struct kvk_account *account, uint32_t entered)
 	atomic_fetch_sub(&account->turns[entered].count, 1);
 }
 
+bool kvk_account_is_entered(const struct kvk_account *account)
+{
+	for (uint32_t i = 0; i < KVK_ACCOUNT_TURNS; i++) {
+		if (atomic_load(&account->turns[i].count) > 0)
+			return true;
+	}
+	return false;
+}
+
 void kvk_account_published(struct kvk_account *account, uint32_t bucket, uint64_t bytes)
 {
 	atomic_fetch_add(&account->used_bytes, bytes);

@@ -50,6 +50,8 @@ void kvk_account_abandon(struct kvk_account *account);
  */
 uint32_t kvk_account_enter(struct kvk_account *account);
 void kvk_account_leave(struct kvk_account *account, uint32_t entered);
+/* Somebody entered and did not leave yet. */
+bool kvk_account_is_entered(const struct kvk_account *account);
 /* It is on the medium under its name, out of the lease. */
 void kvk_account_published(struct kvk_account *account, uint32_t bucket, uint64_t bytes);
 /* Its last name is gone. Credited after a sync. */
@@ -71,6 +73,9 @@ struct kvk_account_visit {
 	uint64_t give_bytes;
 	bool synced;               /* in: everything was synced, by a sync that began after kvk_account_sync_begin() */
 	uint64_t granted_bytes;    /* out: new lease, to be put into circulation */
+	/* out: what was published beyond the lease, and is charged since the last visit. Who took it out of circulation, where
+	 * nothing was left, is even again when he adds it. */
+	uint64_t overdrawn_bytes;
 	uint64_t charged_bytes;    /* out, of all processes: what is loose included */
 	uint64_t loose_bytes;      /* out: of that, what processes that died had leased */
 	uint64_t leased_bytes;     /* out, of all processes */

@@ -262,6 +262,7 @@ static void succeed(struct kvk_account *account, const struct kvk_account_tx *tx
 {
 	uint64_t credited_bytes = 0;
 
+	account->overdrawn_bytes += kvk_account_less(tx->posted_bytes, account->lease_bytes);
 	account->lease_bytes = kvk_account_less(account->lease_bytes, tx->posted_bytes);
 	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++) {
 		uint64_t bytes = tx->synced ? account->syncing_bytes[i] :

@@ -36,6 +36,7 @@ int kvk_account_visit(struct kvk_account *account, struct kvk_account_visit *vis
 	int err;
 
 	visit->granted_bytes = 0;
+	visit->overdrawn_bytes = 0;
 	pthread_mutex_lock(&account->lock);
 	/* Even if the visit fails: the caller is not to wonder whose it is. */
 	account->lease_bytes = kvk_account_less(account->lease_bytes, visit->give_bytes);
@@ -52,6 +53,8 @@ int kvk_account_visit(struct kvk_account *account, struct kvk_account_visit *vis
 		goto out;
 	account->lease_bytes += granted_bytes;
 	visit->granted_bytes = granted_bytes;
+	visit->overdrawn_bytes = account->overdrawn_bytes;
+	account->overdrawn_bytes = 0;
 	visit->missing_bytes = lacking_bytes - granted_bytes;
 	visit->charged_bytes = account->known_bytes;
 	visit->loose_bytes = next->loose_bytes;

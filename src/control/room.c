@@ -19,7 +19,7 @@
 #define IDLE_PART 8
 /* What was unlinked is synced, and credited, at the latest after this; at once if somebody waits for room. */
 #define CREDIT_US 1000000
-/* Where others hold leases or evict, a put waits so long for what they give back. */
+/* Where others hold leases or evict, a put waits so long for what they give back; and for what is under way here and hangs. */
 #define PATIENCE_US 1500000
 #define LOCK_MS 1000
 /* After ENOSPC from the medium in spite of all, so long the limit is what was used then. */
@@ -34,6 +34,8 @@ struct kvk_room {
 	bool failing;                          /* the last visit failed, and this was said */
 	uint64_t puts_seen, put_us;            /* how many there were, and when that changed */
 	uint64_t synced_us;
+	bool sync_failed;                      /* the last one: what was unlinked stays charged */
+	uint64_t altered_seen, altered_us;     /* core->altered, and when that changed */
 	uint64_t full_seen;                    /* medium_full, as last seen */
 	uint64_t squeeze_until_us, squeeze_bytes;
 	uint64_t limit_bytes;                  /* what all may use now */
@@ -177,6 +179,7 @@ static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 	if (kvk_account_has_credits(core->account) &&
 	    (hurry || need_bytes > 0 || is_over(room) || now_us - room->synced_us > CREDIT_US)) {
 		visit.synced = sync_all(core);
+		room->sync_failed = !visit.synced;
 		room->synced_us = kvk_now_us();
 	}
 	settle_limit(room, now_us);
@@ -203,7 +206,7 @@ static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 	room->last = visit;
 	room->visited = true;
 	room->is_short = visit.missing_bytes > 0 || visit.want_bytes < want_bytes;
-	kvk_catalog_add_room(core->catalog, (int64_t)visit.granted_bytes);
+	kvk_catalog_add_room(core->catalog, (int64_t)(visit.granted_bytes + visit.overdrawn_bytes));
 	kvk_catalog_set_cap(core->catalog, visit.cap_bytes);
 	/* While the cap gives nothing more, puts that find no room ring anyway. */
 	atomic_store(&core->waiting.low_bytes, visit.missing_bytes > 0 || is_over(room) ? 0 : target / 2);
@@ -232,16 +235,56 @@ static uint64_t mind_watermark(struct kvk_room *room)
 	return kvk_evict(core, cap > used - mark ? cap : used - mark);
 }
 
-/* Removes whose blocks are not free yet, and puts that may find theirs present, or take a damaged one's place. */
-static bool is_ending(struct kvk_core *core)
+/* Puts that may find theirs present or take a damaged one's place, removes whose blocks are not free yet, what is being moved to
+ * quarantine. A put reserves before it enters, and leaves when all is told: in this order none is overlooked. */
+static bool is_under_way(struct kvk_core *core)
 {
 	struct kvk_catalog_totals totals;
 
 	kvk_catalog_totals(core->catalog, &totals);
-	return totals.writing_bytes > 0 || atomic_load(&core->removing) > 0;
+	return totals.writing_bytes > 0 || atomic_load(&core->removing) > 0 || kvk_account_is_entered(core->account);
 }
 
-/* The account may be visited as often as it takes; each time round something was evicted, or it ends. */
+/* Since when nothing of what is under way has ended. */
+static uint64_t still_since_us(struct kvk_room *room, uint64_t now_us)
+{
+	uint64_t altered = atomic_load(&room->core->altered);
+
+	if (altered != room->altered_seen)
+		room->altered_us = now_us;
+	room->altered_seen = altered;
+	return room->altered_us;
+}
+
+/*
+ * The first put that waits does not fit into the lease, the account has no more to lease, and nothing can be evicted. No other
+ * put begins while it waits (kvk_waiting_is_any()), so what is under way comes to an end, and what it unlinked is credited by one
+ * more visit. Only when nothing is left of either it is refused, and then at once: what is charged leaves no room for it.
+ * Returns whether to visit again now.
+ */
+static bool refuse(struct kvk_room *room, uint64_t visited_us)
+{
+	struct kvk_core *core = room->core;
+	uint64_t still_us = still_since_us(room, visited_us);
+
+	if (is_under_way(core)) {
+		/* It rings when it ends. What hangs is not waited for. */
+		if (visited_us - still_us > PATIENCE_US)
+			kvk_waiting_serve(core, -ENOSPC, visited_us - PATIENCE_US);
+		return false;
+	}
+	if (kvk_account_has_credits(core->account) && !room->sync_failed)
+		return true;
+	/* What others leased and do not use comes back within a second, and the keeper evicts for all and finds out what the dead
+	 * did not use. */
+	if (room->last.processes > 1 || room->last.loose_bytes > 0)
+		kvk_waiting_serve(core, -ENOSPC, visited_us - PATIENCE_US);
+	else
+		kvk_waiting_serve(core, -ENOSPC, visited_us + 1);
+	return false;
+}
+
+/* The account may be visited as often as it takes; each time round something was evicted or credited, or it ends. */
 static void make_room(struct kvk_room *room)
 {
 	struct kvk_core *core = room->core;
@@ -249,8 +292,7 @@ static void make_room(struct kvk_room *room)
 	int err = 0;
 
 	while (need_bytes > 0 && !atomic_load(&room->ending)) {
-		uint64_t all_bytes = atomic_load(&core->waiting.bytes), evicted = 0;
-		bool ending = is_ending(core), soon;
+		uint64_t all_bytes = atomic_load(&core->waiting.bytes);
 
 		/* Who comes later is not in what was asked for, and is asked for next time. */
 		asked_us = kvk_now_us();
@@ -264,18 +306,13 @@ static void make_room(struct kvk_room *room)
 		need_bytes = kvk_waiting_serve(core, 0, 0);
 		if (need_bytes == 0)
 			return;
-		/* Others took what was meant for it, and there is more. */
+		/* More was waited for than was asked for, or something was taken out of the lease meanwhile: there is more. */
 		if (!room->is_short)
 			continue;
-		if (core->spec.policy != KVK_POLICY_NOOP)
-			evicted = kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART);
-		if (evicted > 0)
+		if (core->spec.policy != KVK_POLICY_NOOP && kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART) > 0)
 			continue;
-		/* What others leased and do not use comes back within a second, the keeper evicts for all and finds out what
-		 * the dead did not use, and what is under way here may give room back in a moment. */
-		soon = room->last.processes > 1 || room->last.loose_bytes > 0 || ending;
-		kvk_waiting_serve(core, -ENOSPC, soon ? asked_us - PATIENCE_US : asked_us + 1);
-		return;
+		if (!refuse(room, asked_us))
+			return;
 	}
 	/* Somebody holds the account's lock for long: that may end. Anything else is said at once. */
 	if (err == -EBUSY)

@@ -37,6 +37,7 @@ static void aside_end(void *user, uint32_t begun, uint32_t bucket, uint64_t byte
 		kvk_account_unlinked(core->account, bucket, charge);
 	}
 	kvk_account_leave(core->account, begun);
+	kvk_waiting_altered(core);
 }
 
 static int open_backend(struct kvk_core *core, uint64_t writer_id, struct kvk_error *error)

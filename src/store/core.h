@@ -49,6 +49,7 @@ struct kvk_core {
 	pthread_mutex_t tasks_lock;            /* guards the links of tasks */
 	struct kvk_link tasks;                 /* not wholly answered yet */
 	atomic_uint removing;                  /* removes whose blocks are not free yet */
+	atomic_uint_fast64_t altered;          /* puts, removes and moves to quarantine that are over */
 	atomic_uint_fast64_t unsynced_bytes;   /* published since the last sync of everything */
 	atomic_bool syncing;                   /* a sync of everything is under way */
 	atomic_uint_fast64_t trouble_us;       /* when the medium last failed; 0: never */

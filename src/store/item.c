@@ -215,6 +215,8 @@ static void item_finished(struct kvk_op *op)
 		kvk_account_leave(core->account, item->entered);
 	if (item->removes)
 		atomic_fetch_sub(&core->removing, 1);
+	if (item->alters)
+		kvk_waiting_altered(core);
 	if (item->hangs) {
 		if (item->request.deliver)
 			kvk_memory_fill(item->request.data, item->request.data_count, 0xdb);

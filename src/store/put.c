@@ -59,14 +59,12 @@ static void settle_put(struct kvk_item *item)
 	if (there)
 		kvk_item_info(item, &info);
 	info.published = request->outcome == KVK_OUTCOME_WRITTEN;
-	kvk_catalog_put_end(item->core->catalog, request->id, there ? &info : NULL);
 	/* Published and taken back again: that is charged until the medium has forgotten it. */
 	if (request->published_bytes > 0 && !there)
 		kvk_catalog_add_room(item->core->catalog, -(int64_t)kvk_page_ceil(request->published_bytes));
+	kvk_catalog_put_end(item->core->catalog, request->id, there ? &info : NULL);
 	account_put(item);
 	count_put(item);
-	if (atomic_load(&item->core->waiting.bytes) > 0)
-		kvk_room_ring(item->core);
 	if (request->outcome == KVK_OUTCOME_WRITTEN)
 		kvk_event(item->core, KVK_EVENT_STORED, request);
 }
@@ -241,6 +239,13 @@ static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, 
 	err = kvk_catalog_put_begin(core->catalog, identity.id, charge_bytes, &durable);
 	switch (err) {
 	case 0:
+		/* Others wait: what it took is theirs first, and nothing new begins before them (room.c counts on it). Looked at after
+		 * it reserved, so that the room thread sees the one or we the other. */
+		if (kvk_waiting_is_any(core)) {
+			kvk_catalog_put_end(core->catalog, identity.id, NULL);
+			err = -ENOSPC;
+			break;
+		}
 		kvk_room_mind(core);
 		break;
 	case -ENOSPC:

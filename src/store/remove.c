@@ -30,8 +30,6 @@ static void freed(struct kvk_request *request)
 
 	kvk_catalog_credit(item->core->catalog, item->credit_bytes);
 	kvk_item_unlinked(item);
-	if (atomic_load(&item->core->waiting.bytes) > 0)
-		kvk_room_ring(item->core);
 }
 
 static void start_remove(struct kvk_request *request)

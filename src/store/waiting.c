@@ -61,6 +61,18 @@ void kvk_room_mind(struct kvk_core *core)
 		kvk_room_ring(core);
 }
 
+bool kvk_waiting_is_any(struct kvk_core *core)
+{
+	return atomic_load(&core->waiting.bytes) > 0;
+}
+
+void kvk_waiting_altered(struct kvk_core *core)
+{
+	atomic_fetch_add(&core->altered, 1);
+	if (kvk_waiting_is_any(core))
+		kvk_room_ring(core);
+}
+
 /* ---- waiting ------------------------------------------------------------------------------------ */
 
 void kvk_waiting_add(struct kvk_core *core, struct kvk_item *item)
@@ -94,16 +106,17 @@ uint64_t kvk_waiting_serve(struct kvk_core *core, int refusal, uint64_t asked_be
 		bool refuse = refusal && item->asked_us < asked_before_us;
 
 		next = link->next;
-		if (kvk_put_retry(item, refuse ? refusal : 0)) {
-			take_out(waiting, item);
-			kvk_list_push(&ops, link);
-			continue;
-		}
-		if (!need_bytes)
+		if (kvk_put_retry(item, 0)) {
+			/* What it took may come back: whoever comes after it is not refused for that. */
+			if (refusal == -ENOSPC)
+				refusal = 0;
+		} else if (!refuse || !kvk_put_retry(item, refusal)) {
+			/* Who comes later does not get what an earlier one waits for. */
 			need_bytes = item->charge_bytes;
-		/* Who comes later does not get what an earlier one waits for. */
-		if (!refusal)
 			break;
+		}
+		take_out(waiting, item);
+		kvk_list_push(&ops, link);
 	}
 	/* Under the lock, so that a cancel finds them either here or with the agent. */
 	if (!kvk_list_empty(&ops))

@@ -36,13 +36,19 @@ void kvk_room_listen(struct kvk_core *core, uint64_t until_us);
 /* Rings when the lease runs low: what every put that reserved does, so an atomic or two is all it costs. */
 void kvk_room_mind(struct kvk_core *core);
 
+/* A put that finds somebody waiting waits behind him. */
+bool kvk_waiting_is_any(struct kvk_core *core);
+/* Something that may have given room back is over, with all that it told catalog and account. */
+void kvk_waiting_altered(struct kvk_core *core);
+
 /* An item set up as a put that needs item->charge_bytes. */
 void kvk_waiting_add(struct kvk_core *core, struct kvk_item *item);
 
 /*
  * Gives what waits to the agent as far as there is room: in order, until one does not fit (refusal 0), or with an answer
  * for each that does not fit and waits since before asked_before_us: -ENOSPC: there is no room; -EAGAIN: the account is being
- * counted; else why the account could not be asked. Returns what the first one still needs, 0 if none waits.
+ * counted; else why the account could not be asked. -ENOSPC is said only until one fits, since that one may give its room
+ * back. Returns what the first one still needs, 0 if none waits.
  */
 uint64_t kvk_waiting_serve(struct kvk_core *core, int refusal, uint64_t asked_before_us);
 

@@ -158,6 +158,29 @@ static void credits_wait_for_a_sync_that_began_later(void **state)
 	stop(&one);
 }
 
+/* What had to be published all the same is charged, told once, and is no lease for ever after. */
+static void what_is_published_beyond_the_lease_is_told(void **state)
+{
+	struct kvk_account_visit seen = { .want_bytes = CAP };
+	struct process one;
+
+	start(&one, *state);
+	visit(&one, 10 * MIB, 0, false);
+	publish(&one, 3, 14 * MIB);
+	/* A transaction that is not a visit posts as well. */
+	assert_int_equal(kvk_account_set_cap(one.account, CAP - MIB), 0);
+	assert_true(charged_of(&one) == 14 * MIB && leased_of(&one) == 0);
+	publish(&one, 4, MIB);
+	assert_int_equal(kvk_account_visit(one.account, &seen, 0), 0);
+	assert_true(seen.overdrawn_bytes == 5 * MIB && seen.charged_bytes == 15 * MIB);
+	assert_true(seen.granted_bytes == CAP - 16 * MIB && leased_of(&one) == seen.granted_bytes);
+	publish(&one, 4, seen.granted_bytes);
+	seen.want_bytes = 0;
+	assert_int_equal(kvk_account_visit(one.account, &seen, 0), 0);
+	assert_true(seen.overdrawn_bytes == 0 && charged_of(&one) == CAP - MIB && leased_of(&one) == 0);
+	stop(&one);
+}
+
 /* What a dead process had leased counts until a pass over all folders is over, and only what was loose before it. */
 static void the_dead_leave_their_lease_until_a_pass(void **state)
 {
@@ -531,6 +554,7 @@ int main(void)
 		OVER_BOTH(a_lease_is_taken_used_and_given_back),
 		OVER_BOTH(the_sum_never_exceeds_the_cap),
 		OVER_BOTH(credits_wait_for_a_sync_that_began_later),
+		OVER_BOTH(what_is_published_beyond_the_lease_is_told),
 		OVER_BOTH(the_dead_leave_their_lease_until_a_pass),
 		OVER_BOTH(an_open_settles_the_dead_and_counts),
 		OVER_BOTH(rows_tell_who_is_there),
