@@ -66,12 +66,6 @@ void kvk_catalog_free(struct kvk_catalog *catalog)
 	kvk_mem_unmap(catalog, sizeof(*catalog));
 }
 
-static bool is_this_life(const struct kvk_place *place, const struct kvk_catalog_ticket *ticket)
-{
-	return place->entry && place->entry->state == KVK_CATALOG_PRESENT &&
-	       place->entry->version == ticket->entry_version;
-}
-
 static int pin_add(struct kvk_place *place)
 {
 	if (place->entry->pins == UINT16_MAX)
@@ -222,7 +216,7 @@ int kvk_catalog_found(struct kvk_catalog *catalog, const uint8_t digest[32],
 		err = -EBUSY;
 		goto out;
 	case KVK_CATALOG_PRESENT:
-		if (!is_this_life(&place, ticket) &&
+		if (!kvk_place_is_life(&place, ticket) &&
 		    (ticket->entry_version != 0 || ticket->shard_version != *place.version)) {
 			err = -ESTALE;
 			goto out;
@@ -264,7 +258,7 @@ void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 	struct kvk_place place;
 
 	kvk_place_lock(&place, catalog, digest);
-	if (is_this_life(&place, ticket)) {
+	if (kvk_place_is_life(&place, ticket)) {
 		kvk_version_move(&place);
 		kvk_place_forget(catalog, &place, &link);
 	}
@@ -278,7 +272,7 @@ void kvk_catalog_set_durable(struct kvk_catalog *catalog, const uint8_t digest[3
 	struct kvk_place place;
 
 	kvk_place_lock(&place, catalog, digest);
-	if (is_this_life(&place, ticket))
+	if (kvk_place_is_life(&place, ticket))
 		place.entry->durable = true;
 	kvk_place_unlock(&place);
 }

@@ -220,8 +220,13 @@ void kvk_catalog_evicted(struct kvk_catalog *catalog, const uint8_t prefix[16], 
 #define KVK_CATALOG_WANTS_FOOTER 1
 int kvk_catalog_scanned(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_object_info *info);
 
-/* Whether only its name is known. */
-bool kvk_catalog_wants_footer(struct kvk_catalog *catalog, const uint8_t digest[32]);
+/* Whether only its name is known, and a ticket for who reads the footer then. */
+bool kvk_catalog_wants_footer(struct kvk_catalog *catalog, const uint8_t digest[32], struct kvk_catalog_ticket *ticket);
+
+/* As scanned(), for a footer that was read by somebody who held this ticket. -ESTALE: the object went or was put anew since,
+ * and what was read is not taken: else a put would find present what was just removed. */
+int kvk_catalog_inspected(struct kvk_catalog *catalog, const uint8_t digest[32],
+			  const struct kvk_catalog_ticket *ticket, const struct kvk_object_info *info);
 
 /*
  * Around a listing of everything whose digest begins with the byte `first` (-1: of everything there is). If nothing came or went

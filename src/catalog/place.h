@@ -36,6 +36,13 @@ static inline enum kvk_catalog_state kvk_place_state(const struct kvk_place *pla
 	return place->entry ? (enum kvk_catalog_state)place->entry->state : KVK_CATALOG_UNKNOWN;
 }
 
+/* Whether it is present, and has been ever since that ticket was given. */
+static inline bool kvk_place_is_life(const struct kvk_place *place, const struct kvk_catalog_ticket *ticket)
+{
+	return place->entry && place->entry->state == KVK_CATALOG_PRESENT &&
+	       place->entry->version == ticket->entry_version;
+}
+
 /* After kvk_shard_reserve(). */
 static inline void kvk_place_insert(struct kvk_place *place, enum kvk_catalog_state state)
 {

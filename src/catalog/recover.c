@@ -56,13 +56,19 @@ static void learn(struct kvk_catalog *catalog, struct kvk_place *place, const st
 	}
 }
 
-int kvk_catalog_scanned(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_object_info *info)
+/* ticket: NULL, or what is told holds for that life of the object alone. */
+static int learn_of(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_catalog_ticket *ticket,
+		    const struct kvk_object_info *info)
 {
 	struct kvk_place place;
 	bool learnt = false;
 	int err = 0;
 
 	kvk_place_lock(&place, catalog, digest);
+	if (ticket && !kvk_place_is_life(&place, ticket)) {
+		kvk_place_unlock(&place);
+		return -ESTALE;
+	}
 	switch (kvk_place_state(&place)) {
 	case KVK_CATALOG_WRITING:
 		err = -EALREADY;
@@ -95,13 +101,26 @@ int kvk_catalog_scanned(struct kvk_catalog *catalog, const uint8_t digest[32], c
 	return err;
 }
 
-bool kvk_catalog_wants_footer(struct kvk_catalog *catalog, const uint8_t digest[32])
+int kvk_catalog_scanned(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_object_info *info)
+{
+	return learn_of(catalog, digest, NULL, info);
+}
+
+int kvk_catalog_inspected(struct kvk_catalog *catalog, const uint8_t digest[32],
+			  const struct kvk_catalog_ticket *ticket, const struct kvk_object_info *info)
+{
+	return learn_of(catalog, digest, ticket, info);
+}
+
+bool kvk_catalog_wants_footer(struct kvk_catalog *catalog, const uint8_t digest[32], struct kvk_catalog_ticket *ticket)
 {
 	struct kvk_place place;
 	bool wants;
 
 	kvk_place_lock(&place, catalog, digest);
 	wants = kvk_place_state(&place) == KVK_CATALOG_PRESENT && place.entry->source == KVK_SOURCE_NAME;
+	ticket->shard_version = *place.version;
+	ticket->entry_version = wants ? place.entry->version : 0;
 	kvk_place_unlock(&place);
 	return wants;
 }

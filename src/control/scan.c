@@ -231,7 +231,7 @@ static void describe(struct kvk_object_info *info, const struct kvk_scanned *sca
 	info->model_bytes = fields.model.bytes;
 }
 
-static int read_footer(struct footers_walk *walk, const struct kvk_scanned *scanned)
+static int read_footer(struct footers_walk *walk, const struct kvk_scanned *scanned, const struct kvk_catalog_ticket *ticket)
 {
 	struct kvk_scan *scan = walk->scan;
 	struct kvk_object_info info;
@@ -242,19 +242,20 @@ static int read_footer(struct footers_walk *walk, const struct kvk_scanned *scan
 	describe(&info, scanned, &walk->listed, &scan->layout);
 	atomic_fetch_add(&scan->footers, 1);
 	atomic_fetch_add(&scan->unreadable, info.source == KVK_SOURCE_OPAQUE);
-	err = kvk_catalog_scanned(scan->catalog, scanned->id, &info);
-	return err == -EALREADY || err == -EBUSY || err > 0 ? 0 : err;
+	err = kvk_catalog_inspected(scan->catalog, scanned->id, ticket, &info);
+	return err == -ESTALE || err > 0 ? 0 : err;
 }
 
 static bool visit_footer(void *user, const struct kvk_scanned *scanned)
 {
 	struct footers_walk *walk = user;
 	struct kvk_scan *scan = walk->scan;
+	struct kvk_catalog_ticket ticket;
 	uint64_t now_us;
 
-	if (scanned->kind != KVK_NAME_OBJECT || !kvk_catalog_wants_footer(scan->catalog, scanned->id))
+	if (scanned->kind != KVK_NAME_OBJECT || !kvk_catalog_wants_footer(scan->catalog, scanned->id, &ticket))
 		return true;
-	walk->err = read_footer(walk, scanned);
+	walk->err = read_footer(walk, scanned, &ticket);
 	now_us = kvk_now_us();
 	if (!walk->err && now_us - walk->begin_us >= PORTION_US) {
 		if (!walk->rest_us(walk->user, REST_FACTOR * (now_us - walk->begin_us)))

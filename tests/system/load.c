@@ -73,8 +73,9 @@ static void step_put(struct load_worker *worker)
 			twice = twice || lines[j] == line;
 		if (twice || (line->phase == LOAD_PRESENT && kit_below(&worker->random, 8)))
 			continue;
-		/* Generation 0 is none: a remove of what never was may be all that is known of a key. */
-		if (line->phase == LOAD_ABSENT || line->generation == 0) {
+		/* Generation 0 is none: a remove of what never was may be all that is known of a key. One older than what may
+		 * be found is left where a process died between the two words of an answer. */
+		if (line->phase == LOAD_ABSENT || line->generation < line->oldest || line->generation == 0) {
 			line->phase = LOAD_UNKNOWN;
 			line->generation++;
 		}

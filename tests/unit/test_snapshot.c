@@ -164,7 +164,7 @@ static void test_comes_back_as_it_was(void **state)
 			 .charge_bytes = 80 * 4096, .used_at = 1, .source = KVK_SOURCE_NAME }),
 			 KVK_CATALOG_WANTS_FOOTER);
 	assert_int_equal(kvk_catalog_look(fixture->catalog, id, false, false, &ticket, NULL), KVK_CATALOG_UNKNOWN);
-	assert_true(kvk_catalog_wants_footer(fixture->catalog, id));
+	assert_true(kvk_catalog_wants_footer(fixture->catalog, id, &ticket));
 }
 
 /* What the listing does not show is not there. */

@@ -9,6 +9,9 @@
 
 #include "unit/scan_kit.h"
 
+#include "adapter/adapter.h"
+#include "control/scan.h"
+
 static int by_used_bytes(const void *a, const void *b)
 {
 	const struct kvk_share *left = a, *right = b;
@@ -434,6 +437,103 @@ static void test_many(void **state)
 	free(closed.uses);
 }
 
+/* ---- beside those who store --------------------------------------------------------------------- */
+
+/* The adapter of a store and a catalog of their own, so that nobody else reads footers. */
+struct meanwhile {
+	struct kvk_adapter *adapter;
+	struct kvk_catalog *catalog;
+	const struct kvk_adapter_ops *ops;
+	unsigned puts;
+};
+
+static struct meanwhile meanwhile;
+
+/* While the footer is on its way from the medium to the catalog, the object is removed: of each second one a put follows. */
+static int inspect_and_remove(struct kvk_adapter *adapter, const char *name, struct kvk_listed *listed)
+{
+	struct kvk_object_info info = { .logical_bytes = 1, .charge_bytes = 8192, .published = true };
+	int err = meanwhile.ops->inspect(adapter, name, listed);
+	bool pinned, durable;
+	uint64_t charge;
+
+	if (err)
+		return err;
+	assert_int_equal(kvk_catalog_remove_begin(meanwhile.catalog, listed->facts.digest, &pinned), 0);
+	kvk_catalog_remove_renamed(meanwhile.catalog, listed->facts.digest, true, &charge);
+	kvk_catalog_credit(meanwhile.catalog, charge);
+	if (meanwhile.puts++ % 2) {
+		assert_int_equal(kvk_catalog_put_begin(meanwhile.catalog, listed->facts.digest, 8192, &durable), 0);
+		kvk_catalog_put_end(meanwhile.catalog, listed->facts.digest, &info);
+	}
+	return 0;
+}
+
+static bool rest_not(void *user, uint64_t us)
+{
+	(void)user;
+	(void)us;
+	return true;
+}
+
+/* Else a put of it would be told that it is present, and nothing would be stored. */
+static void test_what_is_removed_meanwhile_is_not_present(void **state)
+{
+	static const uint8_t none[KVK_DIGEST_BYTES];
+	struct bed *bed = *state;
+	struct kvk_scan *scan = calloc(1, sizeof(*scan));
+	struct kvk_catalog_totals totals;
+	struct kvk_adapter_options options;
+	struct kvk_adapter_ops ops;
+	struct kvk_core *core;
+	atomic_bool stopping = false;
+
+	bed_open(bed, "");
+	put_all(bed->store, OBJECTS);
+	core = bed_core(bed->store);
+	options = (struct kvk_adapter_options){ .backend = core->backend, .layout = core->superblock.layout,
+						.namespace_digest = none };
+	assert_int_equal(kvk_dynamic_open(&meanwhile.adapter, &options), 0);
+	assert_int_equal(kvk_catalog_new(&meanwhile.catalog, UINT64_MAX, NULL), 0);
+	meanwhile.ops = meanwhile.adapter->ops;
+	meanwhile.puts = 0;
+	ops = *meanwhile.ops;
+	ops.inspect = inspect_and_remove;
+	meanwhile.adapter->ops = &ops;
+	assert_non_null(scan);
+	scan->backend = core->backend;
+	scan->adapter = meanwhile.adapter;
+	scan->catalog = meanwhile.catalog;
+	scan->account = core->account;
+	scan->layout = core->superblock.layout;
+	scan->stopping = &stopping;
+	kvk_scan_init(scan);
+	for (uint32_t bucket = 0; bucket < scan->bucket_count; bucket++) {
+		assert_int_equal(kvk_scan_names(scan, bucket), 0);
+		assert_int_equal(kvk_scan_footers(scan, bucket, rest_not, NULL), 0);
+	}
+	assert_int_equal(meanwhile.puts, OBJECTS);
+	kvk_catalog_totals(meanwhile.catalog, &totals);
+	assert_int_equal(totals.objects, OBJECTS / 2);
+	assert_int_equal(totals.used_bytes, OBJECTS / 2 * 8192);
+	for (unsigned i = 0; i < OBJECTS; i++) {
+		struct kvk_catalog_ticket ticket;
+		struct kvk_object_info info;
+		uint8_t digest[KVK_DIGEST_BYTES];
+		char key[64];
+
+		key_of(key, i);
+		assert_int_equal(kvk_key_digest(digest, none, key, (uint32_t)strlen(key)), 0);
+		/* What was put meanwhile is as the put said. */
+		if (kvk_catalog_look(meanwhile.catalog, digest, false, false, &ticket, &info) == KVK_CATALOG_PRESENT)
+			assert_int_equal(info.logical_bytes, 1);
+	}
+	kvk_catalog_free(meanwhile.catalog);
+	meanwhile.ops->close(meanwhile.adapter);
+	free(scan);
+	bed_close(bed);
+}
+
 int main(void)
 {
 	kit_in_memory();
@@ -448,6 +548,7 @@ int main(void)
 		BED_TEST(test_adopts_a_flat_directory, BED_THREADS, "threads"),
 		BED_TEST(test_adopts_a_sharded_directory, BED_THREADS, "threads"),
 		BED_TEST(test_many, BED_THREADS, "threads"),
+		BED_TEST(test_what_is_removed_meanwhile_is_not_present, BED_THREADS, "threads"),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
