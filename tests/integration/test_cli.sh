@@ -484,7 +484,7 @@ sees_other_processes()
 	local other tries
 
 	fill_room
-	"$kvkeep" bench room --bytes 64KiB --inflight 2 --seconds 60 --total 64MiB >benched 2>&1 &
+	"$kvkeep" bench room --bytes 64KiB --inflight 2 --seconds 60 --total 64MiB >beside 2>&1 &
 	other=$!
 	for tries in $(seq 100); do
 		gives 0 "$kvkeep" df room --quick --json
