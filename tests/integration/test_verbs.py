@@ -10,6 +10,7 @@ Usage: test_verbs.py KVKEEP        speaks TAP
 
 import json
 import os
+import pty
 import re
 import shutil
 import stat
@@ -356,6 +357,33 @@ def check_command(bed):
     bed.tell('what is no verb ends with 2', faults)
 
 
+def on_terminal(command):
+    """What a command writes to a terminal that is its standard error."""
+    ours, theirs = pty.openpty()
+    told = b''
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        try:
+            while part := os.read(ours, 65536):
+                told += part
+        except OSError:
+            pass            # EIO: nobody has the other end open any more
+        os.close(ours)
+    return process.returncode, told.decode()
+
+
+def check_progress(bed):
+    """On a terminal with amount, rate and time left, and gone when the work is done; that pipes get none the rows show."""
+    faults = []
+    for words in [['verify', 'store', '--rate', '100KB'], ['bench', 'store', '--bytes', '64KiB', '--seconds', '1', '--total', '2MiB']]:
+        bed.lay_out()
+        status, told = on_terminal([bed.kvkeep, *words])
+        if status or not re.search(words[0] + r': \d+ of \d+ [a-z]+, [0-9.]+ [KMG]iB, [0-9.]+ GB/s, [0-9.]+ m?s left', told) \
+                or not told.endswith('\r\x1b[K'):
+            faults.append(f'{words} ended with {status} and told {told!r}')
+    bed.tell('long work shows its progress on a terminal', faults)
+
+
 def check_damage(bed, name, damage):
     """Nothing is written, to a new FILE, an old one or standard output, and one line says what was wrong."""
     faults = []
@@ -385,7 +413,7 @@ def check_damage(bed, name, damage):
 
 def main():
     kvkeep = os.path.abspath(sys.argv[1])
-    print(f'1..{len(ROWS) * 4 + 3 + len(DAMAGES)}')
+    print(f'1..{len(ROWS) * 4 + 4 + len(DAMAGES)}')
     # Five hundred stores: in memory, if there is such a place, for none of this depends on the medium.
     place = os.environ.get('KVK_TEST_DIR') or ('/dev/shm' if os.access('/dev/shm', os.W_OK) else None)
     with tempfile.TemporaryDirectory(dir=place) as folder:
@@ -394,6 +422,7 @@ def main():
         for verb in ROWS:
             check_verb(bed, verb)
             check_help(bed, verb)
+        check_progress(bed)
         for name, damage in DAMAGES.items():
             check_damage(bed, name, damage)
         os.chdir('/')
