@@ -32,6 +32,14 @@ $(BUILD)/build.ninja: | dependencies
 check: all
 	@scripts/check $(BUILD) $(if $(SUITE),--suite $(SUITE))
 
+# Which lines and branches the tests run; COVERAGE_ARGS='src/adapter --missed' names the missing ones.
+coverage: dependencies
+	@[ -e build-coverage/build.ninja ] || meson setup build-coverage -Db_coverage=true -Dbuildtype=debug
+	@ninja -C build-coverage
+	@find build-coverage -name '*.gcda' -delete
+	@scripts/check build-coverage --suite $(or $(SUITE),unit)
+	@scripts/coverage build-coverage $(COVERAGE_ARGS)
+
 demo: all
 	@scripts/demo $(BUILD)
 
@@ -59,5 +67,5 @@ clean:
 distclean:
 	rm -rf build build-*
 
-.PHONY: all dependencies check demo bench wheel check-engines install clean distclean
+.PHONY: all dependencies check coverage demo bench wheel check-engines install clean distclean
 .DELETE_ON_ERROR:

@@ -106,8 +106,10 @@ static int measure(struct kvk_bench *bench)
 {
 	int err = 0, remove_err, status = KVK_EXIT_DONE;
 
+	kvk_progress_begin(&bench->progress, "bench");
 	for (int kind = 0; kind < KVK_BENCH_PHASES && !err; kind++)
 		err = kvk_bench_run(bench, (enum kvk_bench_phase_kind)kind);
+	kvk_progress_end(&bench->progress);
 	if (err)
 		status = kvk_cli_fail("bench: %s", strerror(-err));
 	remove_err = kvk_bench_remove(bench);

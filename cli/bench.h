@@ -9,6 +9,7 @@
 #include <kvkeep/kvkeep.h>
 
 #include "blockkey.h"
+#include "cli.h"
 #include "hist.h"
 
 enum kvk_bench_phase_kind {
@@ -47,6 +48,7 @@ struct kvk_bench {
 	uint64_t stored;           /* objects 0 to stored - 1 were put */
 	uint64_t wrong_bytes;
 	uint64_t check_cpu_ns;
+	struct kvk_progress progress;
 	struct kvk_bench_phase phases[KVK_BENCH_PHASES];
 };
 

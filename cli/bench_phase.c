@@ -13,6 +13,7 @@
 #include "payload.h"
 
 #define PAGE 4096u
+#define NS_PER_S UINT64_C(1000000000)
 /* What an engine asks for at once. */
 #define LOOKUP_BATCH 64
 #define REMOVE_BATCH 1024
@@ -62,6 +63,15 @@ void kvk_bench_release(struct kvk_bench *bench)
 	free(bench->slots);
 	if (bench->memory)
 		munmap(bench->memory, bench->memory_bytes);
+}
+
+/* What is done is counted in time: how many objects there will be nobody knows. */
+static void show_progress(struct kvk_bench *bench, enum kvk_bench_phase_kind kind, uint64_t begin_ns)
+{
+	uint64_t bytes = bench->phases[KVK_BENCH_PUT].bytes + bench->phases[KVK_BENCH_GET].bytes;
+	uint64_t done_ns = (uint64_t)kind * bench->phase_ns + kvk_cli_now_ns() - begin_ns;
+
+	kvk_progress_show(&bench->progress, done_ns / NS_PER_S, KVK_BENCH_PHASES * bench->phase_ns / NS_PER_S, "seconds", bytes);
 }
 
 /* ---- put and get ----------------------------------------------------------------------------------- */
@@ -190,6 +200,7 @@ static int run_objects(struct kvk_bench *bench, enum kvk_bench_phase_kind kind)
 		count = drain(bench, kind, queue);
 		if (count < 0)
 			return count;
+		show_progress(bench, kind, begin_ns);
 		for (uint64_t i = 0; i < bench->inflight; i++)
 			busy |= bench->slots[i].busy || bench->slots[i].ready;
 		if (!busy && next_number(bench, kind, begun, begin_ns) == UINT64_MAX)
@@ -236,6 +247,7 @@ static int run_lookups(struct kvk_bench *bench)
 			else
 				phase->items++;
 		}
+		show_progress(bench, KVK_BENCH_LOOKUP, begin_ns);
 	}
 	return 0;
 }

@@ -135,7 +135,8 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 		status = kvk_cli_fail("%s: %s", get.key_argument,
 				      result.reason == KVK_REASON_ABSENT ? "not found" :
 									   kvk_cli_result_text(&result));
-	err = report(&get, &result, spent_ns);
+	/* What went wrong is said already, in one line; a program wants the object all the same. */
+	err = !status || get.json ? report(&get, &result, spent_ns) : 0;
 	if (!status)
 		status = err;
 out:

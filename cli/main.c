@@ -42,6 +42,10 @@ static int help_verb(int argc, char **argv)
 		print_verbs(stdout);
 		return KVK_EXIT_DONE;
 	}
+	if (argc > 2) {
+		fprintf(stderr, "kvkeep: help takes one verb, and '%s' is one more\n", argv[2]);
+		return KVK_EXIT_USAGE;
+	}
 	verb = find_verb(argv[1]);
 	if (!verb) {
 		fprintf(stderr, "kvkeep: there is no verb '%s'; `kvkeep help` lists them\n", argv[1]);

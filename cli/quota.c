@@ -99,8 +99,12 @@ static int show(const struct quota *quota, struct kvk_store *store)
 					   !strcmp(json_string_value(json_object_get(tenant, "name")), wanted)))
 			json_array_append(tenants, tenant);
 	}
+	if (quota->tenant && json_array_size(tenants) == 0)
+		status = kvk_cli_fail("%s: holds nothing and has no quota of its own", quota->tenant);
 	if (quota->json) {
-		status = kvk_cli_print_json(json_pack("{s:O, s:O}", "default_quota_bytes", by_default, "tenants", tenants));
+		int err = kvk_cli_print_json(json_pack("{s:O, s:O}", "default_quota_bytes", by_default, "tenants", tenants));
+
+		status = status ? status : err;
 		goto out;
 	}
 	if (!quota->tenant)
@@ -119,8 +123,6 @@ static int show(const struct quota *quota, struct kvk_store *store)
 		       (unsigned long long)kvk_cli_member(tenant, "objects"), *name ? name : "(none)",
 		       limited && used > kvk_cli_member(tenant, "quota_bytes") ? "  over its quota" : "");
 	}
-	if (quota->tenant && json_array_size(tenants) == 0)
-		status = kvk_cli_fail("%s: holds nothing and has no quota of its own", quota->tenant);
 out:
 	json_decref(tenants);
 	json_decref(all);

@@ -36,7 +36,7 @@ static void same_shares(const struct kvk_share *before, uint32_t count, struct k
 
 	assert_int_equal(shares_of(store, after, 16), count);
 	for (uint32_t i = 0; i < count; i++) {
-		assert_string_equal(after[i].name, before[i].name);
+		assert_string_equal((const char *)after[i].name, (const char *)before[i].name);
 		assert_int_equal(after[i].used_bytes, before[i].used_bytes);
 		assert_int_equal(after[i].objects, before[i].objects);
 	}

@@ -40,7 +40,7 @@ static int wrong(const struct where *where, const char *text)
 
 	snprintf(option, sizeof(option), "fault[%zu]%s%s", where->index, where->member ? "." : "",
 		 where->member ? where->member : "");
-	return kvk_error_set(where->error, -EINVAL, option, "%s: %s", option, text);
+	return kvk_error_set(where->error, -EINVAL, option, "%s", text);
 }
 
 static int read_kind(const json_t *value, struct kvk_fault_rule *rule, const struct where *where)
