@@ -97,6 +97,30 @@ static void test_a_stopped_process_holds_up_the_account_alone(void **state)
 	assert_int_equal(bed_usage(bed->store).objects, 19);
 }
 
+/* What a process that died had leased counts as used, and is said to be no exact figure, until everything was compared. */
+static void test_not_exact_with_what_the_dead_had_leased(void **state)
+{
+	struct bed *bed = *state;
+	pid_t child = open_both(bed);
+	uint64_t until_us = kit_now_us() + 20000000;
+
+	/* So that nothing can be compared for now. */
+	stop(bed, child);
+	put_all(bed->store, 20);
+	assert_true(bed_usage(bed->store).flags & KVK_USAGE_EXACT);
+	in_a_child(bed, store_and_die);
+	while (bed_usage(bed->store).flags & KVK_USAGE_EXACT) {
+		assert_true(kit_now_us() < until_us);
+		usleep(1000);
+	}
+	usleep(1500000);
+	assert_false(bed_usage(bed->store).flags & KVK_USAGE_EXACT);
+	assert_true(bed_usage(bed->store).used_bytes > scan_disk_bytes(bed->path));
+	end(child);
+	kit_wait_counted(bed->store);
+	scan_settles(bed->store, bed->path);
+}
+
 /* The account got lost: what the stopped one had leased is not known, so nothing is leased before it has said so. */
 static void test_a_lost_account_is_counted_when_all_have_spoken(void **state)
 {
@@ -155,6 +179,7 @@ int main(void)
 	kit_in_memory();
 	const struct CMUnitTest tests[] = {
 		BED_TEST(test_a_stopped_process_holds_up_the_account_alone, BED_THREADS, "threads"),
+		BED_TEST(test_not_exact_with_what_the_dead_had_leased, BED_THREADS, "threads"),
 		BED_TEST(test_a_lost_account_is_counted_when_all_have_spoken, BED_THREADS, "threads"),
 		BED_TEST(test_a_folder_from_the_future, BED_THREADS, "threads"),
 	};
