@@ -118,6 +118,9 @@ static void print_scan(const struct df *df)
 			printf(", %s left", kvk_cli_format_ns(b, (uint64_t)(scan->left_s * 1e9)));
 		putchar('\n');
 		break;
+	case KVK_SCAN_SETTLING:
+		puts("scan       everything is known; the account waits for another process, or for the medium");
+		break;
 	case KVK_SCAN_IDLE:
 		puts("scan       everything is known");
 		break;

@@ -10,9 +10,6 @@
 #define PAUSE_NS 20000000
 /* Whoever is free to be the keeper tries every 250 ms. */
 #define KEEPER_NS UINT64_C(1000000000)
-/* All names and footers are known when nothing is read any more, also while the account is not settled yet: that may wait
- * for another process to post what it did. */
-#define STILL_NS UINT64_C(3000000000)
 
 volatile sig_atomic_t kvk_cli_interrupted;
 
@@ -109,6 +106,8 @@ void kvk_scan_read(struct kvk_scan *ret, const json_t *status, const struct kvk_
 		ret->phase = KVK_SCAN_NAMES;
 	else if (!strcmp(phase, "footers"))
 		ret->phase = KVK_SCAN_FOOTERS;
+	else if (!strcmp(phase, "settling"))
+		ret->phase = KVK_SCAN_SETTLING;
 	else if (!strcmp(phase, "idle"))
 		ret->phase = KVK_SCAN_IDLE;
 }
@@ -126,6 +125,8 @@ const char *kvk_scan_text(enum kvk_scan_phase phase)
 		return "names";
 	case KVK_SCAN_FOOTERS:
 		return "footers";
+	case KVK_SCAN_SETTLING:
+		return "settling";
 	case KVK_SCAN_IDLE:
 		return "idle";
 	}
@@ -134,7 +135,7 @@ const char *kvk_scan_text(enum kvk_scan_phase phase)
 
 int kvk_scan_wait(struct kvk_store *store, const char *verb)
 {
-	uint64_t begin_ns = kvk_cli_now_ns(), moved_ns = begin_ns, done = 0;
+	uint64_t begin_ns = kvk_cli_now_ns();
 	struct kvk_progress progress;
 	struct kvk_usage usage;
 	struct kvk_scan scan;
@@ -150,11 +151,7 @@ int kvk_scan_wait(struct kvk_store *store, const char *verb)
 		status = kvk_cli_status(store);
 		kvk_scan_read(&scan, status, &usage);
 		json_decref(status);
-		if (scan.buckets_done != done || scan.phase != KVK_SCAN_FOOTERS) {
-			done = scan.buckets_done;
-			moved_ns = kvk_cli_now_ns();
-		}
-		if (scan.phase == KVK_SCAN_IDLE || kvk_cli_now_ns() - moved_ns > STILL_NS)
+		if (scan.phase == KVK_SCAN_SETTLING || scan.phase == KVK_SCAN_IDLE)
 			break;
 		/* Right after the last keeper closed nobody is it for a moment. */
 		if (scan.phase == KVK_SCAN_ELSEWHERE && kvk_cli_now_ns() - begin_ns > KEEPER_NS)

@@ -35,7 +35,8 @@ enum kvk_scan_phase {
 	KVK_SCAN_ELSEWHERE,        /* another process does it */
 	KVK_SCAN_NAMES,            /* names and sizes: what is there is being counted */
 	KVK_SCAN_FOOTERS,          /* tenants and chains are being read */
-	KVK_SCAN_IDLE,             /* all is known */
+	KVK_SCAN_SETTLING,         /* all is known; the account waits for another process, or for the medium */
+	KVK_SCAN_IDLE,             /* all is known and in the account */
 };
 
 struct kvk_scan {

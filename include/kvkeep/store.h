@@ -338,8 +338,8 @@ KVK_API int kvk_store_list(struct kvk_store *store, const struct kvk_list_query 
 			   struct kvk_list_entry *entries, uint32_t count, char **cursor_ret);
 
 enum kvk_usage_flags {
-	/** used_bytes was compared with the medium since this store was opened anywhere: it is what is there. Without it, it
-	 *  may be more (what a process that died had leased counts as used until then), never less. */
+	/** used_bytes is what is there. Without it, it may be more: what a process that died had leased counts as used until
+	 *  all folders were compared with the account; or less, while a directory that the account did not know is counted. */
 	KVK_USAGE_EXACT = 1u << 0,
 	KVK_USAGE_KEEPER = 1u << 1,    /* this process is the keeper: it scans, sweeps and evicts for all */
 };

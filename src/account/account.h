@@ -131,6 +131,8 @@ struct kvk_bucket_finding {
 
 /* To be called before the folders are looked at: sets the bucket and what is the account's own, clears the rest. */
 void kvk_account_finding(struct kvk_account *account, struct kvk_bucket_finding *finding, uint32_t bucket);
+/* Whether the folders did not change while they were listed, as far as their times can tell. */
+bool kvk_account_is_stable(const struct kvk_bucket_finding *finding);
 /*
  * One transaction that brings the buckets to what was found. In a status:
  *
@@ -147,8 +149,9 @@ int kvk_account_reconcile(struct kvk_account *account, struct kvk_bucket_finding
 			  uint32_t wait_ms);
 /* Around a pass over all buckets (quarantine included) whose listings begin after pass_begin() and whose findings
  * got status 0 or 1. The end drops what was loose at the beginning, and whoever needed a scan does not need it any more.
- * -EAGAIN: a process is alive whose lease got lost with the file, and has not visited since. */
-void kvk_account_pass_begin(struct kvk_account *account);
+ * -EAGAIN, of the begin: as of the last visit a process is alive whose lease got lost with the file, and has not visited since,
+ * so that a pass would prove nothing yet. Of the end: the file got lost meanwhile, and a new pass must begin. */
+int kvk_account_pass_begin(struct kvk_account *account);
 int kvk_account_pass_end(struct kvk_account *account);
 
 #endif

@@ -42,7 +42,7 @@ void kvk_account_finding(struct kvk_account *account, struct kvk_bucket_finding 
  * Two changes within a tick leave one time, so that a folder that changed just before its listing may have changed during it. A
  * time in the future is of no operation of ours since it was set, or it would be the present.
  */
-static bool is_stable(const struct kvk_bucket_finding *finding)
+bool kvk_account_is_stable(const struct kvk_bucket_finding *finding)
 {
 	return finding->modified_ns + KVK_ACCOUNT_MARGIN_NS <= finding->begin_ns ||
 	       finding->modified_ns > finding->begin_ns + FUTURE_NS;
@@ -142,7 +142,7 @@ static int judge(struct kvk_account *account, struct kvk_account_tx *tx, const s
 	if (finding->bucket >= KVK_ACCOUNT_BUCKETS || finding->begin_ns == 0)
 		return -EINVAL;
 	kept = &account->kept[finding->bucket];
-	if (finding->remade != next->remade || !is_stable(finding))
+	if (finding->remade != next->remade || !kvk_account_is_stable(finding))
 		return judge_kept(account, tx, finding) ? 1 : -ESTALE;
 	quiet = !posted_since(next, finding);
 	if (quiet && all_settled(next, changed_ns(finding))) {
@@ -179,18 +179,21 @@ int kvk_account_reconcile(struct kvk_account *account, struct kvk_bucket_finding
 	return err;
 }
 
-void kvk_account_pass_begin(struct kvk_account *account)
+int kvk_account_pass_begin(struct kvk_account *account)
 {
+	bool sound = true;
+
 	pthread_mutex_lock(&account->lock);
 	account->pass_remade = account->image.remade;
 	account->pass_loosened_bytes = account->image.loosened_bytes;
 	account->pass_above_bytes = 0;
-	account->pass_sound = true;
 	/* What was listed before says nothing about those who died since. */
 	memset(account->kept, 0, sizeof(account->kept));
 	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++)
-		account->pass_sound &= !account->image.rows[i].lost;
+		sound &= !account->image.rows[i].lost;
+	account->pass_sound = sound;
 	pthread_mutex_unlock(&account->lock);
+	return sound ? 0 : -EAGAIN;
 }
 
 int kvk_account_pass_end(struct kvk_account *account)

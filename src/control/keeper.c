@@ -46,7 +46,8 @@ struct kvk_keeper {
 	_Atomic uint32_t unsettled;
 	/* The thread's own: */
 	bool kept_before;
-	bool passing;                  /* a pass has begun in the account and not ended */
+	bool wants_pass;               /* the account is to learn from a pass what it cannot know */
+	bool passing;                  /* the pass has begun in the account, and not ended */
 	uint32_t poll_next, list_next;
 	uint64_t next_sync_us, next_loose_us;
 };
@@ -191,18 +192,31 @@ static bool count_unsettled(struct kvk_keeper *keeper)
 	return left == 0;
 }
 
+/* Not while it would prove nothing: then a later turn begins it. */
 static void begin_pass(struct kvk_keeper *keeper)
 {
 	struct kvk_scan *scan = &keeper->scan;
 
-	kvk_account_pass_begin(scan->account);
-	keeper->passing = true;
+	keeper->wants_pass = true;
+	keeper->passing = !kvk_account_pass_begin(scan->account);
+	if (!keeper->passing)
+		return;
 	for (uint32_t i = 0; i <= scan->bucket_count; i++) {
 		struct kvk_scan_bucket *bucket = &scan->buckets[kvk_scan_bucket_at(scan, i)];
 
 		bucket->stands = false;
 		bucket->passed = false;
 	}
+}
+
+static void end_pass(struct kvk_keeper *keeper)
+{
+	int err = kvk_account_pass_end(keeper->scan.account);
+
+	/* -EAGAIN: the account got lost under it, and another pass must begin. Else the end is tried again. */
+	if (!err || err == -EAGAIN)
+		keeper->passing = false;
+	keeper->wants_pass = err != 0;
 }
 
 /* What a process that died had leased counts as used until everything was listed once more. */
@@ -213,7 +227,8 @@ static void mind_loose(struct kvk_keeper *keeper)
 	if (keeper->passing || kvk_now_us() < keeper->next_loose_us)
 		return;
 	keeper->next_loose_us = kvk_now_us() + LOOSE_US;
-	if (!kvk_account_visit(keeper->scan.account, &visit, LOCK_WAIT_MS) && (visit.loose_bytes || visit.needs_scan))
+	if (!kvk_account_visit(keeper->scan.account, &visit, LOCK_WAIT_MS) &&
+	    (visit.loose_bytes || visit.needs_scan || keeper->wants_pass))
 		begin_pass(keeper);
 }
 
@@ -254,8 +269,8 @@ static void settle(struct kvk_keeper *keeper)
 	struct kvk_scan *scan = &keeper->scan;
 
 	post(keeper, false);
-	if (count_unsettled(keeper) && keeper->passing && kvk_account_pass_end(scan->account) == 0)
-		keeper->passing = false;
+	if (count_unsettled(keeper) && keeper->passing)
+		end_pass(keeper);
 	mind_loose(keeper);
 	/* In a store that never rests nothing stands for long enough to be seen here, and a pass lowers what the dead left. */
 	if (kvk_now_us() < keeper->next_sync_us || (!keeper->passing && !has_inexact(scan)))
@@ -292,7 +307,7 @@ static void list_changed(struct kvk_keeper *keeper)
 		uint32_t bucket = kvk_scan_bucket_at(scan, keeper->list_next);
 
 		keeper->list_next = (keeper->list_next + 1) % all;
-		if (!scan->buckets[bucket].stands && kvk_scan_names(scan, bucket))
+		if (!scan->buckets[bucket].stands && kvk_scan_names(scan, bucket) == -EINTR)
 			return;
 	}
 }
@@ -306,7 +321,16 @@ static bool all_listed(const struct kvk_scan *scan)
 	return true;
 }
 
-/* The next bucket with objects that only their names are known of. */
+static bool wants_footers(const struct kvk_scan *scan)
+{
+	for (uint32_t bucket = 0; bucket < scan->bucket_count; bucket++) {
+		if (scan->buckets[bucket].wants_footers)
+			return true;
+	}
+	return false;
+}
+
+/* The next bucket with objects that only their names are known of. False: there was none, or it could not be read. */
 static bool read_footers(struct kvk_keeper *keeper)
 {
 	struct kvk_scan *scan = &keeper->scan;
@@ -358,7 +382,7 @@ static void save_snapshot(struct kvk_keeper *keeper)
 	int err;
 
 	/* The epoch of now: whoever opened the store since we did, his objects are known here. */
-	if (!keeper->persist || atomic_load(&keeper->phase) != KVK_SCAN_IDLE ||
+	if (!keeper->persist || atomic_load(&keeper->phase) < KVK_SCAN_SETTLING ||
 	    kvk_account_visit(scan->account, &visit, LOCK_WAIT_MS))
 		return;
 	what.epoch = visit.epoch;
@@ -382,25 +406,35 @@ static void begin(struct kvk_keeper *keeper)
 	begin_pass(keeper);
 }
 
+/* Told one after the other, each at least for a moment. */
+static void tell_phase(struct kvk_keeper *keeper)
+{
+	const struct kvk_scan *scan = &keeper->scan;
+	uint32_t phase = atomic_load(&keeper->phase);
+
+	if (phase == KVK_SCAN_NAMES && all_listed(scan))
+		enter(keeper, KVK_SCAN_FOOTERS);
+	else if (phase == KVK_SCAN_FOOTERS && !wants_footers(scan))
+		enter(keeper, keeper->wants_pass ? KVK_SCAN_SETTLING : KVK_SCAN_IDLE);
+	else if (phase == KVK_SCAN_SETTLING && !keeper->wants_pass)
+		enter(keeper, KVK_SCAN_IDLE);
+}
+
 static void keep(struct kvk_keeper *keeper)
 {
 	struct kvk_scan *scan = &keeper->scan;
-
 	bool more;
 
 	begin(keeper);
-	/* What fails here is tried again with what changed. */
-	if (kvk_scan_pass(scan) == 0)
-		enter(keeper, KVK_SCAN_FOOTERS);
+	/* What fails here is tried again with what changed, and holds up nothing but its own bucket. */
+	kvk_scan_pass(scan);
+	tell_phase(keeper);
 	do {
 		poll(keeper);
 		list_changed(keeper);
 		settle(keeper);
 		more = read_footers(keeper);
-		if (atomic_load(&keeper->phase) == KVK_SCAN_NAMES && all_listed(scan))
-			enter(keeper, KVK_SCAN_FOOTERS);
-		else if (atomic_load(&keeper->phase) == KVK_SCAN_FOOTERS && !more && !keeper->passing)
-			enter(keeper, KVK_SCAN_IDLE);
+		tell_phase(keeper);
 	} while (rest_us(keeper, more ? 0 : TURN_MS * 1000));
 	save_snapshot(keeper);
 	scan->backend->ops->unlock(scan->backend, KVK_LOCK_KEEPER);
@@ -435,7 +469,7 @@ void kvk_keeper_state(struct kvk_keeper *keeper, struct kvk_scan_state *ret)
 	*ret = (struct kvk_scan_state){
 		.phase = phase,
 		.buckets = buckets,
-		.buckets_done = phase == KVK_SCAN_IDLE ? buckets : buckets_done < buckets ? buckets_done : buckets,
+		.buckets_done = phase >= KVK_SCAN_SETTLING ? buckets : buckets_done < buckets ? buckets_done : buckets,
 		.objects = atomic_load(&scan->objects),
 		.bytes = atomic_load(&scan->bytes),
 		.footers = atomic_load(&scan->footers),
@@ -448,6 +482,6 @@ void kvk_keeper_state(struct kvk_keeper *keeper, struct kvk_scan_state *ret)
 		.unsettled = atomic_load(&keeper->unsettled),
 		.trouble = atomic_load(&scan->trouble),
 	};
-	if (phase != KVK_SCAN_IDLE && ret->buckets_done > 0)
+	if (phase < KVK_SCAN_SETTLING && ret->buckets_done > 0)
 		ret->left_us = elapsed_us * (buckets - ret->buckets_done) / ret->buckets_done;
 }

@@ -212,7 +212,7 @@ static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 	atomic_store(&core->waiting.low_bytes, visit.missing_bytes > 0 || is_over(room) ? 0 : target / 2);
 	atomic_store(&core->view.leased_bytes, visit.leased_bytes);
 	atomic_store(&core->view.processes, visit.processes);
-	atomic_store(&core->view.exact, !visit.needs_scan);
+	atomic_store(&core->view.exact, !visit.needs_scan && visit.loose_bytes == 0);
 	return 0;
 }
 

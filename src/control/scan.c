@@ -115,8 +115,10 @@ int kvk_scan_names(struct kvk_scan *scan, uint32_t bucket)
 	if (walk.err)
 		err = walk.err;
 	if (err && err != -EAGAIN) {
-		if (err != -EINTR)
+		if (err != -EINTR) {
 			atomic_store(&scan->trouble, err);
+			is->listed = true;
+		}
 		return err;
 	}
 	finding.real_bytes = walk.bytes;
@@ -124,7 +126,7 @@ int kvk_scan_names(struct kvk_scan *scan, uint32_t bucket)
 	is->finding = finding;
 	is->stamp = stamp;
 	is->objects = walk.objects;
-	is->stands = !err && !walk.swept && modified_ns + KVK_SCAN_TICK_NS < finding.begin_ns;
+	is->stands = !err && !walk.swept && kvk_account_is_stable(&finding);
 	is->posted = false;
 	is->exact = false;
 	is->refused = 0;
@@ -154,24 +156,18 @@ bool kvk_scan_has_changed(struct kvk_scan *scan, uint32_t bucket)
 static void *pass_main(void *argument)
 {
 	struct kvk_scan *scan = argument;
-	int err = 0;
+	uint32_t i;
 
-	while (!err) {
-		uint32_t i = (uint32_t)atomic_fetch_add(&scan->next, 1);
-
-		if (i > scan->bucket_count)
-			break;
-		err = kvk_scan_names(scan, kvk_scan_bucket_at(scan, i));
-	}
-	return (void *)(intptr_t)err;
+	do {
+		i = (uint32_t)atomic_fetch_add(&scan->next, 1);
+	} while (i <= scan->bucket_count && kvk_scan_names(scan, kvk_scan_bucket_at(scan, i)) != -EINTR);
+	return NULL;
 }
 
-int kvk_scan_pass(struct kvk_scan *scan)
+void kvk_scan_pass(struct kvk_scan *scan)
 {
 	pthread_t helpers[KVK_SCAN_THREADS - 1];
 	uint32_t count = 0;
-	void *result;
-	int err;
 
 	atomic_store(&scan->next, 0);
 	atomic_store(&scan->objects, 0);
@@ -181,13 +177,9 @@ int kvk_scan_pass(struct kvk_scan *scan)
 	while (scan->bucket_count > 1 && count < KVK_SCAN_THREADS - 1 &&
 	       !kvk_thread_start(&helpers[count], "kvk-scan", pass_main, scan))
 		count++;
-	err = (int)(intptr_t)pass_main(scan);
-	for (uint32_t i = 0; i < count; i++) {
-		pthread_join(helpers[i], &result);
-		if (!err)
-			err = (int)(intptr_t)result;
-	}
-	return err;
+	pass_main(scan);
+	for (uint32_t i = 0; i < count; i++)
+		pthread_join(helpers[i], NULL);
 }
 
 /* ---- footers ------------------------------------------------------------------------------------ */
@@ -274,14 +266,14 @@ int kvk_scan_footers(struct kvk_scan *scan, uint32_t bucket, bool (*rest_us)(voi
 	err = scan->adapter->ops->scan(scan->adapter, bucket, visit_footer, &walk, &modified_ns);
 	if (walk.err)
 		err = walk.err;
-	if (!err)
-		scan->buckets[bucket].wants_footers = false;
-	if (err && err != -EAGAIN && err != -EINTR)
+	if (err == -EINTR)
+		return err;
+	/* What came meanwhile changed the folder, so it will be listed again; and what failed is, to be tried once more. */
+	scan->buckets[bucket].wants_footers = false;
+	if (err && err != -EAGAIN) {
+		scan->buckets[bucket].stands = false;
 		atomic_store(&scan->trouble, err);
-	/* What came meanwhile changed the folder, so it will be listed again. */
-	if (err == -EAGAIN) {
-		scan->buckets[bucket].wants_footers = false;
-		err = 0;
+		return err;
 	}
-	return err;
+	return 0;
 }

@@ -19,18 +19,12 @@
 /* 256 of objects, and quarantine. */
 #define KVK_SCAN_BUCKETS (KVK_SCAN_QUARANTINE + 1)
 
-/*
- * A folder's time comes from the kernel's tick (10 ms at most), so what changes a moment after it was read may leave the
- * same time behind. Only what was still for so long is known to be unchanged.
- */
-#define KVK_SCAN_TICK_NS UINT64_C(20000000)
-
 /* What is known of one bucket. Belongs to whoever lists it at the time. */
 struct kvk_scan_bucket {
 	struct kvk_bucket_finding finding;     /* of the last listing */
 	uint64_t stamp;                /* of bucket_time() before it */
 	uint64_t objects;
-	bool listed;                   /* at least once */
+	bool listed;                   /* at least once, or it cannot be */
 	bool stands;                   /* nothing moved during the last listing, as far as can be known */
 	bool posted;                   /* the finding is in the account, or the account has more */
 	bool exact;                    /* and no more than it */
@@ -71,8 +65,8 @@ uint32_t kvk_scan_bucket_at(const struct kvk_scan *scan, uint32_t i);
  * medium failed, the bucket is as it was. */
 int kvk_scan_names(struct kvk_scan *scan, uint32_t bucket);
 
-/* Lists all buckets, on KVK_SCAN_THREADS threads. Returns the first error. */
-int kvk_scan_pass(struct kvk_scan *scan);
+/* Lists all buckets, on KVK_SCAN_THREADS threads. What cannot be listed does not stand afterwards. */
+void kvk_scan_pass(struct kvk_scan *scan);
 
 /* Reads the footers of a bucket's objects that want it, resting as long as it works: rest_us() sleeps,
  * and returns false when it is time to stop. */

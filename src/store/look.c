@@ -189,7 +189,7 @@ static json_t *quota_json(uint64_t bytes)
 
 static json_t *scan_json(struct kvk_core *core)
 {
-	static const char *const phases[] = { "waiting", "names", "footers", "idle" };
+	static const char *const phases[] = { "waiting", "names", "footers", "settling", "idle" };
 	struct kvk_scan_state state = { .phase = KVK_SCAN_WAITING, .left_us = UINT64_MAX };
 
 	if (core->scan_state)

@@ -9,6 +9,7 @@ enum kvk_scan_phase {
 	KVK_SCAN_WAITING = 0,          /* another process is the keeper, or nobody yet */
 	KVK_SCAN_NAMES,                /* names and sizes, and the account with them */
 	KVK_SCAN_FOOTERS,              /* whose they are */
+	KVK_SCAN_SETTLING,             /* all is known; the account waits for a process, or the medium, to tell the rest */
 	KVK_SCAN_IDLE,                 /* all is known and stands in the account; what changes is listed again */
 };
 
