@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import logging
 import os
 import select
 import threading
@@ -20,6 +21,7 @@ import time
 from typing import Any, Iterable, Sequence
 
 from kvkeep import _kvkeep
+from kvkeep._errors import BusyError
 from kvkeep._host import open_for_host
 from kvkeep._lmcache_api import (
     Bitmap,
@@ -36,7 +38,10 @@ from kvkeep._lmcache_api import (
 QUEUES = (_kvkeep.QUEUE_PUT, _kvkeep.QUEUE_LOOKUP, _kvkeep.QUEUE_GET)
 NO_ENTRY = -2
 AGAIN_SECONDS = 0.05
+DELETE_SECONDS = 5.0
 CURSOR = 'kvkeep:'
+
+log = logging.getLogger('kvkeep')
 
 
 class Adapter(L2AdapterInterface):
@@ -61,7 +66,8 @@ class Adapter(L2AdapterInterface):
         self._pending: dict[int, tuple[int, list[ObjectKey], Any, list[Any]]] = {}
         self._done: dict[int, dict[int, Any]] = {queue: {} for queue in QUEUES}
         self._unlocks: list[list[str]] = []
-        # What LMCache has been told of, oldest use first, as far as this process knows.
+        # What LMCache has been told of, oldest use first, as far as this process knows. What it is told in one call it
+        # takes for the keys of a prefix: the first for the most recently used, the last to be evicted first.
         self._sizes: dict[ObjectKey, int] = {}
         self._by_salt: dict[str, int] = {}
         self._touched: list[ObjectKey] | None = []     # used before recovery was over; None: it is
@@ -118,13 +124,13 @@ class Adapter(L2AdapterInterface):
             return self._done[_kvkeep.QUEUE_LOOKUP].pop(task_id, None)
 
     def submit_unlock(self, keys: Sequence[ObjectKey]) -> None:
-        if self._closed or len(keys) == 0:
+        if self._closed:
             return
-        texts = [key_text(key) for key in keys]
-        if not self._try_unlock(texts):
-            with self._lock:
-                self._unlocks.append(texts)
-            self._wake()
+        for texts in _batches(keys):
+            if not self._try_unlock(texts):
+                with self._lock:
+                    self._unlocks.append(texts)
+                self._wake()
 
     # ---- load
 
@@ -147,12 +153,11 @@ class Adapter(L2AdapterInterface):
     # ---- delete, list, usage, status
 
     def delete(self, keys: Sequence[ObjectKey]) -> None:
-        """Deletes what nobody holds a lock on."""
-        keys = list(keys)
-        if self._closed or not keys:
-            return
-        results = self._core.remove([key_text(key) for key in keys], 0, False, 0, True)
-        self._forget([key for key, result in zip(keys, results) if result[0] in (0, NO_ENTRY)])
+        """Deletes what nobody holds a lock on. Never raises: that would end the thread that evicts."""
+        by_text = {key_text(key): key for key in keys}
+        for texts in _batches(keys):
+            results = self._try_delete(texts)
+            self._forget([by_text[text] for text, result in zip(texts, results) if result[0] in (0, NO_ENTRY)])
 
     def list_l2_keys(self, model_name: str | None = None, page_size: int = 500, cursor: str | None = None) -> Any:
         if page_size <= 0:
@@ -189,11 +194,11 @@ class Adapter(L2AdapterInterface):
                 'known_keys': known, 'recovered': recovered, 'store': status, 'stats': self._core.stats()}
 
     def register_listener(self, listener: Any) -> None:
-        """A listener that comes late hears of what is there already, least recently used first."""
+        """A listener that comes late hears of what is there already."""
         with self._telling:
             super().register_listener(listener)
             with self._lock:
-                known = list(self._sizes.items())
+                known = list(reversed(self._sizes.items()))
             if known:
                 listener.on_l2_keys_stored([key for key, _ in known], [size for _, size in known])
 
@@ -245,11 +250,31 @@ class Adapter(L2AdapterInterface):
                 os.eventfd_write(self._wake_fd, 1)
 
     def _try_unlock(self, texts: list[str]) -> bool:
+        """False: too much is under way, try again."""
         try:
             self._core.unpin(texts, 0, False, 0, False)
-        except Exception:
-            return self._core.closed
+        except BusyError:
+            return False
+        except Exception as error:
+            if not self._core.closed:
+                log.error('cannot unlock %d keys: %s', len(texts), error)
         return True
+
+    def _try_delete(self, texts: list[str]) -> list[Any]:
+        until = time.monotonic() + DELETE_SECONDS
+        while not self._closed:
+            try:
+                return self._core.remove(texts, 0, False, 0, True)
+            except BusyError as error:
+                if time.monotonic() > until:
+                    log.warning('cannot delete %d keys: %s', len(texts), error)
+                    break
+                time.sleep(AGAIN_SECONDS)
+            except Exception as error:
+                if not self._core.closed:
+                    log.error('cannot delete %d keys: %s', len(texts), error)
+                break
+        return []
 
     def _run(self) -> None:
         poll = select.poll()
@@ -290,11 +315,7 @@ class Adapter(L2AdapterInterface):
                     self._done[queue][number] = self._found(kind, keys, results, facts, told)
                 signals += 1
         # Before the host is woken: when it looks, accounting and listeners know already.
-        for what, keys, sizes in told:
-            if what == 'stored':
-                self._notify_keys_stored(keys, sizes)
-            else:
-                self._notify_keys_accessed(keys)
+        self._tell(told)
         return signals
 
     def _stored(self, keys: list[ObjectKey], results: list[Any], sizes: list[int], told: list[Any]) -> Any:
@@ -320,19 +341,33 @@ class Adapter(L2AdapterInterface):
 
     # ---- what LMCache has been told
 
+    def _tell(self, told: Sequence[Any]) -> None:
+        """A listener that fails must not keep an answer from the host."""
+        for what, keys, sizes in told:
+            try:
+                if what == 'stored':
+                    self._notify_keys_stored(keys, sizes)
+                elif what == 'accessed':
+                    self._notify_keys_accessed(keys)
+                else:
+                    self._notify_keys_deleted(keys, sizes)
+            except Exception:
+                log.exception('a listener of LMCache failed')
+
     def _learn(self, found: Sequence[tuple[ObjectKey, int]], told: list[Any]) -> None:
-        """With the lock held: notes keys that LMCache has not heard of, to be told after it was let go."""
+        """
+        With the lock held: notes keys that LMCache has not heard of, to be told after it was let go. found: the most
+        recently used first.
+        """
         new = {key: size for key, size in found if key not in self._sizes}
-        again = [key for key, _ in found if key not in new]
-        self._sizes.update(new)
+        for key, size in reversed(found):
+            self._sizes[key] = self._sizes.pop(key, size)
         for key, size in new.items():
             self._by_salt[key.cache_salt] = self._by_salt.get(key.cache_salt, 0) + size
         if new:
             told.append(('stored', list(new), list(new.values())))
-        for key in again:
-            self._sizes[key] = self._sizes.pop(key)    # now the most recently used
         if self._touched is not None:
-            self._touched += [key for key, _ in found]
+            self._touched += [key for key, _ in reversed(found)]
 
     def _forget(self, keys: Iterable[ObjectKey]) -> None:
         with self._telling:
@@ -341,7 +376,7 @@ class Adapter(L2AdapterInterface):
                 for key, size in gone:
                     self._by_salt[key.cache_salt] -= size
             if gone:
-                self._notify_keys_deleted([key for key, _ in gone], [size for _, size in gone])
+                self._tell([('deleted', [key for key, _ in gone], [size for _, size in gone])])
 
     def _on_event(self, what: str, texts: list[bytes]) -> None:
         """Evicted, or damaged and moved aside, unless it was stored again meanwhile."""
@@ -355,7 +390,7 @@ class Adapter(L2AdapterInterface):
         self._forget([key for (_, key), result in zip(known, results) if result[0] == NO_ENTRY])
 
     def _recover(self) -> None:
-        """Tells LMCache what earlier runs left, least recently used first, and puts what was used since behind it."""
+        """Tells LMCache what earlier runs left, in the order of its use, and then what was used since."""
         found: list[tuple[int, ObjectKey, int]] = []
         cursor = None
         try:
@@ -367,11 +402,11 @@ class Adapter(L2AdapterInterface):
                         found.append((self._used_ns(entry), key, entry['object_bytes']))
                 if cursor is None:
                     break
-        except Exception:
-            if not self._closed:
-                raise
-            return
-        found.sort(key=lambda entry: entry[0])
+        except Exception as error:
+            if self._closed:
+                return
+            log.error('LMCache is told of %d objects only; of others when it asks for them: %s', len(found), error)
+        found.sort(key=lambda entry: entry[0], reverse=True)
         told: list[Any] = []
         with self._telling:
             with self._lock:
@@ -379,11 +414,10 @@ class Adapter(L2AdapterInterface):
                 newer, self._sizes = self._sizes, {}
                 self._learn([(key, size) for _, key, size in found if key not in newer], told)
                 self._sizes.update(newer)
-            for _, keys, sizes in told:
-                self._notify_keys_stored(keys, sizes)
-            touched = [key for key in dict.fromkeys(touched) if key in newer]
+            touched = [key for key in dict.fromkeys(reversed(touched)) if key in newer]
             if told and touched:
-                self._notify_keys_accessed(touched)
+                told.append(('accessed', touched, None))
+            self._tell(told)
 
     def _used_ns(self, entry: dict[str, Any]) -> int:
         """When an object was used last: readers renew the access time of its file."""
@@ -393,6 +427,12 @@ class Adapter(L2AdapterInterface):
         except OSError:
             accessed_ns = 0
         return max(accessed_ns, entry['created_ns'], 0) or time.time_ns()
+
+
+def _batches(keys: Sequence[ObjectKey]) -> Iterable[list[str]]:
+    """Texts of keys, as many at once as the store takes, without those that are too long to be in a store."""
+    texts = [text for text in map(key_text, keys) if len(text.encode()) <= _kvkeep.KEY_BYTES_MAX]
+    return (texts[at:at + _kvkeep.BATCH_ITEMS_MAX] for at in range(0, len(texts), _kvkeep.BATCH_ITEMS_MAX))
 
 
 def _layout(obj: Any) -> bytes | None:

@@ -14,10 +14,10 @@ docs/engines.md has the options.
 
 from __future__ import annotations
 
-import collections
 import itertools
 import os
 import select
+import threading
 from typing import Any, Callable, Sequence
 
 from kvkeep import _kvkeep
@@ -43,7 +43,10 @@ class Connector:
         self._epoll.register(self._refused_fd, select.EPOLLIN)
         for queue in QUEUES:
             self._epoll.register(self._core.event_fd(queue), select.EPOLLIN)
-        self._refused: collections.deque[Any] = collections.deque()
+        # Never held while anything waits. What it guards: a descriptor must not be closed, and its number be given to
+        # somebody else, between the look at _closed and its use.
+        self._lock = threading.Lock()
+        self._refused: list[Any] = []
         # The store's numbers are positive and never used twice; refused requests count downwards.
         self._refused_ids = itertools.count(-1, -1)
         self._closed = False
@@ -64,15 +67,14 @@ class Connector:
         return self._submit(keys, True, lambda: self._core.remove(keys, 0, False, 0, False))
 
     def drain_completions(self) -> list[Any]:
-        completions: list[Any] = []
-        if self._closed:
-            return completions
-        try:
-            os.eventfd_read(self._refused_fd)
-        except BlockingIOError:
-            pass
-        while self._refused:
-            completions.append(self._refused.popleft())
+        with self._lock:
+            if self._closed:
+                return []
+            try:
+                os.eventfd_read(self._refused_fd)
+            except BlockingIOError:
+                pass
+            completions, self._refused = self._refused, []
         for queue in QUEUES:
             try:
                 completions += [_completion(*done) for done in self._core.drain(queue)]
@@ -82,14 +84,15 @@ class Connector:
         return completions
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            os.close(self._refused_fd)
         try:
             self._core.close()
         finally:
             self._epoll.close()
-            os.close(self._refused_fd)
 
     # What operators see through LMCache, and tests.
 
@@ -107,9 +110,10 @@ class Connector:
         except Exception as failure:
             error = str(failure) or type(failure).__name__
         number = next(self._refused_ids)
-        self._refused.append((number, not error, error, [False] * len(keys) if per_key else None))
-        if not self._closed:
-            os.eventfd_write(self._refused_fd, 1)
+        with self._lock:
+            if not self._closed:
+                self._refused.append((number, not error, error, [False] * len(keys) if per_key else None))
+                os.eventfd_write(self._refused_fd, 1)
         return number
 
 

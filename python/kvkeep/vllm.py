@@ -115,9 +115,10 @@ class KvkeepTier(SecondaryTierManager):
         return new_request()
 
     def on_request_finished(self, req_context: Any) -> None:
+        # Also what is not answered yet: nobody would take it, and a later request must not get an old answer. Another
+        # request that waits for the same key asks again.
         for key in self._asked.pop(getattr(req_context, 'req_id', None), ()):
-            if self._lookups.get(key) is not None:
-                del self._lookups[key]
+            self._lookups.pop(key, None)
 
     def get_stats(self) -> Any:
         return None

@@ -28,17 +28,25 @@ class Memory:
 
 
 class Listener:
+    """Keeps an order as LMCache's policies do: of keys told in one call the last are to be evicted first."""
+
     def __init__(self):
-        self.stored, self.accessed, self.deleted = [], [], []
+        self.stored, self.accessed, self.deleted, self.order = [], [], [], []
 
     def on_l2_keys_stored(self, keys, sizes):
-        self.stored += zip(keys, sizes)
+        self.stored += zip(keys, sizes, strict=True)
+        self.use(keys)
 
     def on_l2_keys_accessed(self, keys):
         self.accessed += keys
+        self.use(keys)
 
     def on_l2_keys_deleted(self, keys):
         self.deleted += keys
+        self.order = [key for key in self.order if key not in keys]
+
+    def use(self, keys):
+        self.order = [key for key in self.order if key not in keys] + list(reversed(keys))
 
 
 def keys(count, start=0, salt=''):
@@ -126,6 +134,54 @@ def test_unlocking_what_is_not_locked_is_fine(adapter):
     adapter.submit_unlock([])
 
 
+LONG = ObjectKey(b'x' * 600, 'm', 0)
+
+
+def test_a_key_that_cannot_be_stored_spoils_no_others(adapter):
+    """What raises in delete() ends the host's thread that evicts; what fails in submit_unlock() stays locked."""
+    store(adapter, keys(2), [Memory(b'1234')] * 2)
+    lookup(adapter, keys(2))
+    adapter.delete([keys(1)[0], LONG])
+    adapter.submit_unlock([LONG, *keys(2)])
+    until(lambda: adapter._core.usage()['pinned_objects'] == 0)
+    adapter.delete([LONG, *keys(2)])
+    assert lookup(adapter, keys(2)) == [False] * 2 and adapter._unlocks == []
+
+
+def test_more_keys_than_a_batch_has(adapter):
+    """The host evicts a share of all it knows with one call."""
+    many = keys(70000, 100)
+    store(adapter, [many[0], many[-1]], [Memory(b'1234')] * 2)
+    adapter.submit_unlock(many)
+    adapter.delete(many)
+    assert lookup(adapter, [many[0], many[-1]]) == [False] * 2
+
+
+def test_a_busy_store_deletes_later(folder):
+    slow = [{'do': 'delay', 'ops': ['publish'], 'nth': 1, 'every': 1, 'delay_ms': 200}]
+    adapter = Adapter({'file_path': folder + '/s', 'max_items': 64, 'fault': slow})
+    store(adapter, keys(2), [Memory(b'1234')] * 2)
+    lookup(adapter, keys(1))
+    for index in range(2):
+        adapter.submit_store_task(keys(32, 100 + 32 * index), [Memory(b'1234')] * 32)
+    adapter.submit_unlock(keys(1))
+    adapter.delete(keys(1, 1))
+    until(lambda: adapter._core.usage()['pinned_objects'] == 0)
+    assert lookup(adapter, keys(2)) == [True, False]
+    adapter.close()
+
+
+def test_a_listener_that_fails_keeps_no_answer_back(adapter):
+    class Failing(Listener):
+        def on_l2_keys_stored(self, keys, sizes):
+            raise RuntimeError('not today')
+
+    adapter.register_listener(Failing())
+    for index in range(2):
+        assert store(adapter, keys(1, index), [Memory(b'1234')]).is_successful()
+    assert adapter.report_status()['is_healthy'] is True
+
+
 def test_listeners_hear_each_key_once(adapter):
     listener = Listener()
     adapter.register_listener(listener)
@@ -159,11 +215,31 @@ def test_a_restart_recovers_usage_and_order(folder):
     adapter = Adapter({'file_path': folder + '/s', 'max_capacity_gb': 1})
     adapter.register_listener(listener)
     until(lambda: adapter.report_status()['recovered'])
-    assert [key for key, _ in listener.stored] == [keys(1, index)[0] for index in used_last]
+    assert listener.order == [keys(1, index)[0] for index in used_last]
+    assert [size for _, size in listener.stored] == [4000] * 5
     assert 20000 <= adapter.get_usage().total_bytes_used <= used
+    load(adapter, keys(1, 4), [Memory(bytes(4000))])
+    store(adapter, keys(2, 10), [Memory(bytes(4000))] * 2)
+    assert listener.order == [keys(1, index)[0] for index in (3, 1, 2, 0, 4, 11, 10)]
     late = Listener()
     adapter.register_listener(late)
-    assert late.stored == listener.stored
+    assert late.order == listener.order
+    adapter.close()
+
+
+def test_what_is_used_before_recovery_is_over_is_newest(folder):
+    adapter = Adapter({'file_path': folder + '/s'})
+    for index in range(4):
+        store(adapter, keys(1, index), [Memory(bytes(4000))])
+    adapter.close()
+    slow = [{'do': 'delay', 'ops': ['stat_name', 'open', 'read'], 'nth': 1, 'every': 1, 'delay_ms': 30}]
+    adapter = Adapter({'file_path': folder + '/s', 'fault': slow})
+    listener = Listener()
+    adapter.register_listener(listener)
+    load(adapter, keys(1, 2), [Memory(bytes(4000))])
+    load(adapter, keys(1, 0), [Memory(bytes(4000))])
+    until(lambda: adapter.report_status()['recovered'])
+    assert listener.order == [keys(1, index)[0] for index in (1, 3, 2, 0)]
     adapter.close()
 
 
@@ -235,10 +311,9 @@ def test_after_close_submits_raise(adapter):
 
 
 def test_what_cannot_be_taken_is_a_task_that_fails(adapter):
-    long = ObjectKey(b'x' * 600, 'm', 0)
-    assert store(adapter, [long], [Memory(b'1234')]).is_successful() is False
-    assert lookup(adapter, [long, *keys(1)]) == [False, False]
-    assert load(adapter, [long], [Memory(b'1234')]) == [False]
+    assert store(adapter, [LONG], [Memory(b'1234')]).is_successful() is False
+    assert lookup(adapter, [LONG, *keys(1)]) == [False, False]
+    assert load(adapter, [LONG], [Memory(b'1234')]) == [False]
 
 
 def test_500_tasks_and_close_in_mid_flight(folder):

@@ -211,6 +211,72 @@ def test_close_in_mid_flight(folder):
     assert connector.drain_completions() == []
 
 
+def test_submitting_never_waits(folder):
+    """The host holds its lock meanwhile: what waits here stops all its threads."""
+    hang = [{'do': 'hang', 'nth': 1, 'every': 1}]
+    Connector(file_path=folder + '/s').close()
+    host = Host(Connector(file_path=folder + '/s', deadline_ms=500,
+                          fault=[{**hang[0], 'ops': ['create', 'publish', 'open', 'read', 'unlink', 'stat_name']}]))
+    keys = texts(100)
+    took = []
+    for what in ('set', 'exists', 'get', 'delete'):
+        buffers = [[memoryview(bytearray(10000)) for _ in keys]] if what in ('set', 'get') else []
+        began = time.monotonic()
+        host.submit(what, what, keys, *buffers)
+        took.append(time.monotonic() - began)
+    assert max(took) < 0.25, took
+    done = host.wait('set', 'exists', 'get', 'delete')
+    assert not done[0][0] and done[2][2] == [False] * 100
+    host.close()
+
+
+def test_close_while_others_submit_and_drain(folder):
+    """No call raises, no answer comes twice, and none after close() returned; no descriptor is used once closed."""
+    for turn in range(8):
+        connector = Connector(file_path=folder + '/s', memory_mb=16, lanes=1)
+        closed, stop, wrong, seen = threading.Event(), threading.Event(), [], []
+
+        def submit(number):
+            index = 0
+            while not stop.is_set():
+                index += 1
+                try:
+                    keys = texts(4, number * 100000 + index * 4) if index % 3 else ['x' * 2000]
+                    connector.submit_batch_set(keys, [memoryview(bytearray(100))] * len(keys))
+                    connector.submit_batch_exists(keys)
+                except Exception as error:
+                    wrong.append(repr(error))
+
+        def drain():
+            while not stop.is_set():
+                late = closed.is_set()
+                try:
+                    done = connector.drain_completions()
+                except Exception as error:
+                    wrong.append(repr(error))
+                    continue
+                seen.extend(future for future, *_ in done)
+                if late and done:
+                    wrong.append('an answer after close()')
+
+        threads = [threading.Thread(target=submit, args=(number,)) for number in range(2)]
+        threads += [threading.Thread(target=drain) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.02 + 0.005 * turn)
+        closers = [threading.Thread(target=connector.close) for _ in range(2)]
+        for thread in closers:
+            thread.start()
+        for thread in closers:
+            thread.join()
+        closed.set()
+        time.sleep(0.01)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert wrong == [] and len(seen) == len(set(seen))
+
+
 def test_descriptors_are_given_back(folder):
     Connector(file_path=folder + '/s').close()
     before = len(os.listdir('/proc/self/fd'))

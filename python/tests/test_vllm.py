@@ -169,6 +169,28 @@ def test_requests_leave_nothing_behind(scheduler):
     assert scheduler.tier._lookups == {} and scheduler.tier._asked == {} and scheduler.tier._lookup_tasks == {}
 
 
+def test_a_request_that_ends_before_its_answer_leaves_nothing_behind(folder):
+    """Else a later request for the same key would get an answer that is as old as the first one."""
+    Scheduler(folder).tier.shutdown()
+    slow = [{'do': 'delay', 'ops': ['open', 'stat_name'], 'nth': 1, 'every': 1, 'delay_ms': 100}]
+    scheduler = Scheduler(folder, fault=slow)
+    for index in range(10):
+        assert scheduler.tier.lookup(key(index), ReqContext('r')) is LookupResult.RETRY
+    scheduler.tier.on_request_finished(ReqContext('r'))
+    assert scheduler.tier._lookups == {}
+    fill(scheduler.primary, 0, 0)
+    assert scheduler.do([key(0)], [0], False).success
+    assert scheduler.lookup(key(0), 'other') is LookupResult.HIT
+    for _ in range(1000):
+        list(scheduler.tier.get_finished_jobs())
+        if not scheduler.tier._lookup_tasks:
+            break
+        time.sleep(0.01)
+    scheduler.tier.on_request_finished(ReqContext('other'))
+    assert scheduler.tier._lookups == {} and scheduler.tier._asked == {} and scheduler.tier._lookup_tasks == {}
+    scheduler.tier.shutdown()
+
+
 def test_older_names(folder):
     scheduler = Scheduler(folder, spec=SimpleNamespace(vllm_config=None, gpu_block_size=16, offloaded_block_size=64))
     scheduler.tier.submit_store(SimpleNamespace(job_id=7, keys=[key(0)], block_ids=[3]))
