@@ -40,7 +40,7 @@ enum kvk_xfer_op {
 	/* place -> stat */
 	KVK_XFER_STAT,
 	/* place, name: it has that name now. -EEXIST: something else has it. name is the one given to CREATE, or in
-	 * the same folder. */
+	 * the same folder. After it the place is only good for CLOSE. */
 	KVK_XFER_PUBLISH,
 	/* name -> name2, without replacing: -EEXIST. */
 	KVK_XFER_MOVE,
@@ -139,6 +139,7 @@ struct kvk_backend_caps {
 	bool exchange;
 	bool birth_time;
 	bool local;                    /* known to be a file system of this machine alone */
+	bool many_hosts;               /* as asked for */
 	bool discard;                  /* unlinking may be slow: blocks are discarded at once */
 	char publish[40];              /* which way of publishing: "linkat procfd", ... */
 	char direct_note[160];         /* why not direct although asked for; empty if nothing to say */
@@ -165,6 +166,7 @@ struct kvk_backend_options {
 	bool create;
 	bool group;                    /* 0770/0660 instead of 0700/0600 */
 	bool shared;                   /* a file system that is not known to be local is fine */
+	bool many_hosts;               /* processes of other machines use the same root: see now() and folder_time() */
 	bool ring;                     /* a ring is wanted; if it cannot be had, caps.ring_note says why */
 	uint64_t writer_id;            /* random, for temporary names */
 	const struct kvk_log_sink *log;
@@ -226,8 +228,14 @@ struct kvk_backend_ops {
 	 */
 	int (*list_stat)(struct kvk_backend *backend, const char *folder, const struct kvk_listing *listing,
 			 uint64_t *modified_ns);
-	/* When a name in that folder ("" is the root) last came or went. -ENOENT. */
+	/* When a name in that folder ("" is the root) last came or went, as the medium says now, not a cache of this machine.
+	 * -ENOENT. */
 	int (*folder_time)(struct kvk_backend *backend, const char *folder, uint64_t *modified_ns);
+	/*
+	 * The clock that the medium stamps folders with: what changes a name after this call leaves no earlier time. With
+	 * many_hosts the medium itself is asked, which takes as long as a small change of it. -errno: it cannot be asked now.
+	 */
+	int (*now)(struct kvk_backend *backend, uint64_t *now_ns);
 	int (*space)(struct kvk_backend *backend, struct kvk_space *ret);
 	/*
 	 * Holds the store against others, until close: exclusive for the only one, or together with other holders.

@@ -47,6 +47,7 @@ static int open_backend(struct kvk_core *core, uint64_t writer_id, struct kvk_er
 	struct kvk_backend_options options = {
 		.path = spec->path, .direct = spec->direct, .create = spec->wish.create,
 		.group = spec->wish.values.group, .shared = spec->shared,
+		.many_hosts = spec->shared,
 		.ring = spec->engine != KVK_ENGINE_THREADS, .writer_id = writer_id, .log = &core->log,
 	};
 	struct kvk_backend *wrapped;

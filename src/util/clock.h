@@ -23,6 +23,15 @@ static inline uint64_t kvk_wall_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* The same, of the kernel's last tick: what it stamps files and folders with. */
+static inline uint64_t kvk_tick_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 /* In a loop that waits for another thread: lets the other hardware thread of the core work. */
 static inline void kvk_relax(void)
 {

@@ -346,7 +346,121 @@ static void test_sweep_spares_replacement(void **state)
 	assert_int_equal(bench->backend->ops->sweep(bench->backend, "ab/.tmp-1-1"), 0);
 }
 
+/* A link that was made, and whose answer got lost: the client of a network file system asks again and is told -EEXIST. */
+static int link_twice(int from_fd, const char *from, int to_fd, const char *to, int flags)
+{
+	int err = kvk_posix_sys_real.linkat(from_fd, from, to_fd, to, flags);
+
+	return err ? err : kvk_posix_sys_real.linkat(from_fd, from, to_fd, to, flags);
+}
+
+static void test_link_whose_answer_got_lost(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_place *other;
+
+	kvk_posix_force_publish(bench->backend, KVK_PUBLISH_LINK);
+	other = create(bench, OBJECT);
+	bench->sys.linkat = link_twice;
+	assert_int_equal(put(bench, OBJECT, "mine"), 0);
+	assert_content(bench, OBJECT, "mine");
+	/* Somebody else's stays in the way. */
+	assert_int_equal(place_op(bench, KVK_XFER_PUBLISH, other, OBJECT), -EEXIST);
+	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, other, NULL), 0);
+	assert_content(bench, OBJECT, "mine");
+	assert_int_equal(count_names(bench, "ab"), 1);
+}
+
+static int stamps;
+static struct timespec stamped;
+static unsigned fresh_stats;
+
+static int server_stamps(int fd, const struct timespec times[2])
+{
+	/* The server is asked for its own time. */
+	if (times[0].tv_nsec != UTIME_NOW || times[1].tv_nsec != UTIME_NOW)
+		return -EINVAL;
+	stamps++;
+	return kvk_posix_sys_real.futimens(fd, (struct timespec[2]){ stamped, stamped });
+}
+
+static int count_fresh(int dir_fd, const char *path, int flags, unsigned mask, struct statx *stat)
+{
+	fresh_stats += (flags & AT_STATX_FORCE_SYNC) != 0;
+	return kvk_posix_sys_real.statx(dir_fd, path, flags, mask, stat);
+}
+
+/* Where machines share a medium its clock counts, and what folders say is not taken from a cache of this machine. */
+static void test_clock_of_many_hosts(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_backend_options options = options_for(bench->root);
+	const struct kvk_listing listing = { .wanted = NULL };
+	uint64_t now_ns = 0, folder_ns;
+
+	assert_int_equal(bench->backend->ops->now(bench->backend, &now_ns), 0);
+	assert_true(now_ns > UINT64_C(1600000000000000000));
+	assert_int_equal(stamps, 0);
+	kvk_backend_posix.close(bench->backend);
+	bench->backend = NULL;
+	bench->sys.futimens = server_stamps;
+	bench->sys.statx = count_fresh;
+	options.many_hosts = true;
+	assert_int_equal(kvk_backend_posix.open(&bench->backend, &options, NULL), 0);
+	assert_true(bench->backend->caps.many_hosts);
+	for (stamped.tv_sec = 1000; stamped.tv_sec < 3000; stamped.tv_sec += 500) {
+		fresh_stats = 0;
+		assert_int_equal(bench->backend->ops->now(bench->backend, &now_ns), 0);
+		assert_true(now_ns == (uint64_t)stamped.tv_sec * 1000000000u);
+		assert_int_equal(fresh_stats, 1);
+	}
+	assert_int_equal(stamps, 4);
+	fresh_stats = 0;
+	assert_int_equal(bench->backend->ops->folder_time(bench->backend, ".kvkeep/namespaces", &folder_ns), 0);
+	assert_int_equal(bench->backend->ops->folder_time(bench->backend, "", &folder_ns), 0);
+	assert_int_equal(fresh_stats, 2);
+	assert_int_equal(bench->backend->ops->list_stat(bench->backend, ".kvkeep/namespaces", &listing, &folder_ns), 0);
+	assert_int_equal(fresh_stats, 4);
+	/* Others see it when it has its name, so it is on the server by then. */
+	assert_int_equal(put(bench, OBJECT, "x"), 0);
+	assert_content(bench, OBJECT, "x");
+}
+
+/* What another machine removed is -ESTALE to who has it open. */
+static unsigned stale_calls;
+
+static int stale_openat(int dir_fd, const char *path, int flags, mode_t mode)
+{
+	if (stale_calls && flags & O_TMPFILE & ~O_DIRECTORY) {
+		stale_calls--;
+		return -ESTALE;
+	}
+	return kvk_posix_sys_real.openat(dir_fd, path, flags, mode);
+}
+
+static int stale_statx(int dir_fd, const char *path, int flags, unsigned mask, struct statx *stat)
+{
+	return mask == STATX_NLINK ? -ESTALE : kvk_posix_sys_real.statx(dir_fd, path, flags, mask, stat);
+}
+
+static void test_folder_removed_elsewhere(void **state)
+{
+	struct bench *bench = *state;
+
+	assert_int_equal(put(bench, OBJECT, "x"), 0);
+	kvk_posix_force_publish(bench->backend, KVK_PUBLISH_PROCFD);
+	bench->sys.openat = stale_openat;
+	bench->sys.statx = stale_statx;
+	stale_calls = 1;
+	assert_int_equal(put(bench, "ab/another.kv", "y"), 0);
+	assert_int_equal(stale_calls, 0);
+	assert_content(bench, "ab/another.kv", "y");
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test_setup_teardown(test_link_whose_answer_got_lost, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_clock_of_many_hosts, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_folder_removed_elsewhere, setup, teardown),
 	BOTH(test_publish_every_way),
 	BOTH(test_move_exchange_unlink),
 	BOTH(test_if_cached),

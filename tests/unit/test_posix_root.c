@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -547,8 +548,40 @@ static void test_file_systems(void **state)
 
 #define ONE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
+static int mountinfo_fd;
+
+static int own_mountinfo(int dir_fd, const char *path, int flags, mode_t mode)
+{
+	return strcmp(path, "/proc/self/mountinfo") ? kvk_posix_sys_real.openat(dir_fd, path, flags, mode) : dup(mountinfo_fd);
+}
+
+/* With some options of a mount a machine sees nothing of the others, and nobody would notice. */
+static void test_blinding_mounts(void **state)
+{
+	static const char *const options[] = { "nolock", "local_lock=all", "local_lock=posix", "local_lock=flock", "nocto",
+					       "localflock", "nobrl" };
+	struct bench *bench = *state;
+	struct statx stat;
+
+	assert_int_equal(statx(AT_FDCWD, bench->root, 0, STATX_MNT_ID, &stat), 0);
+	bench->sys.openat = own_mountinfo;
+	bench->options.shared = true;
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		mountinfo_fd = memfd_create("mountinfo", MFD_CLOEXEC);
+		dprintf(mountinfo_fd, "%llu 1 0:40 / /mnt rw,relatime - nfs4 server:/ rw,vers=4.2,%s,addr=10.0.0.1\n",
+			(unsigned long long)stat.stx_mnt_id, options[i]);
+		bench->options.many_hosts = false;
+		assert_int_equal(reopen(bench), 0);
+		bench->options.many_hosts = true;
+		assert_int_equal(reopen(bench), -EOPNOTSUPP);
+		assert_string_equal(bench->error.option, "shared");
+		assert_non_null(strstr(bench->error.text, options[i]));
+		close(mountinfo_fd);
+	}
+}
+
 static const struct CMUnitTest tests[] = {
-	ONE(test_paths), ONE(test_unsafe_roots), ONE(test_not_local), ONE(test_planted), ONE(test_stat),
+	ONE(test_blinding_mounts), ONE(test_paths), ONE(test_unsafe_roots), ONE(test_not_local), ONE(test_planted), ONE(test_stat),
 	ONE(test_planted_kvkeep), ONE(test_trial_publish), ONE(test_trial_direct), ONE(test_full_disk),
 	ONE(test_ordinary_user), ONE(test_file_systems),
 };

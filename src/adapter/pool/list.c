@@ -113,13 +113,21 @@ int kvk_pool_inspect(struct kvk_adapter *adapter, const char *name, struct kvk_l
 int kvk_pool_scan(struct kvk_adapter *adapter, uint32_t bucket, kvk_scan_visit *visit, void *user, uint64_t *modified_ns)
 {
 	struct kvk_pool *pool = kvk_pool_of(adapter);
-	uint64_t changes = atomic_load(&pool->changes);
+	uint64_t changes = atomic_load(&pool->changes), changed_ns = atomic_load(&pool->changed_ns);
+	uint64_t wall_ns = kvk_wall_ns(), now_ns, age_ns;
+	struct kvk_backend *backend = pool->base.backend;
 	struct kvk_scanned scanned = { .kind = KVK_NAME_OBJECT };
 	char name[KVK_POOL_NAME_BYTES];
 	struct kvk_run run;
 	bool quiet, goes_on = bucket == 0;
+	int err;
 
-	*modified_ns = atomic_load(&pool->changed_ns);
+	/* By the medium's clock, as a folder would say it. */
+	age_ns = changed_ns < wall_ns ? wall_ns - changed_ns : 0;
+	err = backend->ops->now(backend, &now_ns);
+	if (err)
+		return err;
+	*modified_ns = age_ns < now_ns ? now_ns - age_ns : 0;
 	for (uint32_t slot = 0; goes_on && kvk_pool_map_hold_at(&pool->map, slot, false, &run); slot = run.first + 1) {
 		kvk_pool_name(name, run.first);
 		scanned.name = name;
@@ -131,7 +139,7 @@ int kvk_pool_scan(struct kvk_adapter *adapter, uint32_t bucket, kvk_scan_visit *
 		goes_on = visit(user, &scanned);
 	}
 	/* What left a moment ago is on its way into the account; a finding without it would have it taken off twice. */
-	quiet = kvk_wall_ns() - *modified_ns > QUIET_NS;
+	quiet = kvk_wall_ns() - changed_ns > QUIET_NS;
 	return quiet && changes == atomic_load(&pool->changes) ? 0 : -EAGAIN;
 }
 

@@ -188,6 +188,13 @@ static int fault_folder_time(struct kvk_backend *backend, const char *folder, ui
 	return inner->ops->folder_time(inner, folder, modified_ns);
 }
 
+static int fault_now(struct kvk_backend *backend, uint64_t *now_ns)
+{
+	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
+
+	return inner->ops->now(inner, now_ns);
+}
+
 static int fault_space(struct kvk_backend *backend, struct kvk_space *ret)
 {
 	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
@@ -241,6 +248,7 @@ static int fault_sweep(struct kvk_backend *backend, const char *name)
 	.list = fault_list, \
 	.list_stat = fault_list_stat, \
 	.folder_time = fault_folder_time, \
+	.now = fault_now, \
 	.space = fault_space, \
 	.hold = fault_hold, \
 	.lock = fault_lock, \

@@ -215,12 +215,12 @@ int kvk_posix_folder_time(struct kvk_backend *backend, const char *folder, uint6
 	int fd, err;
 
 	if (!*folder) {
-		err = kvk_posix_stat(posix, posix->root_fd, &stat);
+		err = kvk_posix_stat_fresh(posix, posix->root_fd, &stat);
 	} else {
 		fd = kvk_posix_open_below(posix, folder, O_PATH | O_DIRECTORY, 0, false);
 		if (fd < 0)
 			return fd;
-		err = kvk_posix_stat(posix, fd, &stat);
+		err = kvk_posix_stat_fresh(posix, fd, &stat);
 		posix->sys->close(fd);
 	}
 	if (!err)
@@ -242,7 +242,8 @@ int kvk_posix_sweep(struct kvk_backend *backend, const char *name)
 
 	if (err)
 		return err;
-	fd = kvk_posix_open_below(posix, name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, false);
+	/* For writing: NFS makes a lock on all of its bytes of this one, which takes a file that may be written. */
+	fd = kvk_posix_open_below(posix, name, O_RDWR | O_NONBLOCK | O_NOCTTY, 0, false);
 	if (fd < 0) {
 		err = fd;
 		goto out_folder;

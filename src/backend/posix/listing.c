@@ -65,7 +65,7 @@ int kvk_posix_list_stat(struct kvk_backend *backend, const char *folder, const s
 		       posix->sys->openat(posix->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;
-	err = kvk_posix_stat(posix, fd, &before);
+	err = kvk_posix_stat_fresh(posix, fd, &before);
 	if (err)
 		goto out;
 	buffer = kvk_mem_alloc(sizeof(*buffer));
@@ -88,7 +88,7 @@ int kvk_posix_list_stat(struct kvk_backend *backend, const char *folder, const s
 			going_on = listing->visit(listing->user, name, &stat);
 		}
 	}
-	err = got < 0 ? (int)got : kvk_posix_stat(posix, fd, &after);
+	err = got < 0 ? (int)got : kvk_posix_stat_fresh(posix, fd, &after);
 	if (err)
 		goto out;
 	*modified_ns = before.modified_ns;

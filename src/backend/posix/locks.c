@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Locks on bytes of `.kvkeep/locks`. They are the open file's: threads share them, and a child's copy does not end them. */
+/*
+ * Locks on bytes of `.kvkeep/locks`. They are the open file's: threads share them, and a child's copy does not end them. NFS
+ * 4, CephFS, Lustre (mounted with flock) and GlusterFS keep such locks for all machines.
+ */
 #include "backend/posix/posix_private.h"
 
 #include <errno.h>
 #include <time.h>
+
+#include "util/clock.h"
 
 #define PAUSE_NS 1000000
 
@@ -73,4 +78,29 @@ int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte)
 	if (!err)
 		err = posix->sys->find_lock(posix->locks_fd, &lock);
 	return err ? err : lock.l_type != F_UNLCK;
+}
+
+/*
+ * Where machines share a file system, folders are stamped by the server's clock, or by that of whoever changes them, and
+ * this machine's own may differ from both. So a file is stamped as a folder would be: NFS sends "now" and not a time.
+ */
+int kvk_posix_now(struct kvk_backend *backend, uint64_t *now_ns)
+{
+	const struct timespec now[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_NOW } };
+	struct kvk_posix *posix = kvk_posix_of(backend);
+	struct kvk_stat stat;
+	int err;
+
+	if (!posix->base.caps.many_hosts) {
+		*now_ns = kvk_tick_ns();
+		return 0;
+	}
+	err = locks_ready(posix);
+	if (!err)
+		err = posix->sys->futimens(posix->locks_fd, now);
+	if (!err)
+		err = kvk_posix_stat_fresh(posix, posix->locks_fd, &stat);
+	if (!err)
+		*now_ns = stat.modified_ns;
+	return err;
 }

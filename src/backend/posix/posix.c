@@ -48,6 +48,7 @@ static int posix_open(struct kvk_backend **ret, const struct kvk_backend_options
 	posix->folder_mode = options->group ? 0770 : 0700;
 	posix->writer_id = options->writer_id;
 	posix->wants_ring = options->ring;
+	posix->base.caps.many_hosts = options->many_hosts;
 
 	err = kvk_posix_root_open(posix, options, error);
 	if (!err)
@@ -97,6 +98,7 @@ const struct kvk_backend_ops kvk_backend_posix = {
 	.list = kvk_posix_list,
 	.list_stat = kvk_posix_list_stat,
 	.folder_time = kvk_posix_folder_time,
+	.now = kvk_posix_now,
 	.space = posix_space,
 	.hold = kvk_posix_hold,
 	.lock = kvk_posix_lock,

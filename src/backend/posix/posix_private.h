@@ -117,6 +117,8 @@ int kvk_posix_open_flags(const struct kvk_posix *posix, const struct kvk_xfer *x
 int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat);
 /* Of a name in the folder fd, itself if it is a link; "": of fd. */
 int kvk_posix_stat_at(struct kvk_posix *posix, int fd, const char *name, struct kvk_stat *stat);
+/* The same of fd as other machines left it: a client of a file system may answer from a cache of 3 to 60 s. */
+int kvk_posix_stat_fresh(struct kvk_posix *posix, int fd, struct kvk_stat *stat);
 int kvk_posix_temp_base(struct kvk_posix *posix, const char *name, char *base, size_t bytes);
 
 /* ---- listing.c ------------------------------------------------------------------------------------ */
@@ -140,6 +142,7 @@ int kvk_posix_hold(struct kvk_backend *backend, bool exclusive);
 int kvk_posix_lock(struct kvk_backend *backend, uint32_t byte, uint32_t wait_ms);
 void kvk_posix_unlock(struct kvk_backend *backend, uint32_t byte);
 int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte);
+int kvk_posix_now(struct kvk_backend *backend, uint64_t *now_ns);
 
 /* ---- forks.c: the lock file, which a forked child does not keep open ------------------------------- */
 

@@ -18,9 +18,8 @@ static uint64_t nanoseconds(const struct statx_timestamp *time)
 	return time->tv_sec < 0 ? 0 : (uint64_t)time->tv_sec * 1000000000u + time->tv_nsec;
 }
 
-int kvk_posix_stat_at(struct kvk_posix *posix, int fd, const char *name, struct kvk_stat *stat)
+static int stat_with(struct kvk_posix *posix, int fd, const char *name, int flags, struct kvk_stat *stat)
 {
-	int flags = *name ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH;
 	struct statx found;
 	int err = posix->sys->statx(fd, name, flags, STATX_BASIC_STATS | STATX_BTIME, &found);
 
@@ -41,9 +40,19 @@ int kvk_posix_stat_at(struct kvk_posix *posix, int fd, const char *name, struct 
 	return 0;
 }
 
+int kvk_posix_stat_at(struct kvk_posix *posix, int fd, const char *name, struct kvk_stat *stat)
+{
+	return stat_with(posix, fd, name, *name ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH, stat);
+}
+
 int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat)
 {
-	return kvk_posix_stat_at(posix, fd, "", stat);
+	return stat_with(posix, fd, "", AT_EMPTY_PATH, stat);
+}
+
+int kvk_posix_stat_fresh(struct kvk_posix *posix, int fd, struct kvk_stat *stat)
+{
+	return stat_with(posix, fd, "", AT_EMPTY_PATH | (posix->base.caps.many_hosts ? AT_STATX_FORCE_SYNC : 0), stat);
 }
 
 int kvk_posix_open_flags(const struct kvk_posix *posix, const struct kvk_xfer *xfer)
@@ -71,12 +80,12 @@ static void place_free(struct kvk_posix *posix, struct kvk_place *place)
 {
 	if (!place)
 		return;
-	if (place->temp[0] && !place->published)
-		posix->sys->unlinkat(place->folder_fd, place->temp, 0);
 	if (place->device)
 		atomic_store(&posix->device_fd, -1);
 	if (place->fd >= 0)
 		posix->sys->close(place->fd);
+	if (place->temp[0] && !place->published)
+		posix->sys->unlinkat(place->folder_fd, place->temp, 0);
 	if (place->own_folder)
 		posix->sys->close(place->folder_fd);
 	kvk_mem_free(place);
@@ -219,15 +228,18 @@ static int create_named(struct kvk_posix *posix, struct kvk_place *place, const 
 	return posix->sys->flock(place->fd, LOCK_EX | LOCK_NB);
 }
 
-/* Whether CREATE failed because somebody removed the folder that is held: ext4 says -EPERM then, others -ENOENT. */
+/* Whether CREATE failed because somebody removed the folder that is held: ext4 says -EPERM then, others -ENOENT, and NFS
+ * -ESTALE if it was another machine. */
 static bool folder_removed(struct kvk_posix *posix, const struct kvk_posix_folder *folder, int *err)
 {
 	struct statx found;
 	int stat_err;
 
-	if ((*err != -ENOENT && *err != -EPERM) || folder->own)
+	if ((*err != -ENOENT && *err != -EPERM && *err != -ESTALE) || folder->own)
 		return false;
-	stat_err = posix->sys->statx(folder->fd, "", AT_EMPTY_PATH, STATX_NLINK, &found);
+	stat_err = posix->sys->statx(folder->fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_NLINK, &found);
+	if (*err == -ESTALE)
+		return stat_err == -ESTALE;
 	if (stat_err)
 		*err = stat_err;
 	return !stat_err && found.stx_nlink == 0;
@@ -314,16 +326,50 @@ static int link_procfd(struct kvk_posix *posix, const struct kvk_place *place, c
 	return posix->sys->linkat(AT_FDCWD, procfd, place->folder_fd, base, AT_SYMLINK_FOLLOW);
 }
 
+/* A request that was sent again because its answer got lost meets what it did the first time. */
+static bool is_linked(struct kvk_posix *posix, const struct kvk_place *place, const char *base)
+{
+	struct kvk_stat own, found;
+
+	return !stat_with(posix, place->folder_fd, place->temp, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, &own) &&
+	       !stat_with(posix, place->folder_fd, base, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, &found) &&
+	       own.inode == found.inode && own.device == found.device;
+}
+
+/*
+ * The temporary name goes after the last descriptor: NFS keeps a file that is removed while it is open under a name of
+ * its own, `.nfs...`, and that would be a rename and an unlink more.
+ */
+static int publish_by_link(struct kvk_posix *posix, struct kvk_place *place, const char *base, bool is_temp)
+{
+	int err = posix->sys->linkat(place->folder_fd, place->temp, place->folder_fd, base, 0);
+
+	if (err == -EEXIST && is_linked(posix, place, base))
+		err = 0;
+	if (err)
+		return err;
+	if (!is_temp) {
+		posix->sys->close(place->fd);
+		place->fd = -1;
+	}
+	posix->sys->unlinkat(place->folder_fd, place->temp, 0);
+	return 0;
+}
+
 static int64_t run_publish(struct kvk_posix *posix, struct kvk_xfer *xfer)
 {
 	struct kvk_place *place = xfer->place;
 	const char *slash = strrchr(xfer->name, '/');
 	const char *base = slash ? slash + 1 : xfer->name;
+	bool is_temp = !strncmp(base, ".tmp-", 5);
 	int err = 0;
 
 	/* Published under a temporary name, to be exchanged with a damaged object: not to be swept meanwhile. */
-	if (!place->temp[0] && !strncmp(base, ".tmp-", 5))
+	if (!place->temp[0] && is_temp)
 		err = posix->sys->flock(place->fd, LOCK_EX | LOCK_NB);
+	/* Other machines see what is on the server, and what does not fit there is only said now. */
+	if (!err && posix->base.caps.many_hosts && !posix->base.caps.direct)
+		err = posix->sys->fdatasync(place->fd);
 	if (err)
 		return err;
 	switch (posix->publish) {
@@ -340,9 +386,7 @@ static int64_t run_publish(struct kvk_posix *posix, struct kvk_xfer *xfer)
 		err = posix->sys->renameat2(place->folder_fd, place->temp, place->folder_fd, base, RENAME_NOREPLACE);
 		break;
 	default:
-		err = posix->sys->linkat(place->folder_fd, place->temp, place->folder_fd, base, 0);
-		if (!err)
-			posix->sys->unlinkat(place->folder_fd, place->temp, 0);
+		err = publish_by_link(posix, place, base, is_temp);
 		break;
 	}
 	if (!err)

@@ -48,6 +48,13 @@ static const struct {
 	{ 0x19830326, false, "beegfs" },
 };
 
+/* Options of a mount with which what other machines do is not seen: their locks, or what they wrote. */
+static const char *const blinding_options[] = {
+	"nolock", "local_lock=all", "local_lock=posix", "local_lock=flock", "nocto",   /* NFS */
+	"localflock",                                                                  /* Lustre */
+	"nobrl",                                                                       /* CIFS */
+};
+
 static const char *const publish_names[KVK_PUBLISH_COUNT] = {
 	[KVK_PUBLISH_PROCFD] = "linkat procfd",
 	[KVK_PUBLISH_EMPTY_PATH] = "linkat empty path",
@@ -129,8 +136,17 @@ static bool has_option(const char *options, const char *word)
 	return false;
 }
 
+static const char *find_blinding(const char *options)
+{
+	for (size_t i = 0; i < sizeof(blinding_options) / sizeof(blinding_options[0]); i++) {
+		if (has_option(options, blinding_options[i]))
+			return blinding_options[i];
+	}
+	return NULL;
+}
+
 /* A line: id parent major:minor root point options [tags...] - type source options */
-static void read_mount_line(struct kvk_backend_caps *caps, char *line)
+static void read_mount_line(struct kvk_backend_caps *caps, char *line, const char **blinding)
 {
 	char *tail = strstr(line, " - ");
 	char *words[6] = { 0 };
@@ -150,11 +166,13 @@ static void read_mount_line(struct kvk_backend_caps *caps, char *line)
 		words[count++] = word;
 	if (count > 0)
 		snprintf(caps->medium, sizeof(caps->medium), "%s", words[0]);
-	if (count == 3)
+	if (count == 3) {
 		caps->discard |= has_option(words[2], "discard");
+		*blinding = find_blinding(words[2]);
+	}
 }
 
-static void find_mount(struct kvk_posix *posix)
+static void find_mount(struct kvk_posix *posix, const char **blinding)
 {
 	struct statx stat;
 	char *text, *save = NULL;
@@ -169,7 +187,7 @@ static void find_mount(struct kvk_posix *posix)
 		unsigned long long id;
 
 		if (sscanf(line, "%llu ", &id) == 1 && id == stat.stx_mnt_id) {
-			read_mount_line(&posix->base.caps, line);
+			read_mount_line(&posix->base.caps, line, blinding);
 			break;
 		}
 	}
@@ -179,6 +197,7 @@ static void find_mount(struct kvk_posix *posix)
 static int find_medium(struct kvk_posix *posix, const struct kvk_backend_options *options, struct kvk_error *error)
 {
 	struct kvk_backend_caps *caps = &posix->base.caps;
+	const char *blinding = NULL;
 	struct statfs stat;
 	uint32_t magic;
 	int err = posix->sys->fstatfs(posix->root_fd, &stat);
@@ -193,12 +212,16 @@ static int find_medium(struct kvk_posix *posix, const struct kvk_backend_options
 			snprintf(caps->medium, sizeof(caps->medium), "%s", mediums[i].name);
 		}
 	}
-	find_mount(posix);
+	find_mount(posix, &blinding);
 	if (!caps->local && !options->shared)
 		return kvk_error_set(error, -EPERM, OPTION_PATH,
 				     "%s is on %s, which is not known to be a file system of this machine alone; "
 				     "set \"shared\": true to use it all the same",
 				     options->path, caps->medium);
+	if (blinding && options->many_hosts)
+		return kvk_error_set(error, -EOPNOTSUPP, "shared",
+				     "%s is mounted with %s, so that this machine does not see what others lock or write; mount it "
+				     "without that", options->path, blinding);
 	return 0;
 }
 

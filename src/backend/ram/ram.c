@@ -468,6 +468,13 @@ static int ram_list_stat(struct kvk_backend *backend, const char *folder, const 
 	return after_ns == before_ns ? 0 : -EAGAIN;
 }
 
+/* Coarser than what changes are stamped with, so never later. */
+static int ram_now(struct kvk_backend *backend, uint64_t *now_ns)
+{
+	*now_ns = kvk_tick_ns();
+	return 0;
+}
+
 static int ram_space(struct kvk_backend *backend, struct kvk_space *ret)
 {
 	struct kvk_space space = { 0 };
@@ -500,6 +507,7 @@ const struct kvk_backend_ops kvk_backend_ram = {
 	.list = ram_list,
 	.list_stat = ram_list_stat,
 	.folder_time = ram_folder_time,
+	.now = ram_now,
 	.space = ram_space,
 	.hold = ram_hold,
 	.lock = ram_lock,
