@@ -640,24 +640,6 @@ full_disk_of_output_is_an_error()
 	[ "$status" = 1 ]
 }
 
-completions_name_every_verb()
-{
-	local verb option
-
-	for verb in put get has rm ls stat verify df cap quota evict purge fsck doctor namespace replay bench help; do
-		says "$source/completions/kvkeep.bash" "$verb"
-		says "$source/completions/_kvkeep" "$verb"
-		[ "$verb" = help ] && continue
-		"$kvkeep" help "$verb" | { grep -oE '^  --[a-z-]+' || true; } | while read -r option; do
-			says "$source/completions/kvkeep.bash" "$option"
-			says "$source/completions/_kvkeep" "$option"
-		done
-	done
-	bash -n "$source/completions/kvkeep.bash"
-	bash -c "source '$source/completions/kvkeep.bash'; COMP_WORDS=(kvkeep re); COMP_CWORD=1; _kvkeep; [ \"\${COMPREPLY[*]}\" = replay ]"
-	bash -c "source '$source/completions/kvkeep.bash'; COMP_WORDS=(kvkeep ls --te); COMP_CWORD=2; _kvkeep; [ \"\${COMPREPLY[*]}\" = --tenant ]"
-}
-
 # ---- replay ----
 
 replay_agrees_with_the_model()
@@ -782,7 +764,6 @@ tap 'verbs that read make no store' readers_make_nothing
 tap 'bad usage ends with 2' refuses_bad_usage
 tap 'help tells of every verb' helps
 tap 'output that cannot be written is an error' full_disk_of_output_is_an_error
-tap 'completions know every verb and option' completions_name_every_verb
 tap 'replay: hits are those of the model, every byte is right' replay_agrees_with_the_model
 tap 'replay: what was acknowledged before SIGKILL is a hit after' replay_survives_kills
 tap 'replay: all is found while others are stored' replay_finds_all_while_others_are_stored
