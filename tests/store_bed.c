@@ -102,6 +102,8 @@ void bed_begin(struct bed *bed, enum bed_kind kind)
 int bed_end(struct bed *bed)
 {
 	bed_close(bed);
+	if (bed->outside)
+		bed->outside->ops->close(bed->outside);
 	if (bed->path[0])
 		remove_tree(bed->path);
 	return atomic_load(&bed_wrong_answers) ? -1 : 0;
@@ -206,6 +208,18 @@ void bed_reopen(struct bed *bed, const char *more)
 
 	assert_int_equal(err, 0);
 	bed_open(bed, more);
+}
+
+void bed_keep_keeper_out(struct bed *bed)
+{
+	struct kvk_backend_options options = { .path = bed->path };
+
+	if (bed_is_ram(bed))
+		return;
+	bed_open(bed, "");
+	bed_close(bed);
+	assert_int_equal(kvk_backend_posix.open(&bed->outside, &options, NULL), 0);
+	assert_int_equal(bed->outside->ops->lock(bed->outside, KVK_LOCK_KEEPER, 0), 0);
 }
 
 struct kvk_core *bed_core(struct kvk_store *store)

@@ -41,6 +41,7 @@ struct bed {
 	char path[64];                 /* the store's root, made by the store; empty for BED_RAM */
 	struct kvk_store *store;       /* NULL: not open */
 	const struct kvk_hooks *hooks; /* for the opens that follow; NULL: none */
+	struct kvk_backend *outside;   /* of bed_keep_keeper_out() */
 };
 
 bool bed_is_ram(const struct bed *bed);
@@ -94,6 +95,12 @@ int bed_try_open(struct bed *bed, const char *more, struct kvk_error *error);
 /* Closes and returns what kvk_store_close() returned. */
 int bed_close(struct bed *bed);
 void bed_reopen(struct bed *bed, const char *more);
+
+/*
+ * Makes the store and takes the keeper's lock until bed_end(); a store in memory stays as it is. A keeper tells what a test wants
+ * to be looked for on the medium, reads the footers that shall hang, and unlinks what a remove has renamed: then it is struck.
+ */
+void bed_keep_keeper_out(struct bed *bed);
 
 /* Inside. The backend is the fault backend if the store was opened with "fault" (which may be an empty array). */
 struct kvk_core *bed_core(struct kvk_store *store);

@@ -170,6 +170,7 @@ static void lookups_of_a_former_run(void **state)
 	struct bed *bed = *state;
 	struct asked asked[4];
 
+	bed_keep_keeper_out(bed);
 	bed_open(bed, "\"lanes\": 1");
 	KIT_EXPECT(kit_store(bed->store, "key", BYTES, 1), 0, KVK_REASON_NONE);
 	bed_reopen(bed, "\"fault\": []");
@@ -213,6 +214,7 @@ static void lookup_while_a_neighbour_changes(void **state)
 	struct asked lookup;
 	char neighbour[32];
 
+	bed_keep_keeper_out(bed);
 	neighbour_of(neighbour, "key");
 	bed_open(bed, "");
 	KIT_EXPECT(kit_store(bed->store, "key", BYTES, 1), 0, KVK_REASON_NONE);
@@ -237,6 +239,7 @@ static void everything_while_bytes_are_freed(void **state)
 {
 	struct bed *bed = *state;
 
+	bed_keep_keeper_out(bed);
 	bed_open(bed, "\"fault\": []");
 	KIT_EXPECT(kit_store(bed->store, "key", BYTES, 1), 0, KVK_REASON_NONE);
 	hang_next(bed, 1u << KVK_XFER_UNLINK);
@@ -258,6 +261,7 @@ static void everything_while_a_name_goes(void **state)
 	struct bed *bed = *state;
 	struct asked removal;
 
+	bed_keep_keeper_out(bed);
 	bed_open(bed, "\"fault\": []");
 	KIT_EXPECT(kit_store(bed->store, "key", BYTES, 1), 0, KVK_REASON_NONE);
 	hang_next(bed, 1u << KVK_XFER_MOVE);
@@ -278,6 +282,7 @@ static void remove_while_a_lookup_has_it_open(void **state)
 	static const uint32_t steps[] = { 1u << KVK_XFER_OPEN, 1u << KVK_XFER_READ };
 	struct bed *bed = *state;
 
+	bed_keep_keeper_out(bed);
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
 		struct kvk_result result;
 		struct asked lookup;
@@ -304,6 +309,7 @@ static void replaced_while_a_lookup_has_it_open(void **state)
 	struct bed *bed = *state;
 	struct asked lookup;
 
+	bed_keep_keeper_out(bed);
 	bed_open(bed, "");
 	KIT_EXPECT(kit_store(bed->store, "key", BYTES, 1), 0, KVK_REASON_NONE);
 	bed_reopen(bed, "\"fault\": []");
@@ -328,6 +334,7 @@ static void remove_while_a_get_reads(void **state)
 	struct kvk_result result;
 	struct asked get;
 
+	bed_keep_keeper_out(bed);
 	bed_open(bed, "\"fault\": []");
 	KIT_EXPECT(kit_store(bed->store, "key", BYTES, 1), 0, KVK_REASON_NONE);
 	hang_next(bed, 1u << KVK_XFER_READ);
