@@ -37,13 +37,6 @@ tap()
 	fi
 }
 
-skip()
-{
-	number=$((number + 1))
-	echo "# skip-reason: $2"
-	echo "ok $number - $1 # SKIP $2"
-}
-
 # gives STATUS COMMAND...: the command ends with exactly this status; its output is in `out` and `err`.
 gives()
 {
@@ -714,14 +707,6 @@ replay_refuses_bad_traces()
 	[ ! -e huge ]
 }
 
-# 2,000 requests of one hour of real chats, with small blocks: 15,771 of 54,559 accesses are prefix hits.
-replay_plays_the_published_trace()
-{
-	gives 0 "$kvkeep" replay trace "$trace" --requests 2000 --bytes-per-token 8 --json
-	json 'v["ok"] and v["requests"] == 2000 and v["blocks"] == 54559 and v["distinct_blocks"] == 38788'
-	json 'v["hits"] == v["model_hits"] == v["unlimited_hits"] == 15771 and v["present"] == 0 and v["no_room"] == 0'
-}
-
 measures()
 {
 	gives 0 "$kvkeep" bench benched --bytes 256KiB --inflight 4 --seconds 200ms --total 32MiB --json
@@ -730,8 +715,6 @@ measures()
 	gives 0 "$kvkeep" ls --json benched
 	json 'v["objects"] == []'
 }
-
-trace=$source/../shared/traces/conversation_trace.jsonl
 
 tap 'put stores, get loads and proves' stores_and_loads
 tap 'put takes standard input, and nothing at all' takes_standard_input
@@ -772,11 +755,6 @@ tap 'replay: a block that is gone is no hit' replay_finds_a_lost_block
 tap 'replay: a damaged block is a failed load, not a wrong byte' replay_finds_a_damaged_block
 tap 'replay: failures of the medium are told' replay_faults_are_told
 tap 'replay: bad traces and too large ones are refused' replay_refuses_bad_traces
-if [ -e "$trace" ]; then
-	tap 'replay: 2,000 requests of the published trace' replay_plays_the_published_trace
-else
-	skip 'replay: 2,000 requests of the published trace' 'shared/traces/conversation_trace.jsonl is not beside the repository'
-fi
 tap 'bench measures and cleans up' measures
 echo "1..$number"
 exit $failed
