@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What happens between the steps of a put: others publish or remove under its name, what it found damaged is gone or is sound
+ * when it comes to replace it, a step says what it should not, and the deadline passes on the way. Whatever it is, the
+ * answer is true, another's sound object stays, and nothing is left behind that a later run would not sweep.
+ */
+#include "unit/store_kit.h"
+
+#define BYTES 20000u
+#define DEADLINE_US 150000u
+/* The generations of what was there once, and of what is put. */
+#define OTHERS 7u
+#define OURS 8u
+
+/* What somebody else does under the name, while a rule holds the put. */
+enum meddling { NOTHING = 0, REMOVED, PUBLISHED };
+
+struct row {
+	const char *name;
+	bool damaged;                  /* something damaged lies under the name at first */
+	struct kvk_fault_rule rules[2];
+	enum meddling meddling;
+	uint64_t deadline_us;
+	int status;
+	uint32_t reason;
+	uint32_t after;                /* the generation that is found then; 0: none */
+	uint64_t left;                 /* files for a later sweep, at most */
+};
+
+#define FAIL(op, at, number) { .kind = KVK_FAULT_FAIL, .ops = 1u << (op), .nth = (at), .times = 1, .error = (number) }
+#define ALWAYS(op, number) { .kind = KVK_FAULT_FAIL, .ops = 1u << (op), .nth = 1, .every = 1, .error = (number) }
+#define HOLD(op, at) { .kind = KVK_FAULT_HANG, .ops = 1u << (op), .nth = (at), .times = 1 }
+#define DELAY(op, at) { .kind = KVK_FAULT_DELAY, .ops = 1u << (op), .nth = (at), .times = 1, .delay_us = 3 * DEADLINE_US }
+#define NO_EXCHANGE ALWAYS(KVK_XFER_EXCHANGE, EINVAL)
+
+static const struct row rows[] = {
+	/* Nothing is there. */
+	{ "the name is taken, and then it is not", false, { FAIL(KVK_XFER_PUBLISH, 1, EEXIST) },
+	  .reason = KVK_REASON_NONE, .after = OURS },
+	{ "the name is always taken by nothing", false, { ALWAYS(KVK_XFER_PUBLISH, EEXIST) },
+	  .status = -EIO, .reason = KVK_REASON_MEDIUM },
+	{ "it cannot be created, for there is one, and there is none", false, { FAIL(KVK_XFER_CREATE, 1, EEXIST) },
+	  .reason = KVK_REASON_NONE, .after = OURS },
+	{ "another publishes first", false, { HOLD(KVK_XFER_PUBLISH, 1) }, .meddling = PUBLISHED,
+	  .reason = KVK_REASON_PRESENT, .after = OTHERS },
+
+	/* What is damaged is exchanged for ours. */
+	{ "what is damaged is replaced", true, { { 0 } }, .reason = KVK_REASON_NONE, .after = OURS },
+	{ "what is damaged is gone", true, { HOLD(KVK_XFER_EXCHANGE, 1) }, .meddling = REMOVED,
+	  .reason = KVK_REASON_NONE, .after = OURS },
+	{ "another replaced it: it is given back", true, { HOLD(KVK_XFER_EXCHANGE, 1) }, .meddling = PUBLISHED,
+	  .status = -EALREADY, .reason = KVK_REASON_BUSY, .after = OTHERS },
+	{ "another replaced it, and it cannot be given back", true,
+	  { HOLD(KVK_XFER_EXCHANGE, 1), FAIL(KVK_XFER_EXCHANGE, 2, EIO) }, .meddling = PUBLISHED,
+	  .status = -EIO, .reason = KVK_REASON_MEDIUM, .after = OURS, .left = 1 },
+	{ "what came out cannot be found any more", true, { FAIL(KVK_XFER_STAT_NAME, 1, ENOENT) },
+	  .reason = KVK_REASON_NONE, .after = OURS, .left = 1 },
+	{ "the exchange fails", true, { FAIL(KVK_XFER_EXCHANGE, 1, EIO) }, .status = -EIO, .reason = KVK_REASON_MEDIUM },
+	{ "ours gets no name beside it", true, { FAIL(KVK_XFER_PUBLISH, 2, EIO) }, .status = -EIO,
+	  .reason = KVK_REASON_MEDIUM },
+
+	/* Where nothing can be exchanged it is moved aside. */
+	{ "moved aside and replaced", true, { NO_EXCHANGE }, .reason = KVK_REASON_NONE, .after = OURS },
+	{ "moved aside: it is gone", true, { NO_EXCHANGE, HOLD(KVK_XFER_MOVE, 1) }, .meddling = REMOVED,
+	  .reason = KVK_REASON_NONE, .after = OURS },
+	{ "moved aside: it is another's, and moved back", true, { NO_EXCHANGE, HOLD(KVK_XFER_MOVE, 1) },
+	  .meddling = PUBLISHED, .status = -EALREADY, .reason = KVK_REASON_BUSY, .after = OTHERS },
+	{ "moved aside: nobody knows what it is, and it is moved back", true,
+	  { NO_EXCHANGE, FAIL(KVK_XFER_STAT_NAME, 1, EIO) }, .status = -EALREADY, .reason = KVK_REASON_BUSY },
+	{ "it cannot be moved aside", true, { NO_EXCHANGE, FAIL(KVK_XFER_MOVE, 1, EIO) }, .status = -EIO,
+	  .reason = KVK_REASON_MEDIUM },
+	{ "ours cannot be moved in", true, { NO_EXCHANGE, FAIL(KVK_XFER_MOVE, 2, EIO) }, .status = -EIO,
+	  .reason = KVK_REASON_MEDIUM, .left = 1 },
+
+	/* The deadline passes. */
+	{ "late while what is there is judged", true, { DELAY(KVK_XFER_OPEN, 1) }, .deadline_us = DEADLINE_US,
+	  .status = -ETIMEDOUT, .reason = KVK_REASON_DEADLINE },
+	{ "late when ours has a name beside it", true, { DELAY(KVK_XFER_PUBLISH, 2) }, .deadline_us = DEADLINE_US,
+	  .status = -ETIMEDOUT, .reason = KVK_REASON_DEADLINE },
+};
+
+/* A file of its own inode takes the name at once, as when another process publishes there. */
+static void publish(const char *path, const void *data, uint64_t bytes)
+{
+	char fresh[PATH_MAX + 8];
+
+	snprintf(fresh, sizeof(fresh), "%s.fresh", path);
+	kit_file_write(fresh, data, bytes);
+	assert_int_equal(chmod(fresh, 0600), 0);
+	assert_int_equal(rename(fresh, path), 0);
+}
+
+static void wait_until_struck(struct kvk_backend *fault, uint64_t count)
+{
+	uint64_t until_us = kit_now_us() + 10000000;
+
+	while (kvk_fault_struck(fault) < count && kit_now_us() < until_us)
+		usleep(1000);
+	assert_true(kvk_fault_struck(fault) >= count);
+}
+
+static void wait_until_closed(struct kvk_store *store)
+{
+	uint64_t until_us = kit_now_us() + 10000000;
+
+	while (bed_places(store) > 0 && kit_now_us() < until_us)
+		usleep(1000);
+	assert_int_equal(bed_places(store), 0);
+}
+
+/* Puts ours with the rules of the row, and meddles while one of them holds it. */
+static struct kvk_result put_ours(struct bed *bed, const struct row *row, const char *path, const void *theirs,
+				  uint64_t theirs_bytes)
+{
+	struct kvk_backend *fault = bed_backend(bed->store);
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+	struct kvk_put_item item = { .struct_bytes = sizeof(item), .key = bed_key("key") };
+	uint64_t before = 0;
+	struct iovec iov = { .iov_base = malloc(BYTES), .iov_len = BYTES };
+
+	assert_non_null(iov.iov_base);
+	bed_fill(iov.iov_base, BYTES, item.key, OURS, 0);
+	item.data = &iov;
+	item.data_count = 1;
+	for (uint32_t i = 0; i < 2; i++) {
+		if (row->rules[i].nth)
+			assert_int_equal(kvk_fault_add(fault, &row->rules[i]), 0);
+		/* Where nothing can be exchanged that is struck first. */
+		if (row->rules[i].nth && i > 0 && row->rules[i].kind == KVK_FAULT_HANG)
+			before = 1;
+	}
+	assert_true(kvk_store_put(bed->store, &item, 1, row->deadline_us) > 0);
+	if (row->meddling != NOTHING) {
+		wait_until_struck(fault, before + 1);
+		if (row->meddling == PUBLISHED)
+			publish(path, theirs, theirs_bytes);
+		else
+			assert_int_equal(unlink(path), 0);
+		kvk_fault_release(fault);
+	}
+	assert_true(bed_next(bed->store, KVK_QUEUE_PUT, &result));
+	wait_until_closed(bed->store);
+	if (row->rules[0].nth && !kvk_fault_struck(fault))
+		fail_msg("%s: no rule struck", row->name);
+	kvk_fault_clear(fault);
+	free(iov.iov_base);
+	return result;
+}
+
+/* Files that are no objects. A put that was answered because it was late goes on to its end, and has some until then. */
+static uint64_t left_over(struct bed *bed, uint64_t accepted)
+{
+	uint64_t until_us = kit_now_us() + 10000000, objects, others;
+
+	do {
+		usleep(1000);
+		bed_files(bed, &objects, &others);
+	} while (others > accepted && kit_now_us() < until_us);
+	return others;
+}
+
+/* And until then the key is busy. */
+static void put_again(struct kvk_store *store)
+{
+	uint64_t until_us = kit_now_us() + 10000000;
+	int status;
+
+	while ((status = bed_put(store, "key", BYTES, OURS, NULL)) == -EALREADY && kit_now_us() < until_us)
+		usleep(1000);
+	assert_int_equal(status, 0);
+}
+
+static void run_row(struct bed *bed, const struct row *row)
+{
+	struct kvk_result result;
+	char path[PATH_MAX];
+	uint64_t theirs_bytes, objects, others;
+	uint8_t *theirs;
+	int status;
+
+	bed_open(bed, "\"lanes\": 2, \"fault\": []");
+	assert_int_equal(bed_put(bed->store, "key", BYTES, OTHERS, NULL), 0);
+	kit_path(path, bed->path, bed_key("key"));
+	theirs = kit_file_read(path, &theirs_bytes);
+	assert_int_equal(bed_remove(bed->store, "key", NULL), 0);
+	BED_AGREES(bed->store);
+	if (row->damaged) {
+		theirs[theirs_bytes - 1] ^= 1;
+		publish(path, theirs, theirs_bytes);
+		theirs[theirs_bytes - 1] ^= 1;
+	}
+
+	result = put_ours(bed, row, path, theirs, theirs_bytes);
+	if (result.status != row->status || result.reason != row->reason)
+		fail_msg("%s: %d, %s; wanted %d, %s", row->name, result.status, kvk_reason_text(result.reason), row->status,
+			 kvk_reason_text(row->reason));
+	if (row->after)
+		status = bed_get(bed->store, "key", BYTES, row->after, NULL);
+	else
+		status = bed_get(bed->store, "key", BYTES, OURS, NULL) ? 0 : -EEXIST;
+	if (status)
+		fail_msg("%s: afterwards %s", row->name, row->after ? "it is not there" : "it is there");
+	others = left_over(bed, row->left);
+	if (others > row->left)
+		fail_msg("%s: %" PRIu64 " files are left over", row->name, others);
+
+	/* Everything works, and a later run finds nothing that disagrees. */
+	if (!row->after)
+		put_again(bed->store);
+	bed_reopen(bed, "");
+	assert_int_equal(bed_get(bed->store, "key", BYTES, row->after ? row->after : OURS, NULL), 0);
+	BED_AGREES(bed->store);
+	bed_files(bed, &objects, &others);
+	assert_int_equal(objects, 1);
+	assert_int_equal(bed_remove(bed->store, "key", NULL), 0);
+	BED_AGREES(bed->store);
+	assert_int_equal(bed_close(bed), 0);
+	free(theirs);
+}
+
+static void test_between_the_steps(void **state)
+{
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		printf("# %s\n", rows[i].name);
+		run_row(*state, &rows[i]);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BED_TESTS_POSIX(test_between_the_steps),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
