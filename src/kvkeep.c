@@ -113,7 +113,7 @@ fail:
 int kvk_store_close(struct kvk_store *store)
 {
 	struct kvk_thread_quiet quiet;
-	bool sweeping;
+	bool hangs;
 	int err;
 
 	if (!store)
@@ -125,13 +125,13 @@ int kvk_store_close(struct kvk_store *store)
 	}
 	atomic_store(&store->core->closing, true);
 	kvk_thread_quiet_begin(&quiet);
-	sweeping = kvk_control_stop(store->control, CLOSE_US) != 0;
+	hangs = kvk_control_stop(store->control, CLOSE_US) != 0;
 	err = kvk_core_stop(store->core, CLOSE_US);
-	kvk_control_end(store->control, sweeping);
+	kvk_control_end(store->control, hangs);
 	/* What threads and the kernel still use is given up deliberately, never freed under them. */
 	if (err)
 		err = atomic_load(&store->core->held_items) > 0 ? -ETIMEDOUT : 0;
-	else if (!sweeping)
+	else if (!hangs)
 		kvk_core_free(store->core);
 	kvk_thread_quiet_end(&quiet);
 	kvk_mem_free(store);

@@ -255,12 +255,12 @@ int kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
 	return hangs ? -ETIMEDOUT : 0;
 }
 
-void kvk_control_end(struct kvk_control *control, bool sweeping)
+void kvk_control_end(struct kvk_control *control, bool hangs)
 {
 	kvk_notices_stop(&control->core->notices);
 	if (control->has_notify)
 		pthread_join(control->notify, NULL);
-	if (sweeping)
+	if (hangs)
 		return;
 	kvk_keeper_free(control->keeper);
 	kvk_room_free(control->room);
