@@ -468,6 +468,13 @@ int kvk_store_evict(struct kvk_store *store, uint64_t bytes, uint64_t *evicted_r
 	return 0;
 }
 
+int kvk_store_scan(struct kvk_store *store, uint64_t wait_us)
+{
+	int err = kvk_core_check(store->core);
+
+	return err ? err : kvk_control_scan(store->control, wait_us);
+}
+
 int kvk_store_set_quota(struct kvk_store *store, const void *tenant, uint32_t tenant_bytes, uint64_t quota_bytes)
 {
 	int err = kvk_core_check(store->core);

@@ -211,7 +211,7 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 	}
 	if (!err)
 		err = new_keeper(control);
-	if (!err) {
+	if (!err && core->spec.keeper) {
 		err = kvk_thread_start(&control->keeper_thread, "kvk-keeper", keeper_main, control);
 		control->has_keeper = !err;
 	}
@@ -222,6 +222,11 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 	}
 	*ret = control;
 	return 0;
+}
+
+int kvk_control_scan(struct kvk_control *control, uint64_t wait_us)
+{
+	return control->has_keeper ? kvk_keeper_scan(control->keeper, wait_us) : -EBUSY;
 }
 
 /* Joins a thread that may hang in the medium, or leaves it to itself and returns true. */

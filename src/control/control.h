@@ -18,6 +18,9 @@ struct kvk_control;
 /* -ENOMEM, -EAGAIN (no threads). core outlives it. */
 int kvk_control_start(struct kvk_control **ret, struct kvk_core *core);
 
+/* As kvk_keeper_scan(); -EBUSY also if this process was opened not to keep the store. */
+int kvk_control_scan(struct kvk_control *control, uint64_t wait_us);
+
 /*
  * Before the core is stopped: ends watch, room and keeper; waits at most wait_us for one that hangs in the medium.
  * -ETIMEDOUT: one still hangs, the core must not be freed.
