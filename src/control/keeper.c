@@ -47,10 +47,12 @@ struct kvk_keeper {
 	_Atomic uint64_t phase_footers;        /* read before it began */
 	_Atomic uint32_t footers_done;         /* buckets, in this phase */
 	_Atomic uint32_t unsettled;
+	_Atomic int64_t drift_bytes;
 	/* The thread's own: */
 	bool kept_before;
 	bool wants_pass;               /* the account is to learn from a pass what it cannot know */
 	bool passing;                  /* the pass has begun in the account, and not ended */
+	int64_t corrected_bytes;       /* in the account, when the last pass began */
 	uint64_t heeded;               /* of those asked for */
 	uint32_t poll_next, list_next;
 	uint64_t next_sync_us, next_loose_us;
@@ -211,6 +213,7 @@ static void begin_pass(struct kvk_keeper *keeper)
 	keeper->passing = !kvk_account_pass_begin(scan->account);
 	if (!keeper->passing)
 		return;
+	keeper->corrected_bytes = kvk_account_corrected(scan->account);
 	for (uint32_t i = 0; i <= scan->bucket_count; i++) {
 		struct kvk_scan_bucket *bucket = &scan->buckets[kvk_scan_bucket_at(scan, i)];
 
@@ -493,6 +496,7 @@ static void keep(struct kvk_keeper *keeper)
 		poll(keeper);
 		list_changed(keeper);
 		settle(keeper);
+		atomic_store(&keeper->drift_bytes, kvk_account_corrected(scan->account) - keeper->corrected_bytes);
 		more = read_footers(keeper);
 		tell_phase(keeper);
 		serve(keeper);
@@ -540,6 +544,7 @@ void kvk_keeper_state(struct kvk_keeper *keeper, struct kvk_scan_state *ret)
 		.elapsed_us = elapsed_us,
 		.from_snapshot = atomic_load(&keeper->from_snapshot),
 		.left_us = phase == KVK_SCAN_IDLE ? 0 : UINT64_MAX,
+		.drift_bytes = atomic_load(&keeper->drift_bytes),
 		.unsettled = atomic_load(&keeper->unsettled),
 		.trouble = atomic_load(&scan->trouble),
 	};

@@ -155,7 +155,8 @@ static void test_a_scan_when_it_is_asked_for(void **state)
 {
 	struct bed *bed = *state;
 	char path[PATH_MAX], folder[PATH_MAX];
-	struct stat stat;
+	struct stat stat, before;
+	char text[64], *status;
 
 	bed_open(bed, "");
 	put_all(bed->store, 20);
@@ -166,11 +167,18 @@ static void test_a_scan_when_it_is_asked_for(void **state)
 	snprintf(folder, sizeof(folder), "%s", path);
 	*strrchr(folder, '/') = '\0';
 	assert_int_equal(lstat(folder, &stat), 0);
+	assert_int_equal(lstat(path, &before), 0);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(utimensat(AT_FDCWD, folder, (struct timespec[2]){ stat.st_atim, stat.st_mtim }, 0), 0);
 	usleep(1500000);
 	assert_true(bed_usage(bed->store).used_bytes > scan_disk_bytes(bed->path));
+	assert_int_equal(scan_state(bed->store).drift_bytes, 0);
 	assert_int_equal(kvk_store_scan(bed->store, 20000000), 0);
+	assert_int_equal(scan_state(bed->store).drift_bytes, kvk_page_ceil((uint64_t)before.st_size));
+	assert_int_equal(kvk_store_status(bed->store, &status), 0);
+	snprintf(text, sizeof(text), "\"drift_bytes\":%" PRIu64, (uint64_t)kvk_page_ceil((uint64_t)before.st_size));
+	assert_non_null(strstr(status, text));
+	kvk_free(status);
 	assert_int_equal(bed_usage(bed->store).used_bytes, scan_disk_bytes(bed->path));
 	assert_int_equal(bed_usage(bed->store).objects, 19);
 	assert_int_equal(kvk_store_scan(bed->store, 0), -ETIMEDOUT);
