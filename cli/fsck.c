@@ -22,6 +22,9 @@
 #define REPAIR_REST_NS UINT64_C(15000000000)
 /* Others may never rest. */
 #define PATIENCE_NS UINT64_C(20000000000)
+/* What holds up a repair may end; and between two looks at the user's patience. */
+#define REPAIR_NS UINT64_C(60000000000)
+#define REPAIR_STEP_US UINT64_C(200000)
 #define PAUSE_NS 500000000
 
 struct look {
@@ -115,17 +118,18 @@ static bool is_sound(const struct fsck *fsck, const struct look *look)
 	return fsck->at_rest ? look->drift_bytes == 0 : charged <= look->usage.used_bytes + look->usage.leased_bytes;
 }
 
+/* If another process keeps the store it finds out by itself, and what cannot be settled in time shows in the last look. */
 static int repair(struct kvk_store *store)
 {
-	switch (kvk_scan_wait(store, "fsck: comparing")) {
-	case 0:
-	case -EBUSY:
-		return 0;
-	case -EINTR:
+	uint64_t begin_ns = kvk_cli_now_ns();
+	int err;
+
+	do {
+		err = kvk_store_scan(store, REPAIR_STEP_US);
+	} while (err == -ETIMEDOUT && !kvk_cli_interrupted && kvk_cli_now_ns() - begin_ns < REPAIR_NS);
+	if (kvk_cli_interrupted)
 		return kvk_cli_fail("interrupted");
-	default:
-		return kvk_cli_fail("the store does not tell how far it is");
-	}
+	return !err || err == -EBUSY || err == -ETIMEDOUT ? 0 : kvk_cli_fail("not repaired: %s", strerror(-err));
 }
 
 static int report(const struct fsck *fsck)
@@ -194,23 +198,45 @@ static int prepare(struct fsck *fsck, const json_t *spec, struct kvk_store *stor
 	return result;
 }
 
-static int check(struct fsck *fsck, struct kvk_store *store)
+/* Whoever keeps a store corrects its account: to see it as it is, it must not be kept. */
+static int open_to_look(struct kvk_store **ret, json_t *spec, bool keeper)
 {
-	int status;
+	if (json_object_set_new(spec, "keeper", json_boolean(keeper)))
+		return kvk_cli_fail("not enough memory");
+	return kvk_cli_open_spec(ret, spec, false, NULL);
+}
 
-	kvk_progress_begin(&fsck->progress, "fsck");
-	status = look(fsck, store, &fsck->first);
-	kvk_progress_end(&fsck->progress);
+static int check_as_it_is(struct fsck *fsck, json_t *spec)
+{
+	struct kvk_store *store = NULL;
+	int status = open_to_look(&store, spec, false);
+
+	if (!status)
+		status = prepare(fsck, spec, store);
+	if (!status) {
+		kvk_progress_begin(&fsck->progress, "fsck");
+		status = look(fsck, store, &fsck->first);
+		kvk_progress_end(&fsck->progress);
+	}
 	fsck->last = fsck->first;
-	if (status || !fsck->repair)
-		return status;
-	status = repair(store);
-	if (status)
-		return status;
-	fsck->rest_ns = REPAIR_REST_NS;
-	kvk_progress_begin(&fsck->progress, "fsck");
-	status = look(fsck, store, &fsck->last);
-	kvk_progress_end(&fsck->progress);
+	kvk_store_close(store);
+	return status;
+}
+
+static int check_repaired(struct fsck *fsck, json_t *spec)
+{
+	struct kvk_store *store = NULL;
+	int status = open_to_look(&store, spec, true);
+
+	if (!status)
+		status = repair(store);
+	if (!status) {
+		fsck->rest_ns = REPAIR_REST_NS;
+		kvk_progress_begin(&fsck->progress, "fsck");
+		status = look(fsck, store, &fsck->last);
+		kvk_progress_end(&fsck->progress);
+	}
+	kvk_store_close(store);
 	return status;
 }
 
@@ -221,7 +247,6 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 		{ "repair", KVK_OPTION_FLAG, .value = &fsck.repair },
 		{ .name = NULL },
 	};
-	struct kvk_store *store = NULL;
 	struct kvk_cli_line line;
 	json_t *spec = NULL;
 	int status = kvk_cli_read_line(&line, verb, argc, argv, options, 1, 1, "wants one STORE");
@@ -232,14 +257,11 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	kvk_cli_catch_signals();
 	status = kvk_cli_spec(&spec, line.words[0], &(struct kvk_cli_overlay){ .create = false });
 	if (!status)
-		status = kvk_cli_open_spec(&store, spec, false, NULL);
-	if (!status)
-		status = prepare(&fsck, spec, store);
-	if (!status)
-		status = check(&fsck, store);
+		status = check_as_it_is(&fsck, spec);
+	if (!status && fsck.repair)
+		status = check_repaired(&fsck, spec);
 	if (!status)
 		status = report(&fsck);
-	kvk_store_close(store);
 	json_decref(spec);
 	return status;
 }
@@ -248,12 +270,12 @@ const struct kvk_cli_verb kvk_cli_fsck = {
 	.name = "fsck",
 	.arguments = "STORE [--repair] [--json]",
 	.summary = "hold the account against what lies in the directory",
-	.help = "  --repair              have everything counted anew, and wait for it\n"
+	.help = "  --repair              then have everything counted anew, and wait for it\n"
 		"  --json                an object: sound, disk_bytes, objects, object_bytes, temporary_bytes, gone_bytes,\n"
 		"                        quarantine_bytes, used_bytes, leased_bytes, drift_bytes, at_rest, exact,\n"
 		"                        first_drift_bytes\n\n"
 		"Drift is what the account has more than there is; at rest it is 0. While other processes store it waits for\n"
 		"a quiet moment, and if there is none, demands only that no more is there than what is charged and leased.\n"
-		"The exit status is 1 if they disagree at the end. Objects are not read: `kvkeep verify` does that.\n",
+		"Without --repair nothing is changed. The exit status is 1 if they disagree at the end. Objects are not read: `kvkeep verify` does that.\n",
 	.run = run,
 };

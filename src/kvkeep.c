@@ -113,7 +113,7 @@ fail:
 int kvk_store_close(struct kvk_store *store)
 {
 	struct kvk_thread_quiet quiet;
-	bool sweeping;
+	bool hangs;
 	int err;
 
 	if (!store)
@@ -125,13 +125,13 @@ int kvk_store_close(struct kvk_store *store)
 	}
 	atomic_store(&store->core->closing, true);
 	kvk_thread_quiet_begin(&quiet);
-	sweeping = kvk_control_stop(store->control, CLOSE_US) != 0;
+	hangs = kvk_control_stop(store->control, CLOSE_US) != 0;
 	err = kvk_core_stop(store->core, CLOSE_US);
-	kvk_control_end(store->control, sweeping);
+	kvk_control_end(store->control, hangs);
 	/* What threads and the kernel still use is given up deliberately, never freed under them. */
 	if (err)
 		err = atomic_load(&store->core->held_items) > 0 ? -ETIMEDOUT : 0;
-	else if (!sweeping)
+	else if (!hangs)
 		kvk_core_free(store->core);
 	kvk_thread_quiet_end(&quiet);
 	kvk_mem_free(store);
@@ -466,6 +466,13 @@ int kvk_store_evict(struct kvk_store *store, uint64_t bytes, uint64_t *evicted_r
 	*evicted_ret = kvk_evict(store->core, bytes);
 	kvk_room_ring(store->core);
 	return 0;
+}
+
+int kvk_store_scan(struct kvk_store *store, uint64_t wait_us)
+{
+	int err = kvk_core_check(store->core);
+
+	return err ? err : kvk_control_scan(store->control, wait_us);
 }
 
 int kvk_store_set_quota(struct kvk_store *store, const void *tenant, uint32_t tenant_bytes, uint64_t quota_bytes)

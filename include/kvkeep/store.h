@@ -379,6 +379,15 @@ KVK_API int kvk_store_set_cap(struct kvk_store *store, uint64_t cap_bytes);
 KVK_API int kvk_store_evict(struct kvk_store *store, uint64_t bytes, uint64_t *evicted_ret);
 
 /**
+ * Has everything that is in the store looked at now, also what does not seem to have changed: names, sizes, and footers
+ * that were not read yet; brings the account to what is there, and removes what dead processes left. Waits for it, wait_us at
+ * most. 0: used_bytes is what was found, but for what others are changing. -EBUSY: another process is the store's keeper and
+ * does this for all, or this one was opened not to be it. -ETIMEDOUT: it goes on, and the next call waits for the rest of
+ * it; a process that was stopped, and a medium that fails, hold it up.
+ */
+KVK_API int kvk_store_scan(struct kvk_store *store, uint64_t wait_us);
+
+/**
  * Sets what a tenant (salt) may hold before its objects are evicted first, with the policy IsolatedLRU: for all processes that
  * have the store open, which learn of it within seconds, and for later ones, whatever specifications say. tenant NULL: the
  * default for tenants without one of their own. UINT64_MAX: no quota.

@@ -153,5 +153,7 @@ int kvk_account_reconcile(struct kvk_account *account, struct kvk_bucket_finding
  * so that a pass would prove nothing yet. Of the end: the file got lost meanwhile, and a new pass must begin. */
 int kvk_account_pass_begin(struct kvk_account *account);
 int kvk_account_pass_end(struct kvk_account *account);
+/* By how much the two lowered (below 0: raised) what is charged, since open. Only by the thread that calls them. */
+int64_t kvk_account_corrected(const struct kvk_account *account);
 
 #endif

@@ -62,6 +62,7 @@ struct kvk_account {
 	uint32_t pass_remade;                  /* of the image when the pass began */
 	uint64_t pass_loosened_bytes;
 	uint64_t pass_above_bytes;     /* by which bounds were above what is charged, of all buckets */
+	int64_t corrected_bytes;               /* lowered by findings and passes */
 	bool pass_sound;                       /* no row was lost when it began */
 	uint32_t cursor;                       /* of the row that is looked at next, whether it is dead */
 	struct kvk_bucket_finding kept[KVK_ACCOUNT_BUCKETS];   /* of buckets that are not quiet; begin_ns 0: none */

@@ -160,18 +160,33 @@ static int judge(struct kvk_account *account, struct kvk_account_tx *tx, const s
 	return -EAGAIN;
 }
 
+/* What the transaction that has just ended changed. */
+static void correct(struct kvk_account *account, uint64_t before_bytes)
+{
+	account->corrected_bytes += (int64_t)(before_bytes - account->known_bytes);
+}
+
+int64_t kvk_account_corrected(const struct kvk_account *account)
+{
+	return account->corrected_bytes;
+}
+
 int kvk_account_reconcile(struct kvk_account *account, struct kvk_bucket_finding *findings, uint32_t count,
 			  uint32_t wait_ms)
 {
 	struct kvk_account_tx tx = { 0 };
+	uint64_t before_bytes;
 	int err;
 
 	pthread_mutex_lock(&account->lock);
 	err = kvk_account_tx_begin(account, &tx, wait_ms);
 	if (!err) {
+		before_bytes = kvk_account_charged(&account->next);
 		for (uint32_t i = 0; i < count; i++)
 			findings[i].status = judge(account, &tx, &findings[i]);
 		err = kvk_account_tx_end(account, &tx);
+		if (!err)
+			correct(account, before_bytes);
 	}
 	for (uint32_t i = 0; err && i < count; i++)
 		findings[i].status = err;
@@ -200,6 +215,7 @@ int kvk_account_pass_end(struct kvk_account *account)
 {
 	struct kvk_account_image *next = &account->next;
 	struct kvk_account_tx tx = { 0 };
+	uint64_t before_bytes;
 	uint64_t since_bytes;          /* loose since the pass began, or not known to be gone */
 	int err;
 
@@ -212,6 +228,7 @@ int kvk_account_pass_end(struct kvk_account *account)
 		err = -EAGAIN;
 		goto out;
 	}
+	before_bytes = kvk_account_charged(next);
 	since_bytes = kvk_account_more(next->loosened_bytes - account->pass_loosened_bytes, account->pass_above_bytes);
 	if (next->loose_bytes > since_bytes) {
 		next->loose_bytes = since_bytes;
@@ -220,6 +237,8 @@ int kvk_account_pass_end(struct kvk_account *account)
 	tx.changed |= next->needs_scan;
 	next->needs_scan = false;
 	err = kvk_account_tx_end(account, &tx);
+	if (!err)
+		correct(account, before_bytes);
 out:
 	pthread_mutex_unlock(&account->lock);
 	return err;

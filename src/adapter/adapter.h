@@ -163,9 +163,6 @@ struct kvk_adapter_ops {
 	int (*list)(struct kvk_adapter *adapter, const char *after, kvk_list_visit *visit, void *user);
 	/* Removes every object, and what puts and removes left, on the calling thread. */
 	int (*remove_all)(struct kvk_adapter *adapter);
-	/* Removes what dead processes left, one folder (of 0 to folders - 1) at a time, on the calling thread. -ERANGE:
-	 * there is no such folder. */
-	int (*sweep)(struct kvk_adapter *adapter, uint32_t folder);
 	/* How many parts the scan takes the objects in: 256, by the first byte of their ids, or 1. */
 	uint32_t (*buckets)(struct kvk_adapter *adapter);
 	/*

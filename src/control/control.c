@@ -217,7 +217,7 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 	}
 	if (!err)
 		err = new_keeper(control);
-	if (!err) {
+	if (!err && core->spec.keeper) {
 		err = kvk_thread_start(&control->keeper_thread, "kvk-keeper", keeper_main, control);
 		control->has_keeper = !err;
 	}
@@ -228,6 +228,11 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 	}
 	*ret = control;
 	return 0;
+}
+
+int kvk_control_scan(struct kvk_control *control, uint64_t wait_us)
+{
+	return control->has_keeper ? kvk_keeper_scan(control->keeper, wait_us) : -EBUSY;
 }
 
 /* Joins a thread that may hang in the medium, or leaves it to itself and returns true. */
@@ -261,12 +266,12 @@ int kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
 	return hangs ? -ETIMEDOUT : 0;
 }
 
-void kvk_control_end(struct kvk_control *control, bool sweeping)
+void kvk_control_end(struct kvk_control *control, bool hangs)
 {
 	kvk_notices_stop(&control->core->notices);
 	if (control->has_notify)
 		pthread_join(control->notify, NULL);
-	if (sweeping)
+	if (hangs)
 		return;
 	kvk_keeper_free(control->keeper);
 	kvk_room_free(control->room);

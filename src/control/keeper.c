@@ -23,14 +23,19 @@
 /* A finding that the account put off so often is listed again. Before that, somebody may only have to visit the account,
  * which he was asked to. */
 #define REFUSED_MAX 2
+/* Whoever is free to be the keeper becomes it within a few turns. */
+#define BECOME_US UINT64_C(1000000)
+#define WAIT_US UINT64_C(10000)
 /* The account's lock is held for a few milliseconds at a time; the next turn tries again. */
 #define LOCK_WAIT_MS 100
 
 struct kvk_keeper {
 	struct kvk_scan scan;
 	const struct kvk_log_sink *log;
-	pthread_mutex_t lock;          /* for wake */
+	pthread_mutex_t lock;          /* for wake, and guards what was asked for */
 	pthread_cond_t wake;
+	uint64_t asked, served;        /* scans that somebody wants and waits for */
+	bool left;                     /* who asked last gave up waiting */
 	uint8_t store_id[16];
 	bool persist;
 	atomic_bool *told;             /* is_keeper, for the owner; or NULL */
@@ -44,10 +49,13 @@ struct kvk_keeper {
 	_Atomic uint64_t phase_footers;        /* read before it began */
 	_Atomic uint32_t footers_done;         /* buckets, in this phase */
 	_Atomic uint32_t unsettled;
+	_Atomic int64_t drift_bytes;
 	/* The thread's own: */
 	bool kept_before;
 	bool wants_pass;               /* the account is to learn from a pass what it cannot know */
 	bool passing;                  /* the pass has begun in the account, and not ended */
+	int64_t corrected_bytes;       /* in the account, when the last pass began */
+	uint64_t heeded;               /* of those asked for */
 	uint32_t poll_next, list_next;
 	uint64_t next_sync_us, next_loose_us;
 };
@@ -104,17 +112,25 @@ bool kvk_keeper_is_keeper(struct kvk_keeper *keeper)
 	return atomic_load(&keeper->is_keeper);
 }
 
-/* False: it is time to stop. */
-static bool rest_us(void *user, uint64_t us)
+/* clock_gettime() and so much. */
+static struct timespec after_us(uint64_t us)
 {
-	struct kvk_keeper *keeper = user;
 	struct timespec until;
-	bool stopping;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += (long)(us % 1000000 * 1000);
 	until.tv_sec += (time_t)(us / 1000000) + until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
+	return until;
+}
+
+/* False: it is time to stop. */
+static bool rest_us(void *user, uint64_t us)
+{
+	struct timespec until = after_us(us);
+	struct kvk_keeper *keeper = user;
+	bool stopping;
+
 	pthread_mutex_lock(&keeper->lock);
 	while (!atomic_load(&keeper->stopping) &&
 	       pthread_cond_timedwait(&keeper->wake, &keeper->lock, &until) != ETIMEDOUT)
@@ -201,6 +217,7 @@ static void begin_pass(struct kvk_keeper *keeper)
 	keeper->passing = !kvk_account_pass_begin(scan->account);
 	if (!keeper->passing)
 		return;
+	keeper->corrected_bytes = kvk_account_corrected(scan->account);
 	for (uint32_t i = 0; i <= scan->bucket_count; i++) {
 		struct kvk_scan_bucket *bucket = &scan->buckets[kvk_scan_bucket_at(scan, i)];
 
@@ -346,6 +363,70 @@ static bool read_footers(struct kvk_keeper *keeper)
 	return false;
 }
 
+/* ---- scans that were asked for ------------------------------------------------------------------ */
+
+static uint64_t asked_for(struct kvk_keeper *keeper)
+{
+	uint64_t asked;
+
+	pthread_mutex_lock(&keeper->lock);
+	asked = keeper->asked;
+	pthread_mutex_unlock(&keeper->lock);
+	return asked;
+}
+
+/* Lists at once, not turn by turn: somebody waits. */
+static void heed(struct kvk_keeper *keeper)
+{
+	uint64_t asked = asked_for(keeper);
+
+	if (asked == keeper->heeded)
+		return;
+	keeper->heeded = asked;
+	enter(keeper, KVK_SCAN_NAMES);
+	begin_pass(keeper);
+	kvk_scan_pass(&keeper->scan);
+	keeper->next_sync_us = 0;
+}
+
+static void serve(struct kvk_keeper *keeper)
+{
+	if (keeper->wants_pass || wants_footers(&keeper->scan) || has_inexact(&keeper->scan))
+		return;
+	pthread_mutex_lock(&keeper->lock);
+	keeper->served = keeper->heeded;
+	pthread_cond_broadcast(&keeper->wake);
+	pthread_mutex_unlock(&keeper->lock);
+}
+
+int kvk_keeper_scan(struct kvk_keeper *keeper, uint64_t wait_us)
+{
+	uint64_t begin_us = kvk_now_us(), mine;
+	int err = 0;
+
+	pthread_mutex_lock(&keeper->lock);
+	if (!keeper->left || keeper->served == keeper->asked)
+		keeper->asked++;
+	keeper->left = false;
+	mine = keeper->asked;
+	while (!err && keeper->served < mine) {
+		uint64_t waited_us = kvk_now_us() - begin_us;
+		struct timespec until = after_us(WAIT_US);
+
+		if (atomic_load(&keeper->stopping))
+			err = -ESHUTDOWN;
+		else if (!atomic_load(&keeper->is_keeper) && waited_us >= (wait_us < BECOME_US ? wait_us : BECOME_US))
+			err = -EBUSY;
+		else if (waited_us >= wait_us)
+			err = -ETIMEDOUT;
+		else
+			pthread_cond_timedwait(&keeper->wake, &keeper->lock, &until);
+	}
+	keeper->left = err != 0;
+	pthread_mutex_unlock(&keeper->lock);
+	return err;
+}
+
 /* ---- a keeper's life ---------------------------------------------------------------------------- */
 
 static void become(struct kvk_keeper *keeper, bool is_keeper)
@@ -403,6 +484,7 @@ static void begin(struct kvk_keeper *keeper)
 	kvk_log(keeper->log, KVK_LOG_INFO, "this process is the store's keeper");
 	load_snapshot(keeper);
 	keeper->kept_before = true;
+	keeper->heeded = asked_for(keeper);
 	begin_pass(keeper);
 }
 
@@ -430,11 +512,14 @@ static void keep(struct kvk_keeper *keeper)
 	kvk_scan_pass(scan);
 	tell_phase(keeper);
 	do {
+		heed(keeper);
 		poll(keeper);
 		list_changed(keeper);
 		settle(keeper);
+		atomic_store(&keeper->drift_bytes, kvk_account_corrected(scan->account) - keeper->corrected_bytes);
 		more = read_footers(keeper);
 		tell_phase(keeper);
+		serve(keeper);
 	} while (rest_us(keeper, more ? 0 : TURN_MS * 1000));
 	save_snapshot(keeper);
 	scan->backend->ops->unlock(scan->backend, KVK_LOCK_KEEPER);
@@ -479,6 +564,7 @@ void kvk_keeper_state(struct kvk_keeper *keeper, struct kvk_scan_state *ret)
 		.elapsed_us = elapsed_us,
 		.from_snapshot = atomic_load(&keeper->from_snapshot),
 		.left_us = phase == KVK_SCAN_IDLE ? 0 : UINT64_MAX,
+		.drift_bytes = atomic_load(&keeper->drift_bytes),
 		.unsettled = atomic_load(&keeper->unsettled),
 		.trouble = atomic_load(&scan->trouble),
 	};

@@ -48,6 +48,13 @@ void kvk_keeper_run(struct kvk_keeper *keeper);
 /* Any thread; may be called before run(). */
 void kvk_keeper_stop(struct kvk_keeper *keeper);
 
+/*
+ * Any thread but the keeper's. Has all buckets listed and compared anew, whether or not they seem to have changed, the footers read that
+ * were not, and what the account has too much taken off it; and waits for that, wait_us at most. 0: all that rests is
+ * exact. -EBUSY: this process is not the keeper. -ETIMEDOUT: it goes on, and the next call waits for the rest of it. -ESHUTDOWN.
+ */
+int kvk_keeper_scan(struct kvk_keeper *keeper, uint64_t wait_us);
+
 /* Any thread. */
 bool kvk_keeper_is_keeper(struct kvk_keeper *keeper);
 void kvk_keeper_state(struct kvk_keeper *keeper, struct kvk_scan_state *ret);

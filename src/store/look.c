@@ -194,7 +194,7 @@ static json_t *scan_json(struct kvk_core *core)
 
 	if (core->scan_state)
 		core->scan_state(core->scan_user, &state);
-	return json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:I, s:o}",
+	return json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:I, s:I, s:o}",
 			 "phase", phases[state.phase], "keeper", atomic_load(&core->keeper),
 			 "buckets", (json_int_t)state.buckets, "buckets_done", (json_int_t)state.buckets_done,
 			 "objects", (json_int_t)state.objects, "bytes", (json_int_t)state.bytes,
@@ -202,7 +202,7 @@ static json_t *scan_json(struct kvk_core *core)
 			 "from_snapshot", (json_int_t)state.from_snapshot, "swept", (json_int_t)state.swept,
 			 "per_second", (json_int_t)state.per_second, "elapsed_s", (double)state.elapsed_us / 1e6,
 			 "left_s", state.left_us == UINT64_MAX ? json_null() : json_real((double)state.left_us / 1e6),
-			 "unsettled", (json_int_t)state.unsettled,
+			 "drift_bytes", (json_int_t)state.drift_bytes, "unsettled", (json_int_t)state.unsettled,
 			 "trouble", word_or_null(state.trouble ? strerror(-state.trouble) : ""));
 }
 

@@ -22,6 +22,7 @@ struct kvk_scan_state {
 	uint64_t from_snapshot;                /* objects that a snapshot told of */
 	uint64_t per_second;                   /* objects, in this phase */
 	uint64_t elapsed_us, left_us;          /* of this phase; left_us UINT64_MAX: not known yet */
+	int64_t drift_bytes;                   /* what the account had too much (below 0: too little) since the last pass began */
 	uint32_t unsettled;                    /* buckets whose finding does not stand in the account yet */
 	int trouble;                           /* the last error of the medium: -errno; 0: none */
 };

@@ -159,6 +159,11 @@ static int take_shared(struct parsing *parsing, const char *path, const json_t *
 	return kvk_spec_take_bool(parsing, path, value, &parsing->spec->shared);
 }
 
+static int take_keeper(struct parsing *parsing, const char *path, const json_t *value)
+{
+	return kvk_spec_take_bool(parsing, path, value, &parsing->spec->keeper);
+}
+
 static int take_create(struct parsing *parsing, const char *path, const json_t *value)
 {
 	return kvk_spec_take_bool(parsing, path, value, &parsing->spec->wish.create);
@@ -281,6 +286,7 @@ static const struct option options[] = {
 	{ "group", "group", take_group },
 	{ "shared", "shared", take_shared },
 	{ "create", "create", take_create },
+	{ "keeper", "keeper", take_keeper },
 	{ "unverified", "unverified", take_unverified },
 	{ "io_engine", "io_engine", take_io_engine },
 	{ "lanes", "lanes", take_lanes },
@@ -367,6 +373,7 @@ int kvk_spec_parse(struct kvk_spec *spec, const char *json, struct kvk_error *er
 		.memory_bytes = 256 * MIB, .depth_bytes = 32 * MIB, .deadline_us = 30000000, .max_items = 65536,
 		.trigger_watermark = 0.8, .eviction_ratio = 0.2, .default_quota_bytes = UINT64_MAX, .disk_watermark = 1,
 		.batch_us = 5000000, .batch_bytes = 1024 * MIB, .fault_seed = 1,
+		.keeper = true,
 		.wish = { .create = true, .values = { .persist = true } },
 	};
 	if (!json)

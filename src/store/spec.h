@@ -19,6 +19,7 @@ struct kvk_spec {
 	struct kvk_superblock_wish wish;
 	bool shared;
 	bool accept_unverified;
+	bool keeper;                           /* it may become the keeper */
 	char *manifest;                        /* canonical; NULL: none */
 	uint8_t namespace_digest[KVK_DIGEST_BYTES];
 	enum kvk_engine engine;

@@ -461,11 +461,18 @@ finds_and_repairs_drift()
 	says out 'they agree'
 	file=$(object_file room 'other@00000000@0@09')
 	rm "$file"
+	# As often as one looks.
+	gives 1 "$kvkeep" fsck room
+	says err 'is charged that is not there'
+	gives 1 "$kvkeep" fsck room --json
+	json "not v['sound'] and v['drift_bytes'] == $charge and v['used_bytes'] == 10 * $charge"
 	gives 0 "$kvkeep" fsck room --repair --json
-	json "v['sound'] and v['drift_bytes'] == 0 and v['used_bytes'] == 9 * $charge"
+	json "v['sound'] and v['drift_bytes'] == 0 and v['first_drift_bytes'] == $charge and v['used_bytes'] == 9 * $charge"
 	cp -p "$(object_file room 'm@00000000@0@08@t0')" "$file"
+	gives 1 "$kvkeep" fsck room
+	says err 'the cap may be exceeded'
 	gives 0 "$kvkeep" fsck room --repair --json
-	json "v['sound'] and v['drift_bytes'] == 0 and v['used_bytes'] == 10 * $charge"
+	json "v['sound'] and v['drift_bytes'] == 0 and v['first_drift_bytes'] == -$charge and v['used_bytes'] == 10 * $charge"
 	gives 0 "$kvkeep" fsck room
 	gives 1 "$kvkeep" fsck '{"backend":"RAM"}'
 }

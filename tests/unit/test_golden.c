@@ -57,6 +57,9 @@ static const struct kvk_pool_head pool_head = {
 static const char pool_head_file[] = "v1-pool.head";
 
 static const char account_file[] = "v1.account";
+static const char snapshot_file[] = "v1.snapshot";
+#define SNAPSHOT_OBJECTS 5
+#define SNAPSHOT_NAMES 48
 
 static const char manifest_json[] = "{ \"tokens_a_chunk\": 256, \"model\": {\"weights\": \"r\\u00e91\", \"dtype\": \"bf16\"},"
 				    " \"rope\": [10000.0, 0.1], \"empty\": {} }";
@@ -227,6 +230,57 @@ static void accounts_are_written_and_read_as_ever(void **state)
 	assert_true(parsed.rows[4].lost && parsed.rows[252].leased_bytes == UINT64_C(252) << 20);
 }
 
+/* The third object has neither tenant nor parent, and the last one shares the first one's tenant. Returns its length. */
+static size_t build_snapshot(void)
+{
+	struct kvk_snapshot_head head = {
+		.store_id = "0123456789abcde", .epoch = 78, .made_ns = UINT64_C(1700000000000000005),
+		.object_count = SNAPSHOT_OBJECTS, .names_bytes = SNAPSHOT_NAMES,
+	};
+	uint8_t *names = built + kvk_snapshot_at(SNAPSHOT_OBJECTS);
+	uint32_t used = 0, tenants[2], model;
+
+	memset(built, 0, (size_t)kvk_snapshot_bytes(&head));
+	tenants[0] = kvk_snapshot_put_name(names, SNAPSHOT_NAMES, &used, "tenant", 6);
+	tenants[1] = kvk_snapshot_put_name(names, SNAPSHOT_NAMES, &used, "\x01\xff", 2);
+	model = kvk_snapshot_put_name(names, SNAPSHOT_NAMES, &used, "meta-llama/Llama-3-8B", 21);
+	for (uint32_t i = 0; i < SNAPSHOT_OBJECTS; i++) {
+		struct kvk_snapshot_object object = {
+			.logical_bytes = i * UINT64_C(1000000007), .charge_bytes = ((uint64_t)i * 99 + 2) << 12,
+			.used_at_ns = UINT64_C(1700000000000000000) + i, .tenant = i == 2 ? 0 : tenants[i % 4 / 3],
+			.model = model, .durable = i % 2 == 0,
+		};
+
+		for (uint32_t j = 0; j < 16; j++) {
+			object.prefix[j] = (uint8_t)(i * 16 + j);
+			object.parent_prefix[j] = (uint8_t)(i == 0 || i == 2 ? 0 : (i - 1) * 16 + j);
+		}
+		kvk_snapshot_put_object(built + kvk_snapshot_at(i), &object);
+	}
+	kvk_snapshot_seal(built, &head);
+	return (size_t)kvk_snapshot_bytes(&head);
+}
+
+static void snapshots_are_written_and_read_as_ever(void **state)
+{
+	const uint8_t *names = stored + kvk_snapshot_at(SNAPSHOT_OBJECTS);
+	struct kvk_snapshot_object object;
+	struct kvk_snapshot_head parsed;
+	struct kvk_key name;
+	size_t bytes = build_snapshot();
+
+	assert_int_equal(load(snapshot_file), bytes);
+	assert_memory_equal(stored, built, bytes);
+	assert_int_equal(kvk_snapshot_parse(&parsed, stored, bytes), 0);
+	assert_true(parsed.epoch == 78 && parsed.object_count == SNAPSHOT_OBJECTS);
+	kvk_snapshot_get_object(&object, stored + kvk_snapshot_at(3));
+	assert_true(object.logical_bytes == UINT64_C(3000000021) && object.charge_bytes == 299 << 12 && !object.durable);
+	assert_int_equal(object.parent_prefix[1], 33);
+	name = kvk_snapshot_get_name(names, parsed.names_bytes, object.tenant);
+	assert_int_equal(name.bytes, 2);
+	assert_memory_equal(name.data, "\x01\xff", 2);
+}
+
 static void manifests_are_written_as_ever(void **state)
 {
 	char *text = NULL;
@@ -282,10 +336,12 @@ static int write_all(const char *folder)
 {
 	bool written = true;
 	char *text = NULL;
+	size_t bytes;
 
 	for (unsigned i = 0; i < sizeof(objects) / sizeof(objects[0]); i++) {
-		size_t first, bytes = build(&objects[i], &first);
+		size_t first;
 
+		bytes = build(&objects[i], &first);
 		written = write_file(folder, objects[i].file, built + first, bytes) && written;
 	}
 	for (unsigned i = 0; i < 3; i++) {
@@ -296,6 +352,8 @@ static int write_all(const char *folder)
 	written = write_file(folder, pool_head_file, built, KVK_PAGE_BYTES) && written;
 	build_account();
 	written = write_file(folder, account_file, built, KVK_ACCOUNT_BYTES) && written;
+	bytes = build_snapshot();
+	written = write_file(folder, snapshot_file, built, bytes) && written;
 	if (kvk_manifest_canonical(&text, manifest_json, NULL) == 0)
 		written = write_file(folder, manifest_file, text, strlen(text)) && written;
 	kvk_mem_free(text);
@@ -309,6 +367,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(superblocks_are_written_and_read_as_ever),
 		cmocka_unit_test(heads_of_pools_are_written_and_read_as_ever),
 		cmocka_unit_test(accounts_are_written_and_read_as_ever),
+		cmocka_unit_test(snapshots_are_written_and_read_as_ever),
 		cmocka_unit_test(manifests_are_written_as_ever),
 		cmocka_unit_test(names_are_as_ever),
 	};

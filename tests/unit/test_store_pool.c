@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is different where objects lie in the slots of a pool: its size, its files, its owner, and what a restart finds. */
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 
 #include "unit/store_kit.h"
@@ -284,6 +285,27 @@ static void not_persistent(void **state)
 	assert_int_equal(others, 1);
 }
 
+/* A temporary file of the pool is as large as one of its files: it goes if its writer is dead. */
+static void what_dead_makers_left(void **state)
+{
+	struct bed *bed = *state;
+	char dead[256], alive[256];
+	int fd;
+
+	must_open(bed, TEN);
+	assert_int_equal(bed_close(bed), 0);
+	snprintf(dead, sizeof(dead), "%s/.tmp-0123456789abcdef-1", bed->path);
+	snprintf(alive, sizeof(alive), "%s/.tmp-0123456789abcdef-2", bed->path);
+	kit_file_write(dead, "left", 4);
+	kit_file_write(alive, "lives", 5);
+	fd = open(alive, O_RDWR);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	must_open(bed, TEN);
+	assert_int_equal(access(dead, F_OK), -1);
+	assert_int_equal(access(alive, F_OK), 0);
+	close(fd);
+}
+
 /* ---- what lies in the file ---------------------------------------------------------------------- */
 
 #define FILE_BYTES (KVK_POOL_HEAD_BYTES + 10 * PAGE)
@@ -565,6 +587,7 @@ int main(void)
 		BED_TEST(sizes, BED_POOL_THREADS, "pool, threads"),
 		BED_TEST(kinds, BED_POOL_THREADS, "pool, threads"),
 		BED_TEST(one_owner, BED_POOL_THREADS, "pool, threads"),
+		BED_TEST(what_dead_makers_left, BED_POOL_THREADS, "pool, threads"),
 		BED_TEST(not_persistent, BED_POOL_THREADS, "pool, threads"),
 		BED_TEST(every_mix_of_pages, BED_POOL_THREADS, "pool, threads"),
 		BED_TEST(footers_in_payload, BED_POOL_THREADS, "pool, threads"),

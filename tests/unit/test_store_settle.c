@@ -149,6 +149,63 @@ static void test_a_lost_account_is_counted_when_all_have_spoken(void **state)
 	scan_settles(bed->store, bed->path);
 }
 
+/* ---- a scan that is asked for ------------------------------------------------------------------- */
+
+static void test_a_scan_when_it_is_asked_for(void **state)
+{
+	struct bed *bed = *state;
+	char path[PATH_MAX], folder[PATH_MAX];
+	struct stat stat, before;
+	char text[64], *status;
+
+	bed_open(bed, "");
+	put_all(bed->store, 20);
+	assert_int_equal(kvk_store_scan(bed->store, 20000000), 0);
+	assert_int_equal(bed_usage(bed->store).used_bytes, scan_disk_bytes(bed->path));
+	/* An object goes, and its folder's time says that nothing happened. */
+	kit_path(path, bed->path, bed_key("model-0@00000000@0@00000000@tenant-0"));
+	snprintf(folder, sizeof(folder), "%s", path);
+	*strrchr(folder, '/') = '\0';
+	assert_int_equal(lstat(folder, &stat), 0);
+	assert_int_equal(lstat(path, &before), 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(utimensat(AT_FDCWD, folder, (struct timespec[2]){ stat.st_atim, stat.st_mtim }, 0), 0);
+	usleep(1500000);
+	assert_true(bed_usage(bed->store).used_bytes > scan_disk_bytes(bed->path));
+	assert_int_equal(scan_state(bed->store).drift_bytes, 0);
+	assert_int_equal(kvk_store_scan(bed->store, 20000000), 0);
+	assert_int_equal(scan_state(bed->store).drift_bytes, kvk_page_ceil((uint64_t)before.st_size));
+	assert_int_equal(kvk_store_status(bed->store, &status), 0);
+	snprintf(text, sizeof(text), "\"drift_bytes\":%" PRIu64, (uint64_t)kvk_page_ceil((uint64_t)before.st_size));
+	assert_non_null(strstr(status, text));
+	kvk_free(status);
+	assert_int_equal(bed_usage(bed->store).used_bytes, scan_disk_bytes(bed->path));
+	assert_int_equal(bed_usage(bed->store).objects, 19);
+	assert_int_equal(kvk_store_scan(bed->store, 0), -ETIMEDOUT);
+	assert_int_equal(kvk_store_scan(bed->store, 20000000), 0);
+}
+
+/* A process that only looks keeps nothing and corrects nothing. */
+static void test_who_only_looks_is_no_keeper(void **state)
+{
+	struct bed *bed = *state;
+	char path[PATH_MAX];
+
+	bed_open(bed, "");
+	put_all(bed->store, 20);
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(bed_close(bed), 0);
+	kit_path(path, bed->path, bed_key("model-0@00000000@0@00000000@tenant-0"));
+	assert_int_equal(unlink(path), 0);
+	bed_open(bed, "\"keeper\": false");
+	assert_int_equal(kvk_store_scan(bed->store, 20000000), -EBUSY);
+	usleep(1500000);
+	assert_int_equal(scan_state(bed->store).phase, KVK_SCAN_WAITING);
+	assert_true(bed_usage(bed->store).used_bytes > scan_disk_bytes(bed->path));
+	bed_reopen(bed, "");
+	scan_settles(bed->store, bed->path);
+}
+
 /* ---- folders ------------------------------------------------------------------------------------ */
 
 /* Somebody's clock was wrong, or was set back since. */
@@ -181,6 +238,8 @@ int main(void)
 		BED_TEST(test_a_stopped_process_holds_up_the_account_alone, BED_THREADS, "threads"),
 		BED_TEST(test_not_exact_with_what_the_dead_had_leased, BED_THREADS, "threads"),
 		BED_TEST(test_a_lost_account_is_counted_when_all_have_spoken, BED_THREADS, "threads"),
+		BED_TEST(test_a_scan_when_it_is_asked_for, BED_THREADS, "threads"),
+		BED_TEST(test_who_only_looks_is_no_keeper, BED_THREADS, "threads"),
 		BED_TEST(test_a_folder_from_the_future, BED_THREADS, "threads"),
 	};
 

@@ -48,7 +48,6 @@ static const struct kvk_adapter_ops dynamic_ops = {
 	.charge = dynamic_charge,
 	.list = kvk_dynamic_list,
 	.remove_all = kvk_dynamic_remove_all,
-	.sweep = kvk_dynamic_sweep,
 	.buckets = kvk_dynamic_buckets,
 	.scan = kvk_dynamic_scan,
 	.bucket_time = kvk_dynamic_bucket_time,

@@ -46,7 +46,6 @@ void kvk_dynamic_find(struct kvk_request *request);
 void kvk_dynamic_remove(struct kvk_request *request);
 int kvk_dynamic_list(struct kvk_adapter *adapter, const char *after, kvk_list_visit *visit, void *user);
 int kvk_dynamic_remove_all(struct kvk_adapter *adapter);
-int kvk_dynamic_sweep(struct kvk_adapter *adapter, uint32_t folder);
 
 /* The names of the folders that objects lie in, sorted, below the folder prefix, with levels of them to go. */
 int kvk_dynamic_folders(struct kvk_dynamic *dynamic, const char *prefix, uint32_t levels, struct kvk_names *folders);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Walks over the folders: lists, empties, sweeps. All on the calling thread, with blocking calls. */
+/* Walks over the folders: lists, empties. All on the calling thread, with blocking calls. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -263,38 +263,4 @@ int kvk_dynamic_remove_all(struct kvk_adapter *adapter)
 	int err = visit_all(kvk_container_of(adapter, struct kvk_dynamic, base), NULL, unlink_one, &first_error);
 
 	return err ? err : first_error;
-}
-
-static int sweep_one(struct kvk_dynamic *dynamic, const char *path, enum kvk_name_kind kind, void *user)
-{
-	struct kvk_backend *backend = dynamic->base.backend;
-	struct kvk_xfer xfer;
-
-	if (kind == KVK_NAME_TEMP) {
-		/* By its writer's lock, never by its age: somebody else may be writing it right now. */
-		backend->ops->sweep(backend, path);
-	} else if (kind == KVK_NAME_GONE) {
-		kvk_xfer_init(&xfer, KVK_XFER_UNLINK, NULL, path);
-		run(&dynamic->base, &xfer);
-	}
-	return 0;
-}
-
-int kvk_dynamic_sweep(struct kvk_adapter *adapter, uint32_t folder)
-{
-	struct kvk_dynamic *dynamic = kvk_container_of(adapter, struct kvk_dynamic, base);
-	struct kvk_names folders = { 0 };
-	char prefix[3];
-	int err;
-
-	if (dynamic->layout.levels == 0)
-		return folder > 0 ? -ERANGE : visit_folder(dynamic, "", NULL, sweep_one, NULL);
-	if (folder > 255)
-		return -ERANGE;
-	snprintf(prefix, sizeof(prefix), "%02x", folder);
-	err = kvk_dynamic_folders(dynamic, prefix, dynamic->layout.levels - 1, &folders);
-	for (uint32_t i = 0; i < folders.count && !err; i++)
-		err = visit_folder(dynamic, folders.names[i], NULL, sweep_one, NULL);
-	kvk_names_release(&folders);
-	return err;
 }

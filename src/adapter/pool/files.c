@@ -171,11 +171,28 @@ static int new_id(struct kvk_pool *pool, struct kvk_error *error)
 	return 0;
 }
 
+/* A process that died while it made a file may have left a whole file's blocks under a temporary name. */
+static void sweep(struct kvk_pool *pool)
+{
+	const struct kvk_layout layout = { .naming = KVK_NAMING_KVKEEP, .levels = 1 };
+	struct kvk_backend *backend = pool->base.backend;
+	struct kvk_names names = { 0 };
+
+	/* What cannot be removed now is in nobody's way. */
+	backend->ops->list(backend, "", &names);
+	for (uint32_t i = 0; i < names.count; i++) {
+		if (kvk_name_kind(names.names[i], &layout, NULL) == KVK_NAME_TEMP)
+			backend->ops->sweep(backend, names.names[i]);
+	}
+	kvk_names_release(&names);
+}
+
 static int open_files(struct kvk_pool *pool, uint8_t *page, struct kvk_error *error)
 {
 	bool known = false;
 	int err = 0;
 
+	sweep(pool);
 	/* Those that are there first: they know which pool this is. */
 	for (uint32_t file = 0; file < pool->file_count && !err; file++) {
 		err = open_file(pool, file, &known, page, error);

@@ -151,23 +151,3 @@ int kvk_pool_bucket_time(struct kvk_adapter *adapter, uint32_t bucket, uint64_t 
 	*modified_ns = bucket == 0 ? atomic_load(&pool->changed_ns) : 0;
 	return 0;
 }
-
-/* What a process that died while it made a file of the pool may have left. */
-int kvk_pool_sweep(struct kvk_adapter *adapter, uint32_t folder)
-{
-	struct kvk_pool *pool = kvk_pool_of(adapter);
-	struct kvk_backend *backend = pool->base.backend;
-	struct kvk_layout layout = { .naming = KVK_NAMING_KVKEEP, .levels = 1 };
-	struct kvk_names names = { 0 };
-	int err;
-
-	if (folder > 0)
-		return -ERANGE;
-	err = backend->ops->list(backend, "", &names);
-	for (uint32_t i = 0; !err && i < names.count; i++) {
-		if (kvk_name_kind(names.names[i], &layout, NULL) == KVK_NAME_TEMP)
-			backend->ops->sweep(backend, names.names[i]);
-	}
-	kvk_names_release(&names);
-	return err;
-}

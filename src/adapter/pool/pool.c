@@ -109,7 +109,6 @@ static const struct kvk_adapter_ops pool_ops = {
 	.charge = pool_charge,
 	.list = kvk_pool_list,
 	.remove_all = kvk_pool_remove_all,
-	.sweep = kvk_pool_sweep,
 	.buckets = pool_buckets,
 	.scan = kvk_pool_scan,
 	.bucket_time = kvk_pool_bucket_time,

@@ -116,6 +116,5 @@ int kvk_pool_list(struct kvk_adapter *adapter, const char *after, kvk_list_visit
 int kvk_pool_inspect(struct kvk_adapter *adapter, const char *name, struct kvk_listed *listed);
 int kvk_pool_scan(struct kvk_adapter *adapter, uint32_t bucket, kvk_scan_visit *visit, void *user, uint64_t *modified_ns);
 int kvk_pool_bucket_time(struct kvk_adapter *adapter, uint32_t bucket, uint64_t *modified_ns, uint64_t *stamp);
-int kvk_pool_sweep(struct kvk_adapter *adapter, uint32_t folder);
 
 #endif
