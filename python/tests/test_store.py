@@ -170,6 +170,43 @@ def test_tensors_by_address(store):
         store.get_into(KEY, back)
 
 
+class Borrowed:
+    """What speaks DLPack and nothing else, and makes what it hands out when it is asked."""
+
+    def __init__(self, array):
+        self.array, self.given = array, []
+
+    def __dlpack__(self, **how):
+        import weakref
+
+        view = self.array[:]
+        self.given.append(weakref.ref(view))
+        return view.__dlpack__(**how)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_dlpack_is_held_until_the_answer(folder):
+    numpy = pytest.importorskip('numpy')
+    slow = [{'do': 'delay', 'ops': ['read', 'publish'], 'nth': 1, 'every': 1, 'delay_ms': 200}]
+    source, target = Borrowed(numpy.arange(1000.0)), Borrowed(numpy.zeros(1000))
+    with kvkeep.open(folder + '/s', fault=slow) as store:
+        for submit, borrowed in ((lambda: store.aput(KEY, source), source),
+                                 (lambda: store.aget_into(KEY, target), target)):
+            async def work():
+                task = asyncio.create_task(submit())
+                await asyncio.sleep(0.1)
+                gc.collect()
+                assert borrowed.given[0]() is not None, 'given back while it is in use'
+                return await task
+
+            assert asyncio.run(work())
+            gc.collect()
+            assert borrowed.given[0]() is None, 'never given back'
+    assert (source.array == target.array).all()
+
+
 def test_errors_have_the_librarys_words(folder):
     with pytest.raises(kvkeep.SpecError) as error:
         kvkeep.open(folder + '/s', durability='perhaps')
