@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define DRAIN_MAX 256
+#define ASKS "wait: returns [result, ...]; else the task's number, for drain()."
 #define HELD_WANTS_DRAIN "memory that may be held wants drain(), which tells when it is free again"
 
 static void list_add(struct core *core, struct batch *batch)
@@ -428,16 +429,19 @@ static PyObject *core_cancel(PyObject *self, PyObject *args)
 }
 
 PyMethodDef core_call_methods[] = {
-	{ "put", core_put, METH_VARARGS, "put(keys, buffers, parents, depths, metas, flags, deadline_us, wait)" },
+	{ "put", core_put, METH_VARARGS,
+	  SIGNATURE("put", "keys, buffers, parents, depths, metas, flags, deadline_us, wait, ") ASKS },
 	{ "get", core_get, METH_VARARGS,
-	  "get(keys, buffers, offset_bytes, range_bytes, flags, want_meta, deadline_us, wait, exact=False)" },
-	{ "lookup", core_lookup, METH_VARARGS, "lookup(keys, flags, want_meta, deadline_us, wait)" },
-	{ "unpin", core_unpin, METH_VARARGS, "unpin(keys, 0, False, 0, wait)" },
-	{ "remove", core_remove, METH_VARARGS, "remove(keys, 0, False, deadline_us, wait)" },
-	{ "read", core_read, METH_VARARGS, "read(keys, flags, want_meta, deadline_us)" },
-	{ "drain", core_drain, METH_VARARGS, "drain(queue) -> [(task, kind, [result, ...]), ...]" },
-	{ "event_fd", core_event_fd, METH_VARARGS, "event_fd(queue) -> int" },
-	{ "wait", core_wait, METH_VARARGS, "wait(queue, wait_us) -> bool" },
-	{ "cancel", core_cancel, METH_VARARGS, "cancel(task) -> bool" },
+	  SIGNATURE("get", "keys, buffers, offset_bytes, range_bytes, flags, want_meta, deadline_us, wait, exact=False, ")
+	  ASKS },
+	{ "lookup", core_lookup, METH_VARARGS, SIGNATURE("lookup", "keys, flags, want_meta, deadline_us, wait, ") ASKS },
+	{ "unpin", core_unpin, METH_VARARGS, SIGNATURE("unpin", "keys, flags, want_meta, deadline_us, wait, ") ASKS },
+	{ "remove", core_remove, METH_VARARGS, SIGNATURE("remove", "keys, flags, want_meta, deadline_us, wait, ") ASKS },
+	{ "read", core_read, METH_VARARGS,
+	  SIGNATURE("read", "keys, flags, want_meta, deadline_us, ") "[(status, reason, object or None, metadata), ...]" },
+	{ "drain", core_drain, METH_VARARGS, SIGNATURE("drain", "queue, ") "[(task, kind, [result, ...]), ...]" },
+	{ "event_fd", core_event_fd, METH_VARARGS, SIGNATURE("event_fd", "queue, ") "Readable while drain() has answers." },
+	{ "wait", core_wait, METH_VARARGS, SIGNATURE("wait", "queue, wait_us, ") "Whether there are answers now." },
+	{ "cancel", core_cancel, METH_VARARGS, SIGNATURE("cancel", "task, ") "False: it is answered already." },
 	{ NULL, NULL, 0, NULL },
 };

@@ -181,9 +181,9 @@ static PyObject *core_notices(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef own_methods[] = {
-	{ "close", core_close, METH_NOARGS, "Ends the store. Closing twice is fine." },
+	{ "close", core_close, METH_NOARGS, SIGNATURE("close", "") "Ends the store. Closing twice is fine." },
 	{ "notices", core_notices, METH_VARARGS,
-	  "notices(wait_us) -> list | None\n\nWhat the store said since the last call; None once it is closed." },
+	  SIGNATURE("notices", "wait_us, ") "What the store said since the last call; None once it is closed." },
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -219,7 +219,7 @@ PyObject *core_type_new(PyObject *module)
 		{ Py_tp_dealloc, core_dealloc },
 		{ Py_tp_methods, methods },
 		{ Py_tp_getset, properties },
-		{ Py_tp_doc, "Core(spec, want_events=False): a store, with the library's own calls." },
+		{ Py_tp_doc, "Core(spec, want_events=False, /)\n--\n\nA store, with the library's own calls." },
 		{ 0, NULL },
 	};
 	PyType_Spec spec = {

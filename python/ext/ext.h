@@ -18,7 +18,7 @@
 
 /*
  * The buffer protocol joined the limited API with 3.11, with the struct that 3.10 has: same members, same order, and
- * the two functions are exported by 3.10 too (tests/test_store.py runs on it). So it is declared here for the older one.
+ * the two functions are exported by 3.10 too. So it is declared here for the older one.
  */
 #if defined(Py_LIMITED_API) && Py_LIMITED_API + 0 < 0x030b0000
 typedef struct bufferinfo {
@@ -111,6 +111,9 @@ struct core {
 /** Counts a call in, so that close waits for it. False: closed, with the exception set. */
 bool core_enter(struct core *core);
 void core_leave(struct core *core);
+
+/** The first line of a method's description, which inspect.signature() reads; the stub has the same (test_typing.py). */
+#define SIGNATURE(name, parameters) name "($self, " parameters "/)\n--\n\n"
 
 /** Raises the exception for -errno; option and text may be NULL. Returns NULL. */
 PyObject *raise_code(int code, const char *option, const char *text);

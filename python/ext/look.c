@@ -334,15 +334,16 @@ static PyObject *core_unregister(PyObject *self, PyObject *args)
 }
 
 PyMethodDef core_look_methods[] = {
-	{ "status", core_status, METH_NOARGS, "status() -> str (JSON)" },
-	{ "namespace", core_namespace, METH_VARARGS, "namespace(digest=None) -> str (JSON)" },
-	{ "namespaces", core_namespaces, METH_NOARGS, "namespaces() -> [digest, ...]" },
-	{ "usage", core_usage, METH_NOARGS, "usage() -> dict" },
-	{ "stats", core_stats, METH_NOARGS, "stats() -> dict" },
-	{ "shares", core_shares, METH_VARARGS, "shares(by) -> {name: (used_bytes, objects)}" },
+	{ "status", core_status, METH_NOARGS, SIGNATURE("status", "") "JSON" },
+	{ "namespace", core_namespace, METH_VARARGS, SIGNATURE("namespace", "digest=None, ") "JSON" },
+	{ "namespaces", core_namespaces, METH_NOARGS, SIGNATURE("namespaces", "") "[digest, ...]" },
+	{ "usage", core_usage, METH_NOARGS, SIGNATURE("usage", "") "Bytes and objects." },
+	{ "stats", core_stats, METH_NOARGS, SIGNATURE("stats", "") "Counters since open." },
+	{ "shares", core_shares, METH_VARARGS, SIGNATURE("shares", "by, ") "{name: (used_bytes, objects)}" },
 	{ "list", core_list, METH_VARARGS,
-	  "list(prefix, model, salt, created_before_ns, cursor, count) -> (entries, cursor)" },
-	{ "register", core_register, METH_VARARGS, "register(address, bytes)" },
-	{ "unregister", core_unregister, METH_VARARGS, "unregister(address)" },
+	  SIGNATURE("list", "prefix, model, salt, created_before_ns, cursor, count, ") "(entries, cursor)" },
+	{ "register", core_register, METH_VARARGS,
+	  SIGNATURE("register", "address, bytes, ") "Memory that transfers may use straight." },
+	{ "unregister", core_unregister, METH_VARARGS, SIGNATURE("unregister", "address, ") "What register() was given." },
 	{ NULL, NULL, 0, NULL },
 };

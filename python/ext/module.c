@@ -19,8 +19,9 @@ static PyObject *module_reason(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef functions[] = {
-	{ "version", module_version, METH_NOARGS, "version() -> str" },
-	{ "reason_text", module_reason, METH_VARARGS, "reason_text(reason) -> str" },
+	{ "version", module_version, METH_NOARGS, "version($module, /)\n--\n\nThe library's." },
+	{ "reason_text", module_reason, METH_VARARGS,
+	  "reason_text($module, reason, /)\n--\n\nThe library's words for a result's reason." },
 	{ NULL, NULL, 0, NULL },
 };
 

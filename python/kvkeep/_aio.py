@@ -12,12 +12,13 @@ import threading
 from typing import Any, Callable
 
 from kvkeep._errors import ClosedError
+from kvkeep._kvkeep import Core
 
 
 class Waiters:
     """Who waits for which task."""
 
-    def __init__(self, core: Any) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
         self._lock = threading.Lock()
         # task: (loop, future, what must stay alive until the answer). Held over submitting, so that an answer that

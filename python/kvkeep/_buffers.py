@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Where bytes lie: anything with the buffer protocol, numpy arrays of any dtype, torch CPU tensors of any dtype, and what
-speaks DLPack. Nothing is copied; the object itself stays alive through whoever passes it on.
+speaks DLPack. Nothing is copied; the object itself stays alive through whoever passes it on, what was borrowed from it through the
+piece.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def piece(obj: Any, writable: bool) -> Piece:
     if interface is not None:
         return _from_array(obj, interface, writable)
     if hasattr(obj, '__dlpack__') and not _has_buffer(obj):
-        return _from_dlpack(obj, writable)
+        return _from_dlpack(obj)
     return obj
 
 
@@ -59,11 +60,22 @@ def _from_array(array: Any, interface: dict[str, Any], writable: bool) -> Piece:
     return (address, array.nbytes)
 
 
-def _from_dlpack(obj: Any, writable: bool) -> Piece:
+class _Held(tuple):  # type: ignore[type-arg]
+    """(address, bytes), with whom the memory was borrowed from: giving it back may free it."""
+
+    owner: Any
+
+
+def _from_dlpack(obj: Any) -> Piece:
     torch = sys.modules.get('torch')
     if torch is not None:
-        return _from_tensor(torch.from_dlpack(obj))
-    import numpy
+        owner = torch.from_dlpack(obj)
+        place = _Held(_from_tensor(owner))
+    else:
+        import numpy
 
-    array = numpy.from_dlpack(obj)
-    return _from_array(array, array.__array_interface__, False)
+        owner = numpy.from_dlpack(obj)
+        # numpy marks what comes without a word about it as read-only; DLPack asks nobody before a write.
+        place = _Held(_from_array(owner, owner.__array_interface__, False))
+    place.owner = owner
+    return place

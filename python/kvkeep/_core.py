@@ -15,13 +15,13 @@ Listener = Callable[[str, 'list[bytes]'], None]
 LEVELS = {0: logging.ERROR, 1: logging.WARNING, 2: logging.INFO, 3: logging.DEBUG}
 
 
-def open_core(spec: dict[str, Any], on_event: Listener | None) -> Any:
+def open_core(spec: dict[str, Any], on_event: Listener | None) -> _kvkeep.Core:
     core = _kvkeep.Core(json.dumps(spec), on_event is not None)
     threading.Thread(target=_listen, args=(core, on_event), name='kvkeep-notices', daemon=True).start()
     return core
 
 
-def _listen(core: Any, on_event: Listener | None) -> None:
+def _listen(core: _kvkeep.Core, on_event: Listener | None) -> None:
     """Until the store is closed: log lines go to the logger 'kvkeep', events to the listener."""
     log = logging.getLogger('kvkeep')
     while (notices := core.notices(60_000_000)) is not None:

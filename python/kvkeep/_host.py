@@ -6,11 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 from kvkeep._core import Listener, open_core
+from kvkeep._kvkeep import Core
 from kvkeep._namespace import manifest
 from kvkeep._spec import with_options
 
 
-def open_for_host(host: str, options: dict[str, Any], known: dict[str, Any], on_event: Listener | None = None) -> Any:
+def open_for_host(host: str, options: dict[str, Any], known: dict[str, Any], on_event: Listener | None = None) -> Core:
     """
     Opens the store that an engine's options describe: the library's own, as they are or flat (file_path,
     max_capacity_gb, ...). What the adapter knows goes into the namespace, and what the user says in it goes before.
