@@ -124,7 +124,7 @@ int kvk_scan_names(struct kvk_scan *scan, uint32_t bucket)
 	is->finding = finding;
 	is->stamp = stamp;
 	is->objects = walk.objects;
-	is->stands = !err && !walk.swept && modified_ns + KVK_SCAN_TICK_NS < finding.begin_ns;
+	is->stands = !err && !walk.swept && kvk_account_is_still(scan->account, &finding);
 	is->posted = false;
 	is->exact = false;
 	is->refused = 0;

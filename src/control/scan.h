@@ -19,12 +19,6 @@
 /* 256 of objects, and quarantine. */
 #define KVK_SCAN_BUCKETS (KVK_SCAN_QUARANTINE + 1)
 
-/*
- * A folder's time comes from the kernel's tick (10 ms at most), so what changes a moment after it was read may leave the
- * same time behind. Only what was still for so long is known to be unchanged.
- */
-#define KVK_SCAN_TICK_NS UINT64_C(20000000)
-
 /* What is known of one bucket. Belongs to whoever lists it at the time. */
 struct kvk_scan_bucket {
 	struct kvk_bucket_finding finding;     /* of the last listing */
