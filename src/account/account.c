@@ -86,9 +86,13 @@ static int enter_row(struct kvk_account *account, struct kvk_error *error)
 		return kvk_error_set(error, err, OPTION_PATH, "%u processes have this store open, which is as many as can",
 				     KVK_ACCOUNT_ROWS);
 	}
+	/* Before it did anything. */
+	account->seen = account->next.sequence;
+	tx.seen = account->seen;
 	kvk_account_tx_take_row(account, &tx);
 	account->epoch = account->next.epoch;
 	account->next.rows[account->row].settled_ns = kvk_account_frontier(account);
+	kvk_account_mind_skew(account, &tx);
 	account->sync_frontier_ns = account->frontier_ns;
 	/* Where it cannot be written, visits try again: what is stored can be loaded all the same. */
 	if (!kvk_account_tx_end(account, &tx) && is_new)
@@ -108,6 +112,8 @@ int kvk_account_open(struct kvk_account **ret, struct kvk_backend *backend, uint
 	account->log = log;
 	account->first_cap_bytes = cap_bytes;
 	account->first_empty = empty;
+	account->many_hosts = backend->caps.many_hosts;
+	account->margin_ns = account->many_hosts ? KVK_ACCOUNT_SHARED_MARGIN_NS : KVK_ACCOUNT_MARGIN_NS;
 	pthread_mutex_init(&account->lock, NULL);
 	name_host(account);
 	err = choose_token(account);

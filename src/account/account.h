@@ -108,6 +108,8 @@ struct kvk_account_row {
 
 /* Rows as of the last transaction: writes up to count, returns how many are in use. */
 uint32_t kvk_account_rows(struct kvk_account *account, struct kvk_account_row *rows, uint32_t count);
+/* By how much the clocks of the machines that share the medium were seen to differ lately; 0: they agree. */
+uint64_t kvk_account_skew_ns(struct kvk_account *account);
 /* The opens there were, this one included. *alone_at_open: nobody else had it open then. A snapshot counts only with
  * the epoch before ours, and if we were alone. */
 uint64_t kvk_account_epoch(const struct kvk_account *account, bool *alone_at_open);
@@ -127,12 +129,13 @@ struct kvk_bucket_finding {
 	uint64_t published_bytes;
 	uint64_t begin_ns;
 	uint64_t end_ns;           /* it was listed before */
+	uint32_t end_sequence;     /* the low half of one that was written after it was listed */
 };
 
+/* Nothing changed the folder just before the listing, or by a time that may come again during it. */
+bool kvk_account_is_still(const struct kvk_account *account, const struct kvk_bucket_finding *finding);
 /* To be called before the folders are looked at: sets the bucket and what is the account's own, clears the rest. */
 void kvk_account_finding(struct kvk_account *account, struct kvk_bucket_finding *finding, uint32_t bucket);
-/* Whether the folders did not change while they were listed, as far as their times can tell. */
-bool kvk_account_is_stable(const struct kvk_bucket_finding *finding);
 /*
  * One transaction that brings the buckets to what was found. In a status:
  *

@@ -44,6 +44,8 @@ struct kvk_account {
 	uint64_t first_cap_bytes;
 	bool first_empty;
 	bool alone_at_open;
+	bool many_hosts;                       /* of the backend */
+	uint64_t margin_ns;
 	char host[24];
 
 	pthread_mutex_t lock;                  /* guards all below, and is held across a transaction */
@@ -58,7 +60,11 @@ struct kvk_account {
 	uint64_t frontier_ns;                  /* of the last look: nothing under way was older */
 	uint64_t sync_frontier_ns;             /* the same at the last sync_begin() */
 	uint64_t credits_since_ns;             /* no unlink that waits for credit is older; 0: none waits */
-	uint64_t wall_ns, monotonic_ns;        /* of the last look */
+	uint64_t wall_ns, monotonic_ns;        /* of the last look: by the medium's clock, and since this machine started */
+	bool clock_known;                      /* the medium told its time at the last look */
+	bool skew_told;
+	uint64_t seen;                         /* what was done before this sequence was read is posted */
+	uint64_t mark, mark_ns;                /* a later sequence, and when it was read; mark_ns 0: none */
 	uint32_t pass_remade;                  /* of the image when the pass began */
 	uint64_t pass_loosened_bytes;
 	uint64_t pass_above_bytes;     /* by which bounds were above what is charged, of all buckets */
@@ -75,16 +81,29 @@ struct kvk_account {
 
 /* Longer than a tick of the kernel's clock, and than another processor is late to see one. */
 #define KVK_ACCOUNT_MARGIN_NS UINT64_C(20000000)
+/*
+ * Where machines share the medium: more than servers that keep whole seconds lose, and than clocks differ without its being
+ * seen. Those of two machines are seen to differ by SKEW if both visit within the rest of the margin, and they do so
+ * four times a second.
+ */
+#define KVK_ACCOUNT_SHARED_MARGIN_NS UINT64_C(1100000000)
+#define KVK_ACCOUNT_SKEW_NS UINT64_C(400000000)
+/* Clocks that were seen to differ are mistrusted for so many transactions: minutes in a store that is in use. */
+#define KVK_ACCOUNT_SKEWED_FOR 10000u
+/* Of sequences, whose low halves are compared. */
+#define KVK_ACCOUNT_LONG_AGO (1u << 30)
 
 /* ---- time.c: called with the lock held ----------------------------------------------------------------- */
 
-/* The clock that the kernel stamps folders with: the time of its last tick. */
-uint64_t kvk_account_tick_ns(void);
+/* The clock that the medium stamps folders with. 0: it cannot be asked now. */
+uint64_t kvk_account_now_ns(struct kvk_account *account);
 /*
  * Everything older than the answer is done: published() and unlinked() were called for it, and whoever reads those sums after
  * this sees it. Begins a new turn. Forgets what was unlinked since the last look if the wall clock went back meanwhile.
  */
 uint64_t kvk_account_frontier(struct kvk_account *account);
+/* The clocks of those who share the medium differ, as far as is known. */
+bool kvk_account_is_skewed(const struct kvk_account *account, const struct kvk_account_image *image);
 
 /* ---- transaction.c: called with the lock held ---------------------------------------------------------- */
 
@@ -97,7 +116,11 @@ struct kvk_account_tx {
 	uint32_t processes;
 	uint64_t posted_bytes;
 	uint64_t settled_ns;
+	uint64_t seen;                 /* as in the account, once this is written */
 };
+
+/* After a look at the clock within the transaction: it comes after the last one, whatever the clocks of their machines say. */
+void kvk_account_mind_skew(struct kvk_account *account, struct kvk_account_tx *tx);
 
 /*
  * Locks and reads the account into account->next, settles dead rows, sees to the own row and posts. After 0 the caller

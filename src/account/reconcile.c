@@ -10,7 +10,8 @@
  * posted. And nobody posted to the bucket since the mark, which is before the listing: what is posted, the listing has
  * seen. Then the bucket is what was found, exactly. What was published later is not posted, so a lease stands for it.
  *
- * Busy. Every live process has settled up to a time after the listing: each unlink that it can show is credited. What was posted as
+ * Busy. Every live process has settled up to a time after the listing: each unlink that it can show is credited. (If clocks
+ * differ, every live process has settled what it did before it read something that was written after the listing.) What was posted as
  * published since the mark is added, whether the listing has seen it or not. That is too much by what came and went in that
  * time, and never too little. Without it, a store that is never quiet would never get back what dead processes left behind. The
  * finding is kept for that, since whoever sees that the folder changed lists it again.
@@ -33,7 +34,7 @@ void kvk_account_finding(struct kvk_account *account, struct kvk_bucket_finding 
 		.remade = account->image.remade,
 		.sequence = account->image.sequence,
 		.published_bytes = bucket < KVK_ACCOUNT_BUCKETS ? account->image.published_bytes[bucket] : 0,
-		.begin_ns = kvk_account_tick_ns(),
+		.begin_ns = kvk_account_now_ns(account),
 	};
 	pthread_mutex_unlock(&account->lock);
 }
@@ -42,10 +43,27 @@ void kvk_account_finding(struct kvk_account *account, struct kvk_bucket_finding 
  * Two changes within a tick leave one time, so that a folder that changed just before its listing may have changed during it. A
  * time in the future is of no operation of ours since it was set, or it would be the present.
  */
-bool kvk_account_is_stable(const struct kvk_bucket_finding *finding)
+bool kvk_account_is_still(const struct kvk_account *account, const struct kvk_bucket_finding *finding)
 {
-	return finding->modified_ns + KVK_ACCOUNT_MARGIN_NS <= finding->begin_ns ||
-	       finding->modified_ns > finding->begin_ns + FUTURE_NS;
+	return finding->begin_ns && (finding->modified_ns + account->margin_ns <= finding->begin_ns ||
+				     finding->modified_ns > finding->begin_ns + FUTURE_NS);
+}
+
+/*
+ * Times of machines whose clocks differ prove nothing when they are compared: 1. somebody 10 s ahead unlinks, at 110 by his
+ * clock; 2. he settles all that he did before 109; 3. somebody else changes the same folder, at 101 by hers; 4. the keeper sees
+ * 101 < 109, and takes the unlink for posted.
+ */
+static bool is_doubtful(const struct kvk_account *account, const struct kvk_bucket_finding *finding)
+{
+	const struct kvk_account_image *next = &account->next;
+	bool skewed = kvk_account_is_skewed(account, next) || finding->modified_ns > finding->begin_ns + FUTURE_NS;
+
+	for (uint32_t i = 0; skewed && account->many_hosts && i < KVK_ACCOUNT_ROWS; i++) {
+		if (kvk_account_in_use(&next->rows[i]) && next->rows[i].token != account->token)
+			return true;
+	}
+	return false;
 }
 
 static uint64_t changed_ns(const struct kvk_bucket_finding *finding)
@@ -57,6 +75,17 @@ static bool all_settled(const struct kvk_account_image *image, uint64_t ns)
 {
 	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++) {
 		if (kvk_account_in_use(&image->rows[i]) && (image->rows[i].lost || image->rows[i].settled_ns <= ns))
+			return false;
+	}
+	return true;
+}
+
+/* The same without clocks: each has settled what it did before it read that sequence. */
+static bool all_saw(const struct kvk_account_image *image, uint32_t sequence)
+{
+	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++) {
+		if (kvk_account_in_use(&image->rows[i]) &&
+		    (image->rows[i].lost || (int32_t)(image->rows[i].seen - sequence) < 0))
 			return false;
 	}
 	return true;
@@ -113,6 +142,15 @@ static void want_settled(struct kvk_account_image *next, struct kvk_account_tx *
 	tx->changed = true;
 }
 
+static void want_seen(struct kvk_account_image *next, struct kvk_account_tx *tx, uint32_t sequence)
+{
+	/* What was asked long ago is over. */
+	if ((uint32_t)next->sequence + 1 - next->asked < KVK_ACCOUNT_LONG_AGO && (int32_t)(sequence - next->asked) <= 0)
+		return;
+	next->asked = sequence;
+	tx->changed = true;
+}
+
 /* Whether the finding that is kept for this one's bucket says something now. */
 static bool judge_kept(struct kvk_account *account, struct kvk_account_tx *tx, const struct kvk_bucket_finding *finding)
 {
@@ -125,7 +163,7 @@ static bool judge_kept(struct kvk_account *account, struct kvk_account_tx *tx, c
 		return false;
 	/* The sync after a later listing is one after this, too. */
 	kept->may_lower |= finding->may_lower;
-	if (!all_settled(next, kept->end_ns))
+	if (is_doubtful(account, finding) ? !all_saw(next, kept->end_sequence) : !all_settled(next, kept->end_ns))
 		return false;
 	set_bound(account, tx, kept);
 	if (kept->may_lower)
@@ -137,14 +175,15 @@ static int judge(struct kvk_account *account, struct kvk_account_tx *tx, const s
 {
 	struct kvk_account_image *next = &account->next;
 	struct kvk_bucket_finding *kept;
-	bool quiet;
+	bool quiet, doubtful;
 
 	if (finding->bucket >= KVK_ACCOUNT_BUCKETS || finding->begin_ns == 0)
 		return -EINVAL;
 	kept = &account->kept[finding->bucket];
-	if (finding->remade != next->remade || !kvk_account_is_stable(finding))
+	if (finding->remade != next->remade || !kvk_account_is_still(account, finding))
 		return judge_kept(account, tx, finding) ? 1 : -ESTALE;
-	quiet = !posted_since(next, finding);
+	doubtful = is_doubtful(account, finding);
+	quiet = !doubtful && !posted_since(next, finding);
 	if (quiet && all_settled(next, changed_ns(finding))) {
 		set_exactly(next, tx, finding);
 		kept->begin_ns = 0;
@@ -152,11 +191,18 @@ static int judge(struct kvk_account *account, struct kvk_account_tx *tx, const s
 	}
 	if (judge_kept(account, tx, finding))
 		return 1;
-	if (!kept->begin_ns) {
+	if (!kept->begin_ns && account->clock_known) {
+		/* This transaction comes after the listing, and whoever reads what it writes does so later still. */
 		*kept = *finding;
-		kept->end_ns = kvk_account_tick_ns();
+		kept->end_ns = account->wall_ns;
+		kept->end_sequence = (uint32_t)next->sequence + 1;
 	}
-	want_settled(next, tx, quiet ? changed_ns(finding) : kept->end_ns);
+	if (!kept->begin_ns)
+		return -EAGAIN;
+	if (doubtful)
+		want_seen(next, tx, kept->end_sequence);
+	else
+		want_settled(next, tx, quiet ? changed_ns(finding) : kept->end_ns);
 	return -EAGAIN;
 }
 

@@ -5,26 +5,36 @@
  * The keeper compares the answer with folders' modification times, which the kernel takes from the time of its last
  * tick (up to 10 ms ago). So we read that clock too, and leave a margin for another processor that is about to see the
  * next tick. An operation that enters after the clock was read here changes folders later than what was read.
+ *
+ * Where machines share the medium, it is the medium that is asked: NFS stamps folders with the server's clock. CephFS,
+ * GlusterFS and Lustre take that of the client, so there the margin covers what clocks may differ, and a greater difference is
+ * found out: transactions come one after the other, and one that reads an earlier time than the last one wrote is proof.
  */
+#include <inttypes.h>
 #include <time.h>
 
 #include "account/account_private.h"
+#include "util/clock.h"
 
 #define NS_PER_S UINT64_C(1000000000)
 /* The wall clock is slewed by half a millisecond a second at most; what is set back by more shows. */
 #define BACK_NS UINT64_C(10000000)
 
-static uint64_t read_ns(clockid_t clock)
+/* Of this machine. A server that is asked answers sooner or later: what its clock is set back by within half of the margin does
+ * no harm. */
+static uint64_t monotonic_ns(void)
 {
 	struct timespec now;
 
-	clock_gettime(clock, &now);
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
-uint64_t kvk_account_tick_ns(void)
+uint64_t kvk_account_now_ns(struct kvk_account *account)
 {
-	return read_ns(CLOCK_REALTIME_COARSE);
+	uint64_t now_ns;
+
+	return account->backend->ops->now(account->backend, &now_ns) ? 0 : now_ns;
 }
 
 /*
@@ -44,19 +54,29 @@ static void forget_credits(struct kvk_account *account)
 		if (atomic_load(&account->turns[i].count))
 			account->turns[i].since_ns = 0;
 	}
+	account->mark_ns = 0;
+}
+
+/* The time of now, or the last one that was told: what is older says less. */
+static uint64_t look(struct kvk_account *account)
+{
+	uint64_t now_ns = kvk_account_now_ns(account), since_start_ns = monotonic_ns();
+	uint64_t back_ns = account->many_hosts ? account->margin_ns / 2 : BACK_NS;
+
+	account->clock_known = now_ns != 0;
+	if (!account->clock_known)
+		return account->wall_ns;
+	if (now_ns + back_ns < account->wall_ns + (since_start_ns - account->monotonic_ns))
+		forget_credits(account);
+	account->wall_ns = now_ns;
+	account->monotonic_ns = since_start_ns;
+	return now_ns;
 }
 
 uint64_t kvk_account_frontier(struct kvk_account *account)
 {
-	uint64_t now_ns = kvk_account_tick_ns();
-	uint64_t monotonic_ns = read_ns(CLOCK_MONOTONIC_COARSE);
-	uint64_t oldest_ns = now_ns;
+	uint64_t now_ns = look(account), oldest_ns = now_ns;
 	uint32_t next = (atomic_load(&account->turn) + 1) % KVK_ACCOUNT_TURNS;
-
-	if (now_ns + BACK_NS < account->wall_ns + (monotonic_ns - account->monotonic_ns))
-		forget_credits(account);
-	account->wall_ns = now_ns;
-	account->monotonic_ns = monotonic_ns;
 
 	/* A turn that still has somebody under way is not begun anew: all go on being counted in the one before. Who read
 	 * the old turn and adds itself only now is later than now_ns, too. */
@@ -68,11 +88,48 @@ uint64_t kvk_account_frontier(struct kvk_account *account)
 		if (atomic_load(&account->turns[i].count) && account->turns[i].since_ns < oldest_ns)
 			oldest_ns = account->turns[i].since_ns;
 	}
-	oldest_ns = kvk_account_less(oldest_ns, KVK_ACCOUNT_MARGIN_NS);
+	oldest_ns = kvk_account_less(oldest_ns, account->margin_ns);
 
 	/* At the last look no unlink waited: those that do now were under way then, or came later. */
 	if (account->credits_since_ns == 0 && atomic_load(&account->credits_bytes))
 		account->credits_since_ns = account->frontier_ns;
 	account->frontier_ns = oldest_ns;
 	return oldest_ns;
+}
+
+/* ---- clocks that differ -------------------------------------------------------------------------------- */
+
+bool kvk_account_is_skewed(const struct kvk_account *account, const struct kvk_account_image *image)
+{
+	/* Seen in the transaction under way, it bears the next sequence. */
+	return account->many_hosts && image->skewed_sequence &&
+	       image->sequence + 1 - image->skewed_sequence <= KVK_ACCOUNT_SKEWED_FOR;
+}
+
+void kvk_account_mind_skew(struct kvk_account *account, struct kvk_account_tx *tx)
+{
+	struct kvk_account_image *next = &account->next;
+	uint64_t latest_ns = next->written_ns;
+
+	if (!account->many_hosts || !account->clock_known)
+		return;
+	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++) {
+		const struct kvk_account_line *line = &next->rows[i];
+
+		if (kvk_account_in_use(line) && line->token != account->token && line->settled_ns > latest_ns)
+			latest_ns = line->settled_ns;
+	}
+	if (latest_ns > account->wall_ns + KVK_ACCOUNT_SKEW_NS) {
+		next->skew_ns = latest_ns - account->wall_ns;
+		next->skewed_sequence = next->sequence + 1;
+		tx->changed = true;
+	}
+	if (!kvk_account_is_skewed(account, next)) {
+		account->skew_told = false;
+	} else if (!account->skew_told) {
+		account->skew_told = true;
+		kvk_log(account->log, KVK_LOG_WARNING, "the clocks of the machines that share this store differ by %" PRIu64
+			".%03" PRIu64 " s, or one was set back: until they agree, what is charged may be more than what is there",
+			next->skew_ns / NS_PER_S, next->skew_ns % NS_PER_S / 1000000);
+	}
 }

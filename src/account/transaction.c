@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "util/alloc.h"
+#include "util/clock.h"
 
 #define NAME "account"
 #define SETTLE_ROWS 16u
@@ -66,7 +67,7 @@ static void make_anew(struct kvk_account *account, bool missing)
 	if (next->sequence == 0)
 		next->cap_bytes = account->first_cap_bytes;
 	next->needs_scan = !empty;
-	next->remade = (uint32_t)(kvk_account_tick_ns() ^ account->token);
+	next->remade = (uint32_t)(kvk_tick_ns() ^ account->token);
 	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++)
 		next->posted[i] = (uint32_t)next->sequence + 1;
 	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++) {
@@ -124,6 +125,7 @@ int kvk_account_tx_take_row(struct kvk_account *account, struct kvk_account_tx *
 	/* New, or the file was lost, or others found our lock free because somebody removed the file of locks. */
 	*line = (struct kvk_account_line){
 		.token = account->token,
+		.seen = (uint32_t)account->seen,
 		.visits = line->token ? line->visits : 0,
 		.pid = (uint32_t)getpid(),
 	};
@@ -174,6 +176,35 @@ static uint64_t settled_ns(struct kvk_account *account, const struct kvk_account
 	return since_ns && since_ns < frontier_ns ? since_ns : frontier_ns;
 }
 
+/*
+ * Which sequence was read before all that is not posted. A mark is set at one, and reached when everything older than the
+ * moment of its reading is posted: only this process's own looks at the clock are compared.
+ */
+static void follow_mark(struct kvk_account *account, struct kvk_account_tx *tx)
+{
+	const struct kvk_account_image *next = &account->next;
+
+	tx->seen = account->seen;
+	/* In a file that was made anew sequences may come again. */
+	if (next->remade != account->image.remade) {
+		tx->seen = next->sequence - KVK_ACCOUNT_LONG_AGO;
+		account->mark_ns = 0;
+	}
+	if (account->mark_ns && tx->settled_ns >= account->mark_ns) {
+		tx->seen = account->mark;
+		account->mark_ns = 0;
+	}
+	if (!account->mark_ns) {
+		account->mark = next->sequence;
+		account->mark_ns = account->wall_ns;
+	}
+}
+
+static bool is_asked(const struct kvk_account_image *image, uint32_t seen)
+{
+	return (uint32_t)image->sequence - image->asked < KVK_ACCOUNT_LONG_AGO && (int32_t)(seen - image->asked) < 0;
+}
+
 static void post(struct kvk_account *account, struct kvk_account_tx *tx)
 {
 	struct kvk_account_line *line = &account->next.rows[account->row];
@@ -184,6 +215,10 @@ static void post(struct kvk_account *account, struct kvk_account_tx *tx)
 	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++)
 		post_bucket(account, tx, i);
 	tx->settled_ns = settled_ns(account, tx, frontier_ns);
+	follow_mark(account, tx);
+	kvk_account_mind_skew(account, tx);
+	tx->changed |= is_asked(&account->next, line->seen) && line->seen != (uint32_t)tx->seen;
+	line->seen = (uint32_t)tx->seen;
 	/* An idle process writes only when it is asked to, or if it has to take back what it said: the clock was set back. */
 	if (line->settled_ns < account->next.wanted_ns && tx->settled_ns > line->settled_ns)
 		tx->changed = true;
@@ -312,6 +347,8 @@ int kvk_account_tx_end(struct kvk_account *account, struct kvk_account_tx *tx)
 
 	if (tx->changed) {
 		next->sequence++;
+		if (account->many_hosts && account->clock_known)
+			next->written_ns = account->wall_ns;
 		account->visits++;
 		if (!tx->leaves)
 			next->rows[account->row].visits = account->visits;
@@ -331,6 +368,7 @@ int kvk_account_tx_end(struct kvk_account *account, struct kvk_account_tx *tx)
 	}
 	if (tx->changed)
 		succeed(account, tx);
+	account->seen = tx->seen;
 	account->image = *next;
 	known_bytes = kvk_account_charged(next);
 	atomic_fetch_add(&account->used_bytes, known_bytes - account->known_bytes);

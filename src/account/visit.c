@@ -110,3 +110,13 @@ uint32_t kvk_account_rows(struct kvk_account *account, struct kvk_account_row *r
 	pthread_mutex_unlock(&account->lock);
 	return used;
 }
+
+uint64_t kvk_account_skew_ns(struct kvk_account *account)
+{
+	uint64_t skew_ns;
+
+	pthread_mutex_lock(&account->lock);
+	skew_ns = kvk_account_is_skewed(account, &account->image) ? account->image.skew_ns : 0;
+	pthread_mutex_unlock(&account->lock);
+	return skew_ns;
+}

@@ -126,7 +126,7 @@ int kvk_scan_names(struct kvk_scan *scan, uint32_t bucket)
 	is->finding = finding;
 	is->stamp = stamp;
 	is->objects = walk.objects;
-	is->stands = !err && !walk.swept && kvk_account_is_stable(&finding);
+	is->stands = !err && !walk.swept && kvk_account_is_still(scan->account, &finding);
 	is->posted = false;
 	is->exact = false;
 	is->refused = 0;

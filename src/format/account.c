@@ -18,7 +18,11 @@ enum {
 	AT_LOOSENED = 56,
 	AT_WANTED = 64,
 	AT_REMADE = 72,
-	AT_RESERVED_1 = 76,
+	AT_ASKED = 76,
+	AT_WRITTEN = 80,
+	AT_SKEW = 88,
+	AT_SKEWED = 96,
+	AT_RESERVED_1 = 104,
 	AT_CHARGED = 128,
 	AT_POSTED = AT_CHARGED + 8 * KVK_ACCOUNT_BUCKETS,
 	AT_ZERO = AT_POSTED + 4 * KVK_ACCOUNT_BUCKETS,
@@ -34,7 +38,7 @@ enum {
 	ROW_VISITS = 24,
 	ROW_PID = 28,
 	ROW_FLAGS = 32,
-	ROW_RESERVED = 36,
+	ROW_SEEN = 36,
 	ROW_HOST = 40,
 
 	FLAG_NEEDS_SCAN = 1,
@@ -67,6 +71,10 @@ void kvk_account_encode(const struct kvk_account_image *image, uint8_t data[KVK_
 	kvk_put64(data + AT_LOOSENED, image->loosened_bytes);
 	kvk_put64(data + AT_WANTED, image->wanted_ns);
 	kvk_put32(data + AT_REMADE, image->remade);
+	kvk_put32(data + AT_ASKED, image->asked);
+	kvk_put64(data + AT_WRITTEN, image->written_ns);
+	kvk_put64(data + AT_SKEW, image->skew_ns);
+	kvk_put64(data + AT_SKEWED, image->skewed_sequence);
 	for (size_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++) {
 		kvk_put64(data + AT_CHARGED + 8 * i, image->charged_bytes[i]);
 		kvk_put32(data + AT_POSTED + 4 * i, image->posted[i]);
@@ -82,6 +90,7 @@ void kvk_account_encode(const struct kvk_account_image *image, uint8_t data[KVK_
 		kvk_put32(at + ROW_VISITS, line->visits);
 		kvk_put32(at + ROW_PID, line->pid);
 		kvk_put32(at + ROW_FLAGS, line->lost ? ROW_FLAG_LOST : 0);
+		kvk_put32(at + ROW_SEEN, line->seen);
 		memcpy(at + ROW_HOST, line->host, sizeof(line->host));
 	}
 	kvk_put32(data + AT_CRC, crc_of(data));
@@ -108,12 +117,13 @@ static bool row_parse(struct kvk_account_line *line, const uint8_t *at)
 		.visits = kvk_get32(at + ROW_VISITS),
 		.pid = kvk_get32(at + ROW_PID),
 		.lost = flags & ROW_FLAG_LOST,
+		.seen = kvk_get32(at + ROW_SEEN),
 	};
 	memcpy(line->host, at + ROW_HOST, sizeof(line->host));
 	if (line->token == 0 && !line->lost)
 		return kvk_all_zero(at, ROW_BYTES);
 	return line->leased_bytes <= KVK_ACCOUNT_VALUE_MAX && (flags & ~(uint32_t)ROW_FLAG_LOST) == 0 &&
-	       kvk_get32(at + ROW_RESERVED) == 0 && host_is_text(at + ROW_HOST, sizeof(line->host));
+	       host_is_text(at + ROW_HOST, sizeof(line->host));
 }
 
 int kvk_account_parse(struct kvk_account_image *ret, const void *data, size_t bytes)
@@ -155,6 +165,10 @@ int kvk_account_parse(struct kvk_account_image *ret, const void *data, size_t by
 	ret->loosened_bytes = kvk_get64(from + AT_LOOSENED);
 	ret->wanted_ns = kvk_get64(from + AT_WANTED);
 	ret->remade = kvk_get32(from + AT_REMADE);
+	ret->asked = kvk_get32(from + AT_ASKED);
+	ret->written_ns = kvk_get64(from + AT_WRITTEN);
+	ret->skew_ns = kvk_get64(from + AT_SKEW);
+	ret->skewed_sequence = kvk_get64(from + AT_SKEWED);
 	for (size_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++) {
 		ret->charged_bytes[i] = kvk_get64(from + AT_CHARGED + 8 * i);
 		ret->posted[i] = kvk_get32(from + AT_POSTED + 4 * i);

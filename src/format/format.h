@@ -290,6 +290,7 @@ struct kvk_account_line {
 	uint64_t settled_ns;       /* since 1970: what it published or unlinked before that time is posted */
 	uint32_t visits;           /* transactions of this process */
 	uint32_t pid;
+	uint32_t seen;             /* low half of a sequence: what it published or unlinked before it saw that one is posted */
 	bool lost;                 /* the file was made anew, and what it had leased may be more */
 	char host[24];             /* printable, NUL at the end */
 };
@@ -303,6 +304,11 @@ struct kvk_account_image {
 	uint64_t loosened_bytes;   /* all that ever became loose, modulo 2^64 */
 	uint64_t wanted_ns;        /* processes are asked to settle up to here */
 	uint32_t remade;           /* random, a new one whenever the file was lost */
+	uint32_t asked;            /* processes are asked to settle up to this sequence */
+	/* Where machines share the medium: */
+	uint64_t written_ns;       /* the clock of who wrote this */
+	uint64_t skew_ns;          /* by so much clocks were seen to differ, in ... */
+	uint64_t skewed_sequence;  /* ... this sequence for the last time; 0: never */
 	uint64_t charged_bytes[KVK_ACCOUNT_BUCKETS];
 	uint32_t posted[KVK_ACCOUNT_BUCKETS];          /* the low half of the sequence in which a process last posted */
 	uint64_t published_bytes[KVK_ACCOUNT_BUCKETS]; /* all that was ever posted as published, modulo 2^64 */

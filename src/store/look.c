@@ -167,7 +167,7 @@ static json_t *account_json(struct kvk_core *core)
 	struct kvk_account_row rows[ROWS];
 	uint32_t count = kvk_account_rows(core->account, rows, ROWS);
 	json_t *list = json_array();
-	uint64_t used, cap;
+	uint64_t used, cap, skew_ns = kvk_account_skew_ns(core->account);
 
 	kvk_account_usage(core->account, &used, &cap);
 	for (uint32_t i = 0; i < count && i < ROWS; i++)
@@ -175,11 +175,12 @@ static json_t *account_json(struct kvk_core *core)
 						      "pid", (int)rows[i].pid, "host", rows[i].host, "alive",
 						      rows[i].alive, "self", rows[i].self, "leased_bytes",
 						      (json_int_t)rows[i].leased_bytes));
-	return json_pack("{s:I, s:I, s:I, s:b, s:I, s:o}",
+	return json_pack("{s:I, s:I, s:I, s:b, s:I, s:o, s:o}",
 			 "epoch", (json_int_t)kvk_account_epoch(core->account, &(bool){ false }),
 			 "charged_bytes", (json_int_t)used, "leased_bytes", (json_int_t)atomic_load(&core->view.leased_bytes),
 			 "exact", atomic_load(&core->view.exact),
-			 "limit_bytes", (json_int_t)atomic_load(&core->view.limit_bytes), "rows", list);
+			 "limit_bytes", (json_int_t)atomic_load(&core->view.limit_bytes), "clock_skew_s",
+			 skew_ns ? json_real((double)skew_ns / 1e9) : json_null(), "rows", list);
 }
 
 static json_t *quota_json(uint64_t bytes)
