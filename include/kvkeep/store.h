@@ -355,7 +355,7 @@ struct kvk_usage {
 	uint64_t pinned_objects;   /* in this process */
 	uint64_t quarantined_bytes;    /* of used_bytes: moved aside, by whichever process */
 	double used_fraction;      /* used_bytes / cap_bytes; -1 without a cap */
-	uint64_t leased_bytes;     /* room that processes took ahead and did not use yet; with used_bytes never above the cap */
+	uint64_t leased_bytes;     /* room that processes took ahead and did not use yet: none that would bring it and used_bytes above the cap */
 	uint64_t limit_bytes;      /* what puts may use now: the cap, or less where the medium is short; 0: no limit */
 	uint64_t medium_free_bytes;    /* free on the medium */
 	uint64_t floor_bytes;      /* of which so much is to stay free */
