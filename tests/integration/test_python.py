@@ -83,7 +83,9 @@ def cases(report):
         if failed:
             yield name, 'failed', '\n'.join(f'{part.get("message")}\n{part.text}' for part in failed)
         elif skipped is not None:
-            yield name, 'skipped', skipped.get('message')
+            # Of a whole file that is skipped the reason stands in the text, behind the file's path.
+            whole = re.search(r"'Skipped: (.*)'\)$", skipped.text or '')
+            yield name, 'skipped', whole.group(1) if whole else skipped.get('message')
         else:
             yield name, 'passed', ''
 
