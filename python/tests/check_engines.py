@@ -27,7 +27,7 @@ PINNED = [['lmcache==0.5.6', 'pytest'],
            'requests']]
 VERSIONS = """
 import importlib.metadata, platform
-print('tried: Python', platform.python_version(), *[f'{name} {importlib.metadata.version(name)}' for name in
+print(f'tried: Python {platform.python_version()}', *[f'{name} {importlib.metadata.version(name)}' for name in
       ('lmcache', 'vllm', 'sglang', 'torch', 'numpy', 'kvkeep')], sep=', ')
 """
 CONTRACTS = {
@@ -56,6 +56,7 @@ def environment(folder):
 def check(python, folder, engines):
     """Runs the tests, and returns (passed, failed, skipped)."""
     names = [os.path.join(HERE, name) for engine in engines for name in CONTRACTS[engine]]
+    names.append(os.path.join(HERE, 'test_docs.py'))
     command = [python, '-m', 'pytest', '-p', 'no:cacheprovider', '-rsP', '-v', '-W', 'ignore', *names]
     print('$', *command, flush=True)
     last = ''
@@ -65,6 +66,8 @@ def check(python, folder, engines):
         for line in done.stdout:
             print(line, end='', flush=True)
             last = line.strip() or last
+    if done.returncode not in (0, 1):
+        print(f'\npytest ended with status {done.returncode}')
     counts = [int(match.group(1)) if (match := re.search(rf'(\d+) {word}', last)) else 0
               for word in ('passed', 'failed', 'skipped', 'error')]
     return counts[0], counts[1] + counts[3] + (done.returncode not in (0, 1)), counts[2]
