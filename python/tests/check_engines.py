@@ -25,6 +25,11 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 PINNED = [['lmcache==0.5.6', 'pytest'],
           ['--no-deps', 'vllm==0.33.0', 'sglang==0.5.23', 'orjson', 'pybase64', 'pillow', 'ipython', 'traitlets',
            'requests']]
+VERSIONS = """
+import importlib.metadata, platform
+print(f'tried: Python {platform.python_version()}', *[f'{name} {importlib.metadata.version(name)}' for name in
+      ('lmcache', 'vllm', 'sglang', 'torch', 'numpy', 'kvkeep')], sep=', ')
+"""
 CONTRACTS = {
     'lmcache': ['test_torch.py', 'test_lmcache_connector.py', 'test_lmcache_adapter.py', 'engine_lmcache.py'],
     'vllm': ['test_vllm.py', 'engine_vllm.py'],
@@ -44,18 +49,25 @@ def environment(folder):
         run(sys.executable, '-m', 'venv', folder, check=True)
     for packages in [*PINNED, ['--force-reinstall', '--no-deps', ROOT]]:
         run(python, '-m', 'pip', 'install', '-q', '--disable-pip-version-check', *packages, check=True)
+    run(python, '-c', VERSIONS, check=True)
     return python
 
 
 def check(python, folder, engines):
     """Runs the tests, and returns (passed, failed, skipped)."""
     names = [os.path.join(HERE, name) for engine in engines for name in CONTRACTS[engine]]
-    done = run(python, '-m', 'pytest', '-p', 'no:cacheprovider', '-rs', '-v', '-W', 'ignore', *names, cwd=folder,
-               env={**os.environ, 'KVKEEP_REAL_ENGINES': '1',
-                    'PATH': os.path.dirname(python) + ':' + os.environ['PATH']},
-               stdout=subprocess.PIPE, text=True)
-    print(done.stdout)
-    last = (done.stdout.strip().splitlines() or [''])[-1]
+    names.append(os.path.join(HERE, 'test_docs.py'))
+    command = [python, '-m', 'pytest', '-p', 'no:cacheprovider', '-rsP', '-v', '-W', 'ignore', *names]
+    print('$', *command, flush=True)
+    last = ''
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env={
+            **os.environ, 'KVKEEP_REAL_ENGINES': '1',
+            'PATH': os.path.dirname(python) + ':' + os.environ['PATH']}) as done:
+        for line in done.stdout:
+            print(line, end='', flush=True)
+            last = line.strip() or last
+    if done.returncode not in (0, 1):
+        print(f'\npytest ended with status {done.returncode}')
     counts = [int(match.group(1)) if (match := re.search(rf'(\d+) {word}', last)) else 0
               for word in ('passed', 'failed', 'skipped', 'error')]
     return counts[0], counts[1] + counts[3] + (done.returncode not in (0, 1)), counts[2]

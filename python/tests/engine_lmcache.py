@@ -5,9 +5,12 @@ import argparse
 import json
 import os
 import re
+import shlex
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 
@@ -168,6 +171,51 @@ def test_eviction_by_the_host_keeps_what_is_locked(folder):
     assert all(result[0] == 0 for result in adapter._core.lookup([text_of(key) for key in held], 0, False, 0, True))
     adapter.submit_unlock(held)
     storage.close()
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(('127.0.0.1', 0))
+        return str(found.getsockname()[1])
+
+
+def test_the_server_of_the_readme(folder):
+    """A real server with the command that users are given, with less memory and other ports."""
+    with open(os.path.join(os.path.dirname(__file__), '..', '..', 'README.md'), encoding='utf-8') as file:
+        command = re.search(r"^    lmcache (server .*?\}\}')$", file.read(), re.DOTALL | re.MULTILINE).group(1)
+    words = [word.replace('/var/lib/kv', folder + '/s') for word in shlex.split(command)]
+    words[words.index('--l1-size-gb') + 1] = '1'
+    port = free_port()
+    with open(folder + '/log', 'w+') as log:
+        server = subprocess.Popen([os.path.join(os.path.dirname(sys.executable), 'lmcache'), *words, '--port', free_port(),
+                                   '--http-port', port], stdout=log, stderr=subprocess.STDOUT)
+        try:
+            status = ''
+            end = time.monotonic() + 120
+            while not status and server.poll() is None and time.monotonic() < end:
+                time.sleep(0.5)
+                try:
+                    with urllib.request.urlopen(f'http://127.0.0.1:{port}/status', timeout=5) as answer:
+                        status = answer.read().decode()
+                except OSError:
+                    pass
+        finally:
+            server.terminate()
+            server.wait(60)
+        log.seek(0)
+        assert status, log.read()[-3000:]
+    print(status)
+    (adapter,) = [part for part in parts(json.loads(status)) if part.get('type') == 'kvkeep']
+    assert json.loads(status)['is_healthy'] is True and adapter['is_healthy'] is True
+    assert adapter['store']['settings']['path'] == folder + '/s'
+
+
+def parts(value):
+    """Every object in a JSON value."""
+    if isinstance(value, dict):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from parts(part)
 
 
 def text_of(key):

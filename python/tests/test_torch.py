@@ -50,5 +50,6 @@ def test_real_attention_over_a_restart(folder):
     """Logits equal bit for bit after SIGKILL; other weights and another dtype are misses."""
     done = subprocess.run([sys.executable, EXAMPLE, '--folder', folder + '/s', '--tokens', '1124'], capture_output=True,
                           text=True, timeout=600)
+    print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'equal bit for bit' in done.stdout and '4 of 5 chunks loaded' in done.stdout

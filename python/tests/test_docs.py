@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What README.md and docs/engines.md give to copy: the JSON in their commands makes what it says."""
+
+import json
+import os
+import re
+from types import SimpleNamespace
+
+import numpy
+import pytest
+
+ROOT = os.path.join(os.path.dirname(__file__), '..', '..')
+
+
+def given(option):
+    """Each JSON object that stands behind an option, in quotes."""
+    found = []
+    for name in ('README.md', 'docs/engines.md'):
+        with open(os.path.join(ROOT, name), encoding='utf-8') as file:
+            found += re.findall(re.escape(option) + r" '(\{.*?\})'", file.read(), re.DOTALL)
+    return found
+
+
+def here(text, folder):
+    """For this machine: another directory, and not as much memory."""
+    assert '/var/lib/kv' in text
+    return json.loads(text.replace('/var/lib/kv', folder + '/s'))
+
+
+def made(spec):
+    import importlib
+
+    return getattr(importlib.import_module(spec['module_path']), spec.get('class_name') or spec['type'])
+
+
+@pytest.mark.parametrize('text', given('--l2-adapter'))
+def test_lmcache(folder, text):
+    spec = here(text, folder)
+    plugged = made(spec)
+    host = plugged(spec['adapter_params']) if spec['type'] == 'plugin' else plugged(**spec['adapter_params'])
+    assert host._core.usage()['cap_bytes'] == 50 << 30
+    assert spec['type'] == 'plugin' or spec['max_capacity_gb'] == 50
+    host.close()
+
+
+TIERS = [text for text in given('--kv-transfer-config') if 'kvkeep' in text]
+
+
+@pytest.mark.parametrize('text', TIERS)
+def test_vllm(folder, text):
+    from test_vllm import spec
+
+    (tier,) = here(text, folder)['kv_connector_extra_config']['secondary_tiers']
+    made_tier = made(tier)(offloading_spec=spec(), primary_kv_view=memoryview(numpy.zeros((4, 4096), dtype=numpy.int8)),
+                           tier_type=tier.pop('type'), **tier)
+    assert made_tier._core.usage()['cap_bytes'] == 50 << 30
+    made_tier.shutdown()
+
+
+@pytest.mark.parametrize('text', given('--hicache-storage-backend-extra-config'))
+def test_sglang(folder, text):
+    from test_sglang import Pool
+
+    extra = here(text, folder)
+    storage = made(extra)(SimpleNamespace(tp_rank=0, tp_size=1, is_mla_model=False, model_name='m', extra_config=extra))
+    storage.register_mem_pool_host(Pool(4))
+    assert storage._core.usage()['cap_bytes'] == 50 << 30
+    storage.close()
+
+
+def test_all_of_them_were_found():
+    assert len(given('--l2-adapter')) == 3 and len(TIERS) == 2
+    assert len(given('--hicache-storage-backend-extra-config')) == 2
+
+
+def test_the_specification_of_lmcaches_own_adapter(folder):
+    """The one that LMCache's users have already, word for word."""
+    from kvkeep.lmcache import Connector
+
+    with open(os.path.join(ROOT, 'docs', 'engines.md'), encoding='utf-8') as file:
+        (text,) = re.findall(r'"adapter_params": (\{"type": "nixl_store_dynamic".*?\})\n\n', file.read(), re.DOTALL)
+    connector = Connector(**json.loads(text.replace('/data/l2', folder + '/s')))
+    assert connector.usage()['cap_bytes'] == 50 << 30
+    connector.close()
