@@ -12,7 +12,6 @@
 #include "util/alloc.h"
 #include "util/clock.h"
 
-#define NAME "account"
 #define SETTLE_ROWS 16u
 
 uint64_t kvk_account_charged(const struct kvk_account_image *image)
@@ -41,7 +40,7 @@ static int load(struct kvk_account *account)
 	struct kvk_backend *backend = account->backend;
 	uint64_t bytes;
 	void *data;
-	int err = backend->ops->load_file(backend, NAME, &data, &bytes, 2 * KVK_ACCOUNT_BYTES);
+	int err = backend->ops->load_file(backend, KVK_FILE_ACCOUNT, &data, &bytes, 2 * KVK_ACCOUNT_BYTES);
 
 	if (err)
 		return err == -EFBIG ? -EBADMSG : err;
@@ -353,7 +352,7 @@ int kvk_account_tx_end(struct kvk_account *account, struct kvk_account_tx *tx)
 		if (!tx->leaves)
 			next->rows[account->row].visits = account->visits;
 		kvk_account_encode(next, account->encoded);
-		err = backend->ops->update_file(backend, NAME, (next->sequence & 1) * KVK_ACCOUNT_BYTES, account->encoded,
+		err = backend->ops->update_file(backend, KVK_FILE_ACCOUNT, (next->sequence & 1) * KVK_ACCOUNT_BYTES, account->encoded,
 						KVK_ACCOUNT_BYTES);
 	}
 	kvk_account_tx_give_up(account);

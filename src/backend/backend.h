@@ -115,11 +115,15 @@ struct kvk_xfer {
 /* What the bytes of `.kvkeep/locks` mean. 0 to 255 are the rows of the account. */
 enum {
 	KVK_LOCK_HOLD = 4096,          /* hold() */
-	KVK_LOCK_ACCOUNT = 4097,
+	KVK_LOCK_ACCOUNT = 4097,       /* while the file KVK_FILE_ACCOUNT is loaded or updated */
 	KVK_LOCK_KEEPER = 4098,
 	KVK_LOCK_POOL = 4099,          /* the one process that a pool belongs to */
 	KVK_LOCK_QUOTAS = 4100,        /* while the file of quotas is changed */
 };
+
+/* With many hosts this file is locked with its byte: what a process that died was about to write into it is never seen after
+ * the lock was given to another. */
+#define KVK_FILE_ACCOUNT "account"
 
 /* What a medium has; 0 inodes in all: it does not count them. Free is what this user may have. */
 struct kvk_space {

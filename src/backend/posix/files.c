@@ -21,6 +21,18 @@ static int full_name(char full[KVK_NAME_BYTES_MAX], const char *name)
 	return bytes < (int)KVK_NAME_BYTES_MAX ? 0 : -ENAMETOOLONG;
 }
 
+/* The account's own descriptor while it is locked, or -1. */
+static int locked_fd(struct kvk_posix *posix, const char *name)
+{
+	return strcmp(name, KVK_FILE_ACCOUNT) ? -1 : atomic_load(&posix->account_fd);
+}
+
+static void close_unlocked(struct kvk_posix *posix, int fd)
+{
+	if (fd != atomic_load(&posix->account_fd))
+		posix->sys->close(fd);
+}
+
 int kvk_posix_load_file(struct kvk_backend *backend, const char *name, void **data_ret, uint64_t *bytes_ret,
 			uint64_t max_bytes)
 {
@@ -33,10 +45,12 @@ int kvk_posix_load_file(struct kvk_backend *backend, const char *name, void **da
 
 	if (err)
 		return err;
-	fd = kvk_posix_open_below(posix, full, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, false);
+	fd = locked_fd(posix, name);
+	if (fd < 0)
+		fd = kvk_posix_open_below(posix, full, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, false);
 	if (fd < 0)
 		return fd;
-	err = kvk_posix_stat(posix, fd, &stat);
+	err = kvk_posix_stat_fresh(posix, fd, &stat);
 	if (err)
 		goto out;
 	err = !stat.regular ? -EINVAL : stat.bytes > max_bytes ? -EFBIG : 0;
@@ -66,7 +80,7 @@ int kvk_posix_load_file(struct kvk_backend *backend, const char *name, void **da
 	*bytes_ret = used;
 	data = NULL;
 out:
-	posix->sys->close(fd);
+	close_unlocked(posix, fd);
 	kvk_mem_free(data);
 	return err;
 }
@@ -155,7 +169,9 @@ int kvk_posix_update_file(struct kvk_backend *backend, const char *name, uint64_
 
 	if (err)
 		return err;
-	fd = kvk_posix_open_below(posix, full, flags, 0, false);
+	fd = locked_fd(posix, name);
+	if (fd < 0)
+		fd = kvk_posix_open_below(posix, full, flags, 0, false);
 	if (fd == -ENOENT) {
 		fd = kvk_posix_open_below(posix, full, flags | O_CREAT, posix->file_mode, false);
 		made = fd >= 0;
@@ -167,13 +183,15 @@ int kvk_posix_update_file(struct kvk_backend *backend, const char *name, uint64_
 		err = -EINVAL;
 	if (!err && made && posix->must_chmod)
 		err = posix->sys->fchmod(fd, posix->file_mode);
+	if (!err && made && posix->base.caps.many_hosts && !strcmp(name, KVK_FILE_ACCOUNT))
+		err = kvk_posix_own_account(posix, fd);
 	if (!err)
 		err = write_all(posix, fd, data, bytes, offset_bytes);
 	if (!err)
 		err = posix->sys->fdatasync(fd);
 	if (!err && made)
 		err = kvk_posix_sync_folder(posix, full);
-	posix->sys->close(fd);
+	close_unlocked(posix, fd);
 	return err;
 }
 

@@ -26,8 +26,12 @@ static void in_child(void)
 	while ((link = kvk_list_pop(&held))) {
 		struct kvk_posix *posix = kvk_container_of(link, struct kvk_posix, forks_link);
 
+		int account_fd = atomic_exchange(&posix->account_fd, -1);
+
 		posix->sys->close(posix->locks_fd);
 		posix->locks_fd = -1;
+		if (account_fd >= 0)
+			posix->sys->close(account_fd);
 	}
 	pthread_mutex_unlock(&lock);
 }

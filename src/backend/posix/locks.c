@@ -49,13 +49,72 @@ int kvk_posix_hold(struct kvk_backend *backend, bool exclusive)
 	return take(kvk_posix_of(backend), KVK_LOCK_HOLD, exclusive ? F_WRLCK : F_RDLCK);
 }
 
+/* ---- the account's own lock -------------------------------------------------------------------------------- */
+
+/*
+ * NFS ties what is written to the locks of that very file: 1. a process that has byte 4,097 of `locks` writes the account into
+ * its machine's cache; 2. it is killed, and the lock given to another machine, who writes the account twice; 3. what was
+ * in the cache gets to the server, and lies over the newer of the two copies (seen: more leased than the cap). A lock of the
+ * account itself is given up only when all that was written under it has arrived, and who takes it forgets what his cache
+ * has of the file.
+ */
+int kvk_posix_own_account(struct kvk_posix *posix, int fd)
+{
+	struct flock lock = lock_of(0, F_WRLCK);
+	int err = posix->sys->lock_bytes(fd, &lock);
+
+	if (err)
+		return err == -EAGAIN || err == -EACCES ? -EBUSY : err;
+	atomic_store(&posix->account_fd, fd);
+	return 0;
+}
+
+static int take_account(struct kvk_posix *posix)
+{
+	int err, fd = kvk_posix_open_below(posix, ".kvkeep/" KVK_FILE_ACCOUNT, O_RDWR | O_NONBLOCK | O_NOCTTY, 0, false);
+
+	/* Whoever makes it locks it then. */
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	err = kvk_posix_own_account(posix, fd);
+	if (err)
+		posix->sys->close(fd);
+	return err;
+}
+
+static void give_account(struct kvk_posix *posix)
+{
+	int fd = atomic_exchange(&posix->account_fd, -1);
+	struct flock lock = lock_of(0, F_UNLCK);
+
+	if (fd < 0)
+		return;
+	/* A child that was forked a moment ago may have a copy of the descriptor. */
+	posix->sys->lock_bytes(fd, &lock);
+	posix->sys->close(fd);
+}
+
+/* ---- bytes of `locks` ------------------------------------------------------------------------------------- */
+
+static int take_one(struct kvk_posix *posix, uint32_t byte)
+{
+	int err = take(posix, byte, F_WRLCK);
+
+	if (err || byte != KVK_LOCK_ACCOUNT || !posix->base.caps.many_hosts)
+		return err;
+	err = take_account(posix);
+	if (err)
+		kvk_posix_unlock(&posix->base, byte);
+	return err;
+}
+
 /* The kernel can wait for a lock, but not for a time, and a signal to end the wait is not ours to send. */
 int kvk_posix_lock(struct kvk_backend *backend, uint32_t byte, uint32_t wait_ms)
 {
 	struct timespec pause = { .tv_nsec = PAUSE_NS };
 	int err;
 
-	while ((err = take(kvk_posix_of(backend), byte, F_WRLCK)) == -EBUSY && wait_ms-- > 0)
+	while ((err = take_one(kvk_posix_of(backend), byte)) == -EBUSY && wait_ms-- > 0)
 		nanosleep(&pause, NULL);
 	return err;
 }
@@ -65,6 +124,8 @@ void kvk_posix_unlock(struct kvk_backend *backend, uint32_t byte)
 	struct kvk_posix *posix = kvk_posix_of(backend);
 	struct flock lock = lock_of(byte, F_UNLCK);
 
+	if (byte == KVK_LOCK_ACCOUNT)
+		give_account(posix);
 	if (posix->locks_fd >= 0)
 		posix->sys->lock_bytes(posix->locks_fd, &lock);
 }

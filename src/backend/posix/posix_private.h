@@ -30,6 +30,7 @@ struct kvk_posix {
 	int root_fd;
 	int own_fd;                    /* `.kvkeep` */
 	int locks_fd;                  /* `.kvkeep/locks`, open from its first use on; lock guards the opening */
+	_Atomic int account_fd;        /* the account, locked itself, while KVK_LOCK_ACCOUNT is held; -1: it is not */
 	uid_t owner;
 	mode_t file_mode;
 	mode_t folder_mode;
@@ -142,6 +143,8 @@ int kvk_posix_hold(struct kvk_backend *backend, bool exclusive);
 int kvk_posix_lock(struct kvk_backend *backend, uint32_t byte, uint32_t wait_ms);
 void kvk_posix_unlock(struct kvk_backend *backend, uint32_t byte);
 int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte);
+/* Locks the file that was opened or made under KVK_LOCK_ACCOUNT, whose owner the lock is from now on. -EBUSY. */
+int kvk_posix_own_account(struct kvk_posix *posix, int fd);
 int kvk_posix_now(struct kvk_backend *backend, uint64_t *now_ns);
 
 /* ---- forks.c: the lock file, which a forked child does not keep open ------------------------------- */
