@@ -37,8 +37,8 @@ coverage: dependencies
 	@[ -e build-coverage/build.ninja ] || meson setup build-coverage -Db_coverage=true -Dbuildtype=debug
 	@ninja -C build-coverage
 	@find build-coverage -name '*.gcda' -delete
-	@scripts/check build-coverage --suite $(or $(SUITE),unit)
-	@scripts/coverage build-coverage $(COVERAGE_ARGS)
+	@scripts/check build-coverage --suite $(or $(SUITE),unit); status=$$?; \
+		scripts/coverage build-coverage $(COVERAGE_ARGS) && exit $$status
 
 demo: all
 	@scripts/demo $(BUILD)

@@ -110,7 +110,11 @@ static void test_refuses_what_is_no_object(void **state)
 		{ &sharded, "m_00000000_0_83ae.bin" }, { &sharded, "83/m_00000000_0_83ae.bin" },
 		{ &sharded, "83/af/m_00000000_0_83ae.bin" }, { &sharded, "82/ae/m_00000000_83ae.bin" },
 		{ &sharded, "83/aE/m_00000000_0_83ae.bin" }, { &sharded, "83/ae/00/m_00000000_0_83ae.bin" },
-		{ &flat, ".tmp-0123456789abcdef-1" }, { &kvkeep1, "ab/whatever.kv" }, { &kvkeep1, "" },
+		{ &flat, "m_00000000_0_83ag.bin" }, { &flat, "m_00000000_0_83a:.bin" }, { &flat, "m_00000000_0_8/ae.bin" },
+		{ &flat, "m_00000000_0_.bin" }, { &flat, "m_00000000_0_83a.bin" }, { &flat, "m_00000000_0_83ae@.bin" },
+		{ &flat, "m_0000000_83ae.bin" }, { &flat, "_00000000_0_83ae.bin" }, { &flat, "m_00000000_00_83ae.bin" },
+		{ &flat, "m_00000000_123456789_83ae.bin" }, { &sharded, "8" }, { &sharded, "83-ae/m_00000000_0_83ae.bin" },
+		{ &sharded, "83/ae/m_00000000_0_83.bin" }, { &flat, ".tmp-0123456789abcdef-1" }, { &kvkeep1, "ab/whatever.kv" }, { &kvkeep1, "" },
 		{ &kvkeep1, "m_00000000_0_83ae.bin" },
 		{ &kvkeep1, "00/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.kv" },
 		{ &kvkeep1, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.kv" },
@@ -126,6 +130,22 @@ static void test_refuses_what_is_no_object(void **state)
 	}
 	assert_int_equal(id_of_key(id, &flat, "no text form"), -EINVAL);
 	assert_int_equal(id_of_key(id, &kvkeep1, "no text form"), 0);
+}
+
+/* What no file system could have named, so that the id of it is of no matter, but its room in memory is. */
+static void test_refuses_what_is_too_long(void **state)
+{
+	uint8_t id[KVK_DIGEST_BYTES];
+	char name[400];
+
+	for (size_t bytes = 200; bytes < sizeof(name); bytes++) {
+		int err, digits = (int)(bytes - strlen("m_00000000_0_.bin"));
+
+		snprintf(name, sizeof(name), "m_00000000_0_%0*d.bin", digits, 0);
+		err = id_of_name(id, &flat, name);
+		if (err != (bytes <= 255 && digits % 2 == 0 ? 0 : -EINVAL))
+			fail_msg("%zu bytes: %d", bytes, err);
+	}
 }
 
 static void test_owners(void **state)
@@ -165,6 +185,7 @@ int main(void)
 		cmocka_unit_test(test_whoever_shares_a_file_shares_an_id),
 		cmocka_unit_test(test_every_field_counts),
 		cmocka_unit_test(test_refuses_what_is_no_object),
+		cmocka_unit_test(test_refuses_what_is_too_long),
 		cmocka_unit_test(test_owners),
 	};
 

@@ -289,6 +289,34 @@ static void test_wild_names_are_none(void **state)
 	assert_null(kvk_snapshot_get_name(names, 4, 1).data);
 }
 
+/* A head and names that would not fit: neither counted nor written, to the last byte that does. */
+static void test_too_much_is_refused(void **state)
+{
+	struct kvk_snapshot_head head = { .names_bytes = 8 };
+	uint8_t names[12] = { 0 };
+	uint32_t used = 0;
+	uint64_t most;
+
+	assert_int_equal(kvk_snapshot_bytes(&head), KVK_SNAPSHOT_HEAD_BYTES + 8 + KVK_SNAPSHOT_END_BYTES);
+	most = (KVK_SNAPSHOT_BYTES_MAX - kvk_snapshot_bytes(&head)) / KVK_SNAPSHOT_OBJECT_BYTES;
+	head.object_count = most;
+	assert_in_range(kvk_snapshot_bytes(&head), KVK_SNAPSHOT_BYTES_MAX - KVK_SNAPSHOT_OBJECT_BYTES + 1, KVK_SNAPSHOT_BYTES_MAX);
+	head.object_count = most + 1;
+	assert_int_equal(kvk_snapshot_bytes(&head), 0);
+	head.object_count = 0;
+	head.names_bytes = 7;
+	assert_int_equal(kvk_snapshot_bytes(&head), 0);
+
+	assert_int_equal(kvk_snapshot_put_name(names, sizeof(names), &used, "abcdef", 6), 1);
+	assert_int_equal(used, 8);
+	assert_int_equal(kvk_snapshot_put_name(names, sizeof(names), &used, "abc", 3), 0);
+	assert_int_equal(kvk_snapshot_put_name(names, sizeof(names), &used, "ab", UINT16_MAX + 1), 0);
+	assert_int_equal(used, 8);
+	assert_int_equal(kvk_snapshot_put_name(names, sizeof(names), &used, "ab", 2), 9);
+	assert_int_equal(used, sizeof(names));
+	assert_int_equal(kvk_snapshot_put_name(names, sizeof(names), &used, "", 0), 0);
+}
+
 static void test_out_of_memory(void **state)
 {
 	struct fixture *fixture = *state;
@@ -330,6 +358,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_every_flip_and_every_cut_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stale_and_foreign_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wild_names_are_none, setup, teardown),
+		cmocka_unit_test(test_too_much_is_refused),
 		cmocka_unit_test_setup_teardown(test_out_of_memory, setup, teardown),
 	};
 
