@@ -4,6 +4,7 @@
 #include "store_bed.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,6 +209,16 @@ void bed_reopen(struct bed *bed, const char *more)
 
 	assert_int_equal(err, 0);
 	bed_open(bed, more);
+}
+
+void bed_close_forgetting(struct bed *bed)
+{
+	char path[PATH_MAX];
+
+	assert_int_equal(bed_close(bed), 0);
+	snprintf(path, sizeof(path), "%s/.kvkeep/snapshot", bed->path);
+	if (unlink(path))
+		assert_int_equal(errno, ENOENT);
 }
 
 void bed_keep_keeper_out(struct bed *bed)

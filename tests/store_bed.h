@@ -95,6 +95,8 @@ int bed_try_open(struct bed *bed, const char *more, struct kvk_error *error);
 /* Closes and returns what kvk_store_close() returned. */
 int bed_close(struct bed *bed);
 void bed_reopen(struct bed *bed, const char *more);
+/* Closes, and removes the snapshot of what is there: all that the next open knows is what it sees on the medium. */
+void bed_close_forgetting(struct bed *bed);
 
 /*
  * Makes the store and takes the keeper's lock until bed_end(); a store in memory stays as it is. A keeper tells what a test wants

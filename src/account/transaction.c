@@ -62,6 +62,9 @@ static void make_anew(struct kvk_account *account, bool missing)
 	/* What lies there after our own first write failed is what that left. */
 	bool empty = account->first_empty && account->image.sequence == 0 && (missing || account->doubt.stands);
 
+	/* Who lives has leased, whatever else is there. */
+	for (uint32_t i = 0; empty && i < KVK_ACCOUNT_ROWS; i++)
+		empty = account->backend->ops->is_locked(account->backend, i) != 1;
 	*next = account->image;
 	if (next->sequence == 0)
 		next->cap_bytes = account->first_cap_bytes;

@@ -106,12 +106,30 @@ static int has_objects(struct kvk_core *core, bool *ret)
 	return err;
 }
 
+/*
+ * Whether the store may have objects that no account tells of. Where there is an account nobody asks. Of two processes
+ * that open a new store together the second may come to the account first; what is in a pool no listing shows.
+ */
+static int may_have_objects(struct kvk_core *core, bool made, bool *ret)
+{
+	uint64_t bytes;
+	void *data;
+	int err = core->backend->ops->load_file(core->backend, "account", &data, &bytes, 2 * KVK_ACCOUNT_BYTES);
+
+	*ret = true;
+	if (!err)
+		kvk_mem_free(data);
+	if (!made && (err != -ENOENT || core->superblock.pool.slot_bytes))
+		return 0;
+	return has_objects(core, ret);
+}
+
 /* What the superblock says of the cap counts: it was settled with whoever else has the store open. */
 static int open_account(struct kvk_core *core, bool made, struct kvk_error *error)
 {
-	bool objects = true;
+	bool objects;
 	uint64_t used, cap;
-	int err = made ? has_objects(core, &objects) : 0;
+	int err = may_have_objects(core, made, &objects);
 
 	if (err)
 		return kvk_error_set(error, err, "backend_params.file_path", "cannot be listed: %s", strerror(-err));

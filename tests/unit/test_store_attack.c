@@ -36,7 +36,8 @@ static void scene_setup(struct scene *scene, struct bed *bed)
 	KIT_EXPECT(kit_store(bed->store, "victim", BYTES, 1), 0, KVK_REASON_NONE);
 	assert_int_equal(mkdir(scene->outside, 0700), 0);
 	assert_int_equal(rename(scene->path, scene->treasure), 0);
-	bed_reopen(bed, "");
+	bed_close_forgetting(bed);
+	bed_open(bed, "");
 }
 
 /* ---- in the place of an object ----------------------------------------------------------------------- */

@@ -173,17 +173,6 @@ static void test_object(void **state)
 	RECORD_IS("");
 }
 
-/* Closes, and what the keeper may have known does not get to the next open. */
-static void close_forgetting(struct bed *bed)
-{
-	char path[128];
-
-	assert_int_equal(bed_close(bed), 0);
-	snprintf(path, sizeof(path), "%s/.kvkeep/snapshot", bed->path);
-	if (unlink(path))
-		assert_int_equal(errno, ENOENT);
-}
-
 /* object: what an earlier run left is read whole and proven, then synced, before it counts as stored. */
 static void test_object_that_exists(void **state)
 {
@@ -192,7 +181,7 @@ static void test_object_that_exists(void **state)
 
 	bed_open(bed, "\"durability\": \"none\"");
 	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
-	close_forgetting(bed);
+	bed_close_forgetting(bed);
 	open_noted(bed, "\"durability\": \"object\", \"lanes\": 1");
 	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, &result), 0);
 	assert_int_equal(result.reason, KVK_REASON_PRESENT);
@@ -202,7 +191,7 @@ static void test_object_that_exists(void **state)
 	RECORD_IS("");
 
 	/* Met by a load first, it is known, but not known to be durable. */
-	close_forgetting(bed);
+	bed_close_forgetting(bed);
 	open_noted(bed, "\"durability\": \"object\", \"lanes\": 1");
 	assert_int_equal(bed_get(bed->store, "k", BYTES, 1, NULL), 0);
 	start_over();

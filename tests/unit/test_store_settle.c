@@ -231,6 +231,27 @@ static void test_a_folder_from_the_future(void **state)
 	assert_int_equal(bed_usage(bed->store).objects, OBJECTS - 1);
 }
 
+/*
+ * Two processes open a new store: the first has made it, and the second comes first to the account. There is nothing that
+ * would have to be counted, so neither is told to wait for that.
+ */
+static void test_who_did_not_make_it_begins_its_account(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+	char path[512];
+
+	bed_open(bed, "");
+	assert_int_equal(bed_close(bed), 0);
+	snprintf(path, sizeof(path), "%s/.kvkeep/account", bed->path);
+	assert_int_equal(unlink(path), 0);
+	bed_open(bed, "");
+	assert_int_equal(bed_put(bed->store, "key", 20000, 1, &result), 0);
+	assert_int_equal(result.reason, KVK_REASON_NONE);
+	scan_settles(bed->store, bed->path);
+	assert_int_equal(bed_usage(bed->store).objects, 1);
+}
+
 int main(void)
 {
 	kit_in_memory();
@@ -241,6 +262,7 @@ int main(void)
 		BED_TEST(test_a_scan_when_it_is_asked_for, BED_THREADS, "threads"),
 		BED_TEST(test_who_only_looks_is_no_keeper, BED_THREADS, "threads"),
 		BED_TEST(test_a_folder_from_the_future, BED_THREADS, "threads"),
+		BED_TEST(test_who_did_not_make_it_begins_its_account, BED_THREADS, "threads"),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
