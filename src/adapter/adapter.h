@@ -195,6 +195,7 @@ struct kvk_adapter {
 	const struct kvk_adapter_ops *ops;
 	const struct kvk_proof_rules *proof_rules;
 	struct kvk_backend *backend;
+	uint64_t charge_max_bytes;     /* what costs more never fits, however empty the store; 0: nothing is too large */
 	struct kvk_adapter_counts counts;
 };
 

@@ -336,7 +336,9 @@ static void make_room(struct kvk_room *room)
 		/* More was waited for than was asked for, or something was taken out of the lease meanwhile: there is more. */
 		if (!room->is_short)
 			continue;
-		if (core->spec.policy != KVK_POLICY_NOOP && kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART) > 0)
+		/* What is larger than all that may be used would not fit into an empty store: nothing leaves for it. */
+		if (core->spec.policy != KVK_POLICY_NOOP && need_bytes <= room->limit_bytes &&
+		    kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART) > 0)
 			continue;
 		if (!refuse(room, asked_us))
 			return;

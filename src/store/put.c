@@ -280,6 +280,12 @@ static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, 
 		return NULL;
 	}
 	charge_bytes = core->adapter->ops->charge(&probe, data_bytes);
+	/* Nothing is evicted for it. */
+	if (core->adapter->charge_max_bytes && charge_bytes > core->adapter->charge_max_bytes) {
+		kvk_count(&core->counts.put_failed);
+		kvk_answer_set(answer, -EFBIG, KVK_REASON_ARGUMENT);
+		return NULL;
+	}
 	err = kvk_catalog_put_begin(core->catalog, identity.id, charge_bytes, &durable);
 	switch (err) {
 	case 0:

@@ -116,8 +116,9 @@ static void pins_in_the_way(void **state)
 	assert_int_equal(bed_stats(bed->store).evicted, 0);
 	for (uint32_t i = 0; i < 10; i += 2)
 		assert_true(has(bed->store, i));
-	/* No file is as long. */
+	/* Not even an empty pool would hold it. */
 	KIT_EXPECT(put_slots(bed->store, "long", 21), -ENOSPC, KVK_REASON_NO_ROOM);
+	assert_int_equal(bed_stats(bed->store).evicted, 0);
 	assert_int_equal(bed_unpin(bed->store, name_of(4)), 0);
 	KIT_EXPECT(put_slots(bed->store, "n", 7), 0, KVK_REASON_NONE);
 	assert_true(has(bed->store, 0) && has(bed->store, 8));
@@ -136,7 +137,9 @@ static void seams(void **state)
 	/* Six slots to the left of the seam, six to the right of k6; twelve together. */
 	KIT_EXPECT(put_slots(bed->store, "n", 7), -ENOSPC, KVK_REASON_NO_ROOM);
 	assert_int_equal(bed_stats(bed->store).evicted, 0);
+	/* No file is as long: said at once, also where the lease is too short for it. */
 	KIT_EXPECT(put_slots(bed->store, "n", 11), -EFBIG, KVK_REASON_ARGUMENT);
+	assert_int_equal(bed_stats(bed->store).evicted, 0);
 	KIT_EXPECT(put_slots(bed->store, "n", 4), 0, KVK_REASON_NONE);
 	KIT_EXPECT(put_slots(bed->store, "m", 6), 0, KVK_REASON_NONE);
 	assert_true(has(bed->store, 2) && has(bed->store, 6));

@@ -153,6 +153,7 @@ int kvk_pool_open(struct kvk_adapter **ret, const struct kvk_adapter_options *op
 	pool->base.ops = &pool_ops;
 	pool->base.proof_rules = &kvk_pool_proof_rules;
 	pool->base.backend = options->backend;
+	pool->base.charge_max_bytes = shape->file_slots * shape->slot_bytes;
 	pool->shape = *shape;
 	pool->durability = options->durability;
 	memcpy(pool->namespace_digest, options->namespace_digest, KVK_DIGEST_BYTES);
