@@ -34,7 +34,7 @@ enum kvk_outcome {
 	KVK_OUTCOME_WRITTEN,           /* put: published by this request */
 	KVK_OUTCOME_FOUND,             /* it is there; put: it was there before */
 	KVK_OUTCOME_REMOVED,
-	KVK_OUTCOME_NO_RUN,            /* put, with -ENOSPC: bytes enough are free, but not side by side */
+	KVK_OUTCOME_NO_RUN,            /* put, with -ENOSPC: the lease has the bytes, but so many slots are not free side by side */
 };
 
 /*
@@ -184,6 +184,10 @@ struct kvk_adapter_ops {
 	int (*evict)(struct kvk_adapter *adapter, uint32_t bucket, struct kvk_evictee *evictees, uint32_t count);
 	/* How full it is. NULL: it has no slots. */
 	void (*slots)(struct kvk_adapter *adapter, struct kvk_slots *ret);
+	/* With slots: whether so many bytes would lie side by side if all went of which may_go() says so. What is being written or
+	 * removed stays where it is. may_go() is called on this thread, without a lock, once for each object. */
+	bool (*could_fit)(struct kvk_adapter *adapter, uint64_t bytes,
+			  bool (*may_go)(void *user, const uint8_t prefix[16]), void *user);
 	void (*close)(struct kvk_adapter *adapter);
 };
 
@@ -191,6 +195,7 @@ struct kvk_adapter {
 	const struct kvk_adapter_ops *ops;
 	const struct kvk_proof_rules *proof_rules;
 	struct kvk_backend *backend;
+	uint64_t charge_max_bytes;     /* what costs more never fits, however empty the store; 0: nothing is too large */
 	struct kvk_adapter_counts counts;
 };
 

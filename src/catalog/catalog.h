@@ -197,6 +197,9 @@ struct kvk_victim {
  */
 uint32_t kvk_catalog_evict(struct kvk_catalog *catalog, uint64_t bytes, struct kvk_victim *victims, uint32_t count);
 
+/* Whether evict() may come to choose it, now or when its children have gone: it is present and not pinned. */
+bool kvk_catalog_may_leave(struct kvk_catalog *catalog, const uint8_t prefix[16]);
+
 enum kvk_evict_end {
 	KVK_EVICTED,                   /* its name is gone */
 	KVK_EVICT_KEPT,                /* present again: somebody else used it, at used_at_ns */

@@ -117,6 +117,17 @@ uint32_t kvk_catalog_evict(struct kvk_catalog *catalog, uint64_t bytes, struct k
 	return chosen;
 }
 
+bool kvk_catalog_may_leave(struct kvk_catalog *catalog, const uint8_t prefix[16])
+{
+	struct kvk_place place;
+	bool may;
+
+	kvk_place_lock(&place, catalog, prefix);
+	may = kvk_place_state(&place) == KVK_CATALOG_PRESENT && place.entry->pins == 0;
+	kvk_place_unlock(&place);
+	return may;
+}
+
 void kvk_catalog_evicted(struct kvk_catalog *catalog, const uint8_t prefix[16], enum kvk_evict_end end,
 			 uint64_t used_at_ns, uint64_t *charge_ret)
 {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "control/evict.h"
+#include "control/runs.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 
@@ -284,6 +285,25 @@ static bool refuse(struct kvk_room *room, uint64_t visited_us)
 	return false;
 }
 
+/*
+ * The first put that waits has the bytes, but not side by side: what the policy names leaves until they are. Refused only when
+ * that makes no run. Returns whether to look at who waits again now; else what is under way rings when it ends.
+ */
+static bool make_run(struct kvk_room *room)
+{
+	struct kvk_core *core = room->core;
+	uint64_t now_us = kvk_now_us();
+	bool under_way = is_under_way(core);
+
+	if (atomic_load(&core->waiting.placing_bytes) > 0)
+		return false;
+	if (kvk_runs_make(core, core->waiting.run_bytes))
+		return true;
+	/* What was under way then may leave slots, or go itself. What hangs is not waited for. */
+	kvk_waiting_serve(core, -ENOSR, under_way ? now_us - PATIENCE_US : now_us + 1);
+	return !under_way;
+}
+
 /* The account may be visited as often as it takes; each time round something was evicted or credited, or it ends. */
 static void make_room(struct kvk_room *room)
 {
@@ -293,6 +313,13 @@ static void make_room(struct kvk_room *room)
 
 	while (need_bytes > 0 && !atomic_load(&room->ending)) {
 		uint64_t all_bytes = atomic_load(&core->waiting.bytes);
+
+		if (core->waiting.run_bytes > 0) {
+			if (!make_run(room))
+				return;
+			need_bytes = kvk_waiting_serve(core, 0, 0);
+			continue;
+		}
 
 		/* Who comes later is not in what was asked for, and is asked for next time. */
 		asked_us = kvk_now_us();
@@ -309,7 +336,9 @@ static void make_room(struct kvk_room *room)
 		/* More was waited for than was asked for, or something was taken out of the lease meanwhile: there is more. */
 		if (!room->is_short)
 			continue;
-		if (core->spec.policy != KVK_POLICY_NOOP && kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART) > 0)
+		/* What is larger than all that may be used would not fit into an empty store: nothing leaves for it. */
+		if (core->spec.policy != KVK_POLICY_NOOP && need_bytes <= room->limit_bytes &&
+		    kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART) > 0)
 			continue;
 		if (!refuse(room, asked_us))
 			return;

@@ -90,6 +90,7 @@ int kvk_core_cancel(struct kvk_core *core, int64_t id)
 	pthread_mutex_unlock(&core->tasks_lock);
 	if (!task)
 		return -ENOENT;
+	atomic_store(&task->canceled, true);
 	kvk_waiting_end(core, task, 0);
 	kvk_agent_cancel(core->agent, task);
 	kvk_task_drop(task);
@@ -209,6 +210,10 @@ static void item_finished(struct kvk_op *op)
 	struct kvk_core *core = item->core;
 	struct kvk_task *task = item->answer->task;
 
+	if (item->placing)
+		kvk_waiting_placed(core, item);
+	if (item->again && kvk_put_waits_again(item))
+		return;
 	if (!item->settled)
 		item->settle(item);
 	if (item->alters && item->started)
@@ -232,6 +237,9 @@ static void item_done(struct kvk_request *request)
 {
 	struct kvk_item *item = kvk_item_of(request);
 
+	item->again = kvk_put_wants_run(item);
+	if (item->again)
+		return;
 	if (request->reason == KVK_REASON_MEDIUM || request->reason == KVK_REASON_NOT_DURABLE)
 		kvk_core_trouble(item->core, request->status);
 	item->settled = true;

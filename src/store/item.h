@@ -36,6 +36,9 @@ struct kvk_item {
 	uint64_t credit_bytes;                 /* remove */
 	uint64_t charge_bytes;                 /* put: what it reserves */
 	uint64_t asked_us;                     /* put: since when it waits for room */
+	uint8_t run_tries;                     /* put: how often it found room, but not side by side */
+	bool again;                            /* put: it did so now, and is not answered for that */
+	bool placing;                          /* put: it was given to the agent for a run it had waited for */
 };
 
 /* Room for the copies of what items point to. */
@@ -101,6 +104,13 @@ void kvk_item_info(const struct kvk_item *item, struct kvk_object_info *info);
 /* A put that waited asks the catalog again. True: it goes to the agent, to be written or to say why not. False: there is
  * still no room, and refusal is 0; else that is its answer (kvk_waiting_serve()). */
 bool kvk_put_retry(struct kvk_item *item, int refusal);
+
+/* There is no run for it and none can be made, or nobody can see to it: status is its answer, by way of the agent. */
+void kvk_put_refuse(struct kvk_item *item, int status);
+/* The adapter found no run for it. True: that is not its answer yet, since objects may be evicted until there is one. */
+bool kvk_put_wants_run(const struct kvk_item *item);
+/* It has finished, unanswered, and waits for its run. False: it was answered meanwhile, or is now since nobody wants it. */
+bool kvk_put_waits_again(struct kvk_item *item);
 
 /* An answer that needs no lane. Not handed over yet. */
 void kvk_answer_set(struct kvk_answer *answer, int status, enum kvk_reason reason);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A put reserves room from the lease, writes, and is charged when it is published. A key that is present, or is being
- * written, is not written again. Where the lease is too short the put waits for the room thread (waiting.h).
+ * written, is not written again. Where the lease is too short, or the room is in pieces, the put waits for the room thread
+ * (waiting.h).
  */
 #include <errno.h>
 #include <string.h>
@@ -210,6 +211,49 @@ bool kvk_put_retry(struct kvk_item *item, int refusal)
 	}
 }
 
+/* ---- room, but not side by side ----------------------------------------------------------------- */
+
+/* Others that were under way may take the run that was made for it; so often it is made again. */
+#define RUN_TRIES_MAX 8
+
+void kvk_put_refuse(struct kvk_item *item, int status)
+{
+	route_told(item, status, status == -EAGAIN ? KVK_REASON_SCANNING : kvk_reason_of(status));
+}
+
+bool kvk_put_wants_run(const struct kvk_item *item)
+{
+	return item->request.outcome == KVK_OUTCOME_NO_RUN && item->settle == settle_put &&
+	       item->core->spec.policy != KVK_POLICY_NOOP && item->run_tries < RUN_TRIES_MAX;
+}
+
+bool kvk_put_waits_again(struct kvk_item *item)
+{
+	struct kvk_core *core = item->core;
+	struct kvk_request *request = &item->request;
+
+	item->again = false;
+	if (kvk_op_answered(&request->op))
+		return false;
+	/* What it reserved is free again, and what of its key's was damaged is gone. */
+	kvk_catalog_put_end(core->catalog, request->id, NULL);
+	kvk_item_unlinked(item);
+	kvk_account_leave(core->account, item->entered);
+	item->started = false;
+	item->settle = settle_told;
+	item->run_tries++;
+	request->status = 0;
+	request->reason = KVK_REASON_NONE;
+	request->outcome = KVK_OUTCOME_NONE;
+	request->unlinked_bytes = 0;
+	if (!atomic_load(&request->op.canceled) && kvk_waiting_add_again(core, item))
+		return true;
+	kvk_op_answer(&request->op, -ECANCELED);
+	return false;
+}
+
+/* ---- beginning ---------------------------------------------------------------------------------- */
+
 /* Returns the item if a lane has to do it, or NULL when its answer is set, or when it waits (*waits_ret). */
 static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, uint32_t index,
 				  const struct kvk_put_item *from, uint64_t deadline_us, struct kvk_arena *arena,
@@ -236,6 +280,12 @@ static struct kvk_item *begin_put(struct kvk_core *core, struct kvk_task *task, 
 		return NULL;
 	}
 	charge_bytes = core->adapter->ops->charge(&probe, data_bytes);
+	/* Nothing is evicted for it. */
+	if (core->adapter->charge_max_bytes && charge_bytes > core->adapter->charge_max_bytes) {
+		kvk_count(&core->counts.put_failed);
+		kvk_answer_set(answer, -EFBIG, KVK_REASON_ARGUMENT);
+		return NULL;
+	}
 	err = kvk_catalog_put_begin(core->catalog, identity.id, charge_bytes, &durable);
 	switch (err) {
 	case 0:

@@ -51,6 +51,7 @@ struct kvk_task *kvk_task_new(struct kvk_result_queue *queue, uint32_t count)
 	task->count = count;
 	task->unanswered = count;
 	task->items = NULL;
+	atomic_init(&task->canceled, false);
 	kvk_list_init(&task->link);
 	for (uint32_t i = 0; i < count; i++)
 		task->answers[i] = (struct kvk_answer){ .task = task, .index = i };

@@ -55,6 +55,7 @@ struct kvk_task {
 	atomic_uint references;        /* its submitter, operations not finished, answers not handed out */
 	uint32_t count;
 	uint32_t unanswered;           /* guarded by queue->lock */
+	atomic_bool canceled;          /* what of it comes to wait for room now is answered so */
 	struct kvk_link link;          /* among the tasks under way */
 	void *items;                   /* what the requests need; freed with the task */
 	struct kvk_answer answers[];

@@ -87,10 +87,51 @@ void kvk_waiting_add(struct kvk_core *core, struct kvk_item *item)
 	kvk_room_ring(core);
 }
 
+bool kvk_waiting_add_again(struct kvk_core *core, struct kvk_item *item)
+{
+	struct kvk_waiting *waiting = &core->waiting;
+	struct kvk_link *link;
+	bool ends;
+
+	item->asked_us = kvk_now_us();
+	pthread_mutex_lock(&waiting->lock);
+	/* Whoever ends it says so before he looks for it here. */
+	ends = atomic_load(&core->closing) || atomic_load(&item->answer->task->canceled);
+	if (!ends) {
+		link = waiting->items.next;
+		while (link != &waiting->items && kvk_container_of(link, struct kvk_item, request.op.link)->run_tries > 0)
+			link = link->next;
+		kvk_list_push(link, &item->request.op.link);
+		atomic_fetch_add(&waiting->bytes, item->charge_bytes);
+	}
+	pthread_mutex_unlock(&waiting->lock);
+	/* The item may be gone now. What it had reserved is free. */
+	if (!ends)
+		kvk_waiting_altered(core);
+	return !ends;
+}
+
+void kvk_waiting_placed(struct kvk_core *core, struct kvk_item *item)
+{
+	item->placing = false;
+	atomic_fetch_sub(&core->waiting.placing_bytes, item->charge_bytes);
+}
+
 static void take_out(struct kvk_waiting *waiting, struct kvk_item *item)
 {
 	kvk_list_remove(&item->request.op.link);
 	atomic_fetch_sub(&waiting->bytes, item->charge_bytes);
+}
+
+/* Those that were let go for their runs may have taken them already: then this asks for more than it must, for as long. */
+static bool lacks_run(struct kvk_core *core, const struct kvk_item *item)
+{
+	struct kvk_slots slots;
+
+	if (item->run_tries == 0)
+		return false;
+	core->adapter->ops->slots(core->adapter, &slots);
+	return slots.longest_free_slots * slots.slot_bytes < item->charge_bytes + atomic_load(&core->waiting.placing_bytes);
 }
 
 uint64_t kvk_waiting_serve(struct kvk_core *core, int refusal, uint64_t asked_before_us)
@@ -101,16 +142,29 @@ uint64_t kvk_waiting_serve(struct kvk_core *core, int refusal, uint64_t asked_be
 
 	kvk_list_init(&ops);
 	pthread_mutex_lock(&waiting->lock);
+	waiting->run_bytes = 0;
 	for (link = waiting->items.next; link != &waiting->items; link = next) {
 		struct kvk_item *item = kvk_container_of(link, struct kvk_item, request.op.link);
 		bool refuse = refusal && item->asked_us < asked_before_us;
 
 		next = link->next;
-		if (kvk_put_retry(item, 0)) {
+		if (lacks_run(core, item)) {
+			if (!refuse || refusal == -ENOSPC) {
+				need_bytes = waiting->run_bytes = item->charge_bytes;
+				break;
+			}
+			kvk_put_refuse(item, refusal == -ENOSR ? -ENOSPC : refusal);
+			/* The next may need less. */
+			if (refusal == -ENOSR)
+				refusal = 0;
+		} else if (kvk_put_retry(item, 0)) {
+			item->placing = item->run_tries > 0;
+			if (item->placing)
+				atomic_fetch_add(&waiting->placing_bytes, item->charge_bytes);
 			/* What it took may come back: whoever comes after it is not refused for that. */
 			if (refusal == -ENOSPC)
 				refusal = 0;
-		} else if (!refuse || !kvk_put_retry(item, refusal)) {
+		} else if (!refuse || refusal == -ENOSR || !kvk_put_retry(item, refusal)) {
 			/* Who comes later does not get what an earlier one waits for. */
 			need_bytes = item->charge_bytes;
 			break;

@@ -84,6 +84,23 @@ static void test_a_put_makes_room(void **state)
 	BED_AGREES(bed->store);
 }
 
+/* What the cap would not hold even if all went: it is refused, and nothing went for it. */
+static void test_larger_than_the_cap(void **state)
+{
+	struct bed *bed = *state;
+
+	bed_open(bed, CAP_16 LRU);
+	put_some(bed->store, 0, 12);
+	KIT_EXPECT(kit_store(bed->store, "large", 16 * CHARGE, 1), -ENOSPC, KVK_REASON_NO_ROOM);
+	assert_int_equal(bed_stats(bed->store).evicted, 0);
+	for (uint32_t i = 0; i < 12; i++)
+		assert_true(has(bed->store, i));
+	/* Just so large that all must go. */
+	KIT_EXPECT(kit_store(bed->store, "large", 16 * CHARGE - 4096, 1), 0, KVK_REASON_NONE);
+	assert_int_equal(bed_stats(bed->store).evicted, 12);
+	BED_AGREES(bed->store);
+}
+
 /* All that is there is pinned: nothing may go, and the put says so. */
 static void test_pins_are_stronger(void **state)
 {
@@ -295,6 +312,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BED_TESTS(test_to_the_brim),
 		BED_TESTS(test_a_put_makes_room),
+		BED_TESTS(test_larger_than_the_cap),
 		BED_TESTS(test_pins_are_stronger),
 		BED_TESTS(test_the_cap_changes),
 		BED_TESTS(test_no_policy),

@@ -117,6 +117,14 @@ static void run_of(const struct kvk_pool_map *map, uint32_t index, struct kvk_ru
 
 /* ---- slots: called with the lock held ----------------------------------------------------------- */
 
+/* No run reaches beyond this. */
+static uint32_t file_end_of(const struct kvk_pool_map *map, uint32_t slot)
+{
+	uint32_t file_end = (slot / map->file_slots + 1) * map->file_slots;
+
+	return file_end < map->slots ? file_end : map->slots;
+}
+
 static void slots_take(struct kvk_pool_map *map, uint32_t first, uint32_t count, uint32_t owner)
 {
 	for (uint32_t slot = first; slot < first + count; slot++) {
@@ -163,10 +171,8 @@ static uint32_t find_free(struct kvk_pool_map *map, uint32_t count)
 	uint32_t slot = map->first_free, first = UINT32_MAX;
 
 	while (slot < map->slots) {
-		uint32_t file_end = (slot / map->file_slots + 1) * map->file_slots, end;
+		uint32_t file_end = file_end_of(map, slot), end;
 
-		if (file_end > map->slots)
-			file_end = map->slots;
 		slot = next_slot(map, slot, file_end, false);
 		if (slot == file_end)
 			continue;
@@ -430,16 +436,38 @@ void kvk_pool_map_free(struct kvk_pool_map *map, const struct kvk_run *run, bool
 	pthread_mutex_unlock(&map->lock);
 }
 
+uint32_t kvk_pool_map_look(struct kvk_pool_map *map, uint32_t slot, enum kvk_pool_use *use_ret,
+			   uint8_t prefix_ret[KVK_PREFIX_BYTES])
+{
+	uint32_t owner, end;
+
+	pthread_mutex_lock(&map->lock);
+	owner = map->owner[slot];
+	if (!owner) {
+		end = next_slot(map, slot, file_end_of(map, slot), true);
+		*use_ret = KVK_POOL_FREE;
+	} else if (owner == NOBODY) {
+		end = slot + 1;
+		*use_ret = KVK_POOL_TAKEN;
+	} else {
+		const struct kvk_pool_entry *entry = entry_at(map, owner - 1);
+
+		end = entry->first + entry->slots;
+		*use_ret = entry->state == PRESENT ? KVK_POOL_PRESENT : entry->state == LEFT ? KVK_POOL_FREE : KVK_POOL_TAKEN;
+		memcpy(prefix_ret, entry->prefix, KVK_PREFIX_BYTES);
+	}
+	pthread_mutex_unlock(&map->lock);
+	return end;
+}
+
 void kvk_pool_map_totals(struct kvk_pool_map *map, struct kvk_pool_totals *ret)
 {
 	uint32_t longest = 0, slot = 0;
 
 	pthread_mutex_lock(&map->lock);
 	while (slot < map->slots) {
-		uint32_t file_end = (slot / map->file_slots + 1) * map->file_slots, end;
+		uint32_t file_end = file_end_of(map, slot), end;
 
-		if (file_end > map->slots)
-			file_end = map->slots;
 		slot = next_slot(map, slot, file_end, false);
 		end = next_slot(map, slot, file_end, true);
 		longest = end - slot > longest ? end - slot : longest;

@@ -87,6 +87,16 @@ bool kvk_pool_map_leave(struct kvk_pool_map *map, const struct kvk_run *run);
  */
 void kvk_pool_map_free(struct kvk_pool_map *map, const struct kvk_run *run, bool zeroed);
 
+enum kvk_pool_use {
+	KVK_POOL_FREE = 0,             /* or it will be, with the last hold */
+	KVK_POOL_PRESENT,
+	KVK_POOL_TAKEN,                /* being written or erased, or lost */
+};
+
+/* For a walk: what lies at slot, whose it is if it is present, and at which slot it ends, no later than its file. */
+uint32_t kvk_pool_map_look(struct kvk_pool_map *map, uint32_t slot, enum kvk_pool_use *use_ret,
+			   uint8_t prefix_ret[KVK_PREFIX_BYTES]);
+
 struct kvk_pool_totals {
 	uint32_t free_slots;
 	uint32_t lost_slots;

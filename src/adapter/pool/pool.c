@@ -89,6 +89,29 @@ static void pool_slots(struct kvk_adapter *adapter, struct kvk_slots *ret)
 	};
 }
 
+static bool pool_could_fit(struct kvk_adapter *adapter, uint64_t bytes,
+			   bool (*may_go)(void *user, const uint8_t prefix[16]), void *user)
+{
+	struct kvk_pool *pool = kvk_pool_of(adapter);
+	uint64_t slots = (bytes + pool->shape.slot_bytes - 1) / pool->shape.slot_bytes;
+	uint32_t side_by_side = 0, slot = 0;
+
+	while (slot < pool->shape.slots && side_by_side < slots) {
+		uint8_t prefix[KVK_PREFIX_BYTES];
+		enum kvk_pool_use use;
+		uint32_t end = kvk_pool_map_look(&pool->map, slot, &use, prefix);
+
+		if (slot % pool->shape.file_slots == 0)
+			side_by_side = 0;
+		if (use == KVK_POOL_FREE || (use == KVK_POOL_PRESENT && may_go(user, prefix)))
+			side_by_side += end - slot;
+		else
+			side_by_side = 0;
+		slot = end;
+	}
+	return side_by_side >= slots;
+}
+
 static void pool_close(struct kvk_adapter *adapter)
 {
 	struct kvk_pool *pool = kvk_pool_of(adapter);
@@ -115,6 +138,7 @@ static const struct kvk_adapter_ops pool_ops = {
 	.inspect = kvk_pool_inspect,
 	.evict = kvk_pool_evict,
 	.slots = pool_slots,
+	.could_fit = pool_could_fit,
 	.close = pool_close,
 };
 
@@ -129,6 +153,7 @@ int kvk_pool_open(struct kvk_adapter **ret, const struct kvk_adapter_options *op
 	pool->base.ops = &pool_ops;
 	pool->base.proof_rules = &kvk_pool_proof_rules;
 	pool->base.backend = options->backend;
+	pool->base.charge_max_bytes = shape->file_slots * shape->slot_bytes;
 	pool->shape = *shape;
 	pool->durability = options->durability;
 	memcpy(pool->namespace_digest, options->namespace_digest, KVK_DIGEST_BYTES);

@@ -251,6 +251,7 @@ static void put_take(struct put *put)
 	case -EEXIST:
 		judge(put);
 		return;
+	case -ENOSPC:
 	case -ENOSR:
 		request->outcome = KVK_OUTCOME_NO_RUN;
 		put_answer(put, -ENOSPC, KVK_REASON_NO_ROOM);
