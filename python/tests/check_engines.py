@@ -24,7 +24,8 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 # gigabytes of kernels, but for what importing those asks for.
 PINNED = [['lmcache==0.5.6', 'pytest'],
           ['--no-deps', 'vllm==0.33.0', 'sglang==0.5.23', 'orjson', 'pybase64', 'pillow', 'ipython', 'traitlets',
-           'requests']]
+           'requests', 'cbor2', 'openai', 'openai-harmony', 'sniffio', 'cloudpickle', 'uvloop', 'xgrammar',
+           'apache-tvm-ffi', 'partial-json-parser', 'llguidance']]
 VERSIONS = """
 import importlib.metadata, platform
 print(f'tried: Python {platform.python_version()}', *[f'{name} {importlib.metadata.version(name)}' for name in

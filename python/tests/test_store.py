@@ -399,6 +399,22 @@ def test_asyncio(store):
     asyncio.run(many_again(store))
 
 
+def test_asyncio_ends_the_store(folder):
+    async def scope():
+        async with kvkeep.open(folder + '/s') as store:
+            assert await store.aput(KEY, b'1', meta=b'm', depth=3) is True and await store.aput(KEY, b'2') is False
+            assert await store.ahas_many([KEY, 'other']) == [True, False] and store.meta(KEY) == b'm'
+            assert await store.aget_many([KEY, 'other']) == [b'1', None]
+            assert await store.aremove_many([KEY, 'other']) == [True, False]
+            with pytest.raises(ValueError):
+                await store.aput('', b'1')
+        assert store.closed
+        with pytest.raises(kvkeep.ClosedError):
+            await store.aget(KEY)
+
+    asyncio.run(scope())
+
+
 async def many_again(store):
     assert await store.aget('k7') == b'k7'
 
