@@ -97,6 +97,8 @@ struct kvk_account {
 
 /* The clock that the medium stamps folders with. 0: it cannot be asked now. */
 uint64_t kvk_account_now_ns(struct kvk_account *account);
+/* The same, or what it said up to half a second ago where asking takes a way to a server. */
+uint64_t kvk_account_lately_ns(struct kvk_account *account);
 /*
  * Everything older than the answer is done: published() and unlinked() were called for it, and whoever reads those sums after
  * this sees it. Begins a new turn. Forgets what was unlinked since the last look if the wall clock went back meanwhile.

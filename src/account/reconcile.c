@@ -34,7 +34,7 @@ void kvk_account_finding(struct kvk_account *account, struct kvk_bucket_finding 
 		.remade = account->image.remade,
 		.sequence = account->image.sequence,
 		.published_bytes = bucket < KVK_ACCOUNT_BUCKETS ? account->image.published_bytes[bucket] : 0,
-		.begin_ns = kvk_account_now_ns(account),
+		.begin_ns = kvk_account_lately_ns(account),
 	};
 	pthread_mutex_unlock(&account->lock);
 }

@@ -19,6 +19,8 @@
 #define NS_PER_S UINT64_C(1000000000)
 /* The wall clock is slewed by half a millisecond a second at most; what is set back by more shows. */
 #define BACK_NS UINT64_C(10000000)
+/* Less than what makes a time one of the future. */
+#define LATELY_NS UINT64_C(500000000)
 
 /* Of this machine. A server that is asked answers sooner or later: what its clock is set back by within half of the margin does
  * no harm. */
@@ -35,6 +37,13 @@ uint64_t kvk_account_now_ns(struct kvk_account *account)
 	uint64_t now_ns;
 
 	return account->backend->ops->now(account->backend, &now_ns) ? 0 : now_ns;
+}
+
+uint64_t kvk_account_lately_ns(struct kvk_account *account)
+{
+	if (account->many_hosts && account->clock_known && monotonic_ns() - account->monotonic_ns < LATELY_NS)
+		return account->wall_ns;
+	return kvk_account_now_ns(account);
 }
 
 /*

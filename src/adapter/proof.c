@@ -16,6 +16,11 @@
 
 void kvk_proof_end(struct kvk_proof *proof, enum kvk_verdict verdict, int status)
 {
+	/* On a file system that machines share, what is removed elsewhere while it is read is gone at once. */
+	if (status == -ESTALE) {
+		verdict = KVK_VERDICT_ABSENT;
+		status = -ENOENT;
+	}
 	proof->verdict = verdict;
 	proof->status = status;
 	proof->done(proof);

@@ -126,6 +126,7 @@ static void *watch_main(void *argument)
 		kvk_agent_watch(control->core->agent);
 		kvk_catalog_clock(control->core->catalog, kvk_wall_ns());
 		kvk_waiting_end(control->core, NULL, kvk_now_us());
+		kvk_room_watch(control->room, kvk_now_us());
 		mind_batch(control);
 	}
 	return NULL;
@@ -203,14 +204,15 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 	pthread_condattr_destroy(&attributes);
 	control->next_sync_us = kvk_now_us() + core->spec.batch_us;
 
-	err = kvk_thread_start(&control->watch, "kvk-watch", watch_main, control);
-	control->has_watch = !err;
+	err = kvk_room_new(&control->room, core);
+	if (!err) {
+		err = kvk_thread_start(&control->watch, "kvk-watch", watch_main, control);
+		control->has_watch = !err;
+	}
 	if (!err && kvk_notices_wanted(&core->notices)) {
 		err = kvk_thread_start(&control->notify, "kvk-notify", notify_main, control);
 		control->has_notify = !err;
 	}
-	if (!err)
-		err = kvk_room_new(&control->room, core);
 	if (!err) {
 		err = kvk_thread_start(&control->room_thread, "kvk-room", room_main, control);
 		control->has_room = !err;

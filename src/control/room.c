@@ -26,9 +26,18 @@
 /* After ENOSPC from the medium in spite of all, so long the limit is what was used then. */
 #define SQUEEZE_US 60000000
 
+/*
+ * Of a lease where machines share the medium, since the last visit. A server that hears nothing gives a machine's locks to others
+ * (NFS 4: after 90 s), who then settle its rows; by then nothing may be published out of its lease any more.
+ */
+#define LEASE_US 45000000
+
 struct kvk_room {
 	struct kvk_core *core;
 	atomic_bool ending;
+	atomic_uint_fast64_t visited_us;       /* the last visit that succeeded began then */
+	atomic_uint_fast64_t recalled_bytes;   /* taken out of circulation meanwhile, for the next visit to give back */
+	atomic_bool recalling;
 	struct kvk_account_visit last;         /* what the last visit told */
 	bool visited;
 	bool is_short;                         /* it gave less than was asked for */
@@ -50,6 +59,7 @@ int kvk_room_new(struct kvk_room **ret, struct kvk_core *core)
 		return -ENOMEM;
 	room->core = core;
 	room->limit_bytes = UINT64_MAX;
+	atomic_store(&room->visited_us, kvk_now_us());
 	*ret = room;
 	return 0;
 }
@@ -112,6 +122,21 @@ static void settle_limit(struct kvk_room *room, uint64_t now_us)
 	atomic_store(&core->view.limit_bytes, limit == UINT64_MAX ? 0 : limit);
 	atomic_store(&core->view.free_bytes, space.free_bytes);
 	atomic_store(&core->view.floor_bytes, floor);
+}
+
+/* ---- a lease that is not renewed ------------------------------------------------------------------ */
+
+/* The thread of visits may be what hangs, so this one's caller does no I/O. */
+void kvk_room_watch(struct kvk_room *room, uint64_t now_us)
+{
+	struct kvk_core *core = room->core;
+
+	if (!core->backend->caps.many_hosts || now_us < atomic_load(&room->visited_us) + LEASE_US)
+		return;
+	atomic_fetch_add(&room->recalled_bytes, kvk_catalog_take_room(core->catalog, UINT64_MAX / 2));
+	if (!atomic_exchange(&room->recalling, true))
+		kvk_log(&core->log, KVK_LOG_ERROR, "the account could not be visited for %d s, and others may take over what this process "
+			"leased: nothing new is stored until it can be", LEASE_US / 1000000);
 }
 
 /* ---- visits ------------------------------------------------------------------------------------- */
@@ -190,6 +215,7 @@ static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 	if (free_bytes > keep + target)
 		visit.give_bytes = kvk_catalog_take_room(core->catalog, free_bytes - keep);
 	free_bytes -= min_u64(free_bytes, visit.give_bytes);
+	visit.give_bytes += atomic_exchange(&room->recalled_bytes, 0);
 	visit.want_bytes = totals.writing_bytes + (keep > free_bytes ? keep : free_bytes);
 	want_bytes = visit.want_bytes;
 	visit.want_bytes = min_u64(want_bytes, totals.writing_bytes + free_bytes + medium_left(room));
@@ -204,6 +230,8 @@ static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 		return err;
 	}
 	room->failing = false;
+	atomic_store(&room->visited_us, now_us);
+	atomic_store(&room->recalling, false);
 	room->last = visit;
 	room->visited = true;
 	room->is_short = visit.missing_bytes > 0 || visit.want_bytes < want_bytes;

@@ -19,4 +19,8 @@ void kvk_room_free(struct kvk_room *room);
 void kvk_room_run(struct kvk_room *room);
 void kvk_room_end(struct kvk_room *room);
 
+/* Every now and then, on a thread that never waits for the medium: takes what is leased out of circulation while visits fail, where
+ * other machines would take it over. */
+void kvk_room_watch(struct kvk_room *room, uint64_t now_us);
+
 #endif

@@ -371,6 +371,50 @@ static void test_link_whose_answer_got_lost(void **state)
 	assert_int_equal(count_names(bench, "ab"), 1);
 }
 
+static bool put_anew;
+
+/* Between the steps of a move that another process makes, too: it was faster, and the key is put anew. */
+static int rename_late(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+	return flags ? -EINVAL : kvk_posix_sys_real.renameat2(from_fd, from, to_fd, to, flags);
+}
+
+static int unlink_late(int fd, const char *path, int flags)
+{
+	put_anew |= !strcmp(path, "abcdef.kv");
+	return kvk_posix_sys_real.unlinkat(fd, path, flags);
+}
+
+/* What has a name that others give is moved in one step, where no call moves without replacing. */
+static void test_move_by_rename(void **state)
+{
+	struct bench *bench = *state;
+	static const char *const targets[] = { "ab/0123.1.gone", ".kvkeep/quarantine/x" };
+
+	kvk_posix_force_publish(bench->backend, KVK_PUBLISH_LINK);
+	kvk_posix_of(bench->backend)->has_noreplace = false;
+	bench->sys.renameat2 = rename_late;
+	bench->sys.unlinkat = unlink_late;
+	for (unsigned i = 0; i < 2; i++) {
+		put_anew = false;
+		assert_int_equal(put(bench, OBJECT, "one"), 0);
+		assert_int_equal(name_op(bench, KVK_XFER_MOVE, OBJECT, targets[i]), 0);
+		assert_int_equal(name_op(bench, KVK_XFER_MOVE, OBJECT, "ab/0123.2.gone"), -ENOENT);
+		/* No step in which it could take another's away. */
+		assert_false(put_anew);
+		assert_int_equal(put(bench, OBJECT, "two"), 0);
+		assert_int_equal(name_op(bench, KVK_XFER_MOVE, OBJECT, targets[i]), -EEXIST);
+		/* Back, it never replaces. */
+		assert_int_equal(name_op(bench, KVK_XFER_MOVE, targets[i], OBJECT), -EEXIST);
+		assert_content(bench, OBJECT, "two");
+		assert_int_equal(name_op(bench, KVK_XFER_UNLINK, OBJECT, NULL), 0);
+		assert_int_equal(name_op(bench, KVK_XFER_MOVE, targets[i], OBJECT), 0);
+		assert_content(bench, OBJECT, "one");
+		assert_int_equal(name_op(bench, KVK_XFER_UNLINK, OBJECT, NULL), 0);
+		assert_int_equal(count_names(bench, "ab"), 0);
+	}
+}
+
 static int stamps;
 static struct timespec stamped;
 static unsigned fresh_stats;
@@ -459,6 +503,7 @@ static void test_folder_removed_elsewhere(void **state)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test_setup_teardown(test_link_whose_answer_got_lost, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_move_by_rename, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_clock_of_many_hosts, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_folder_removed_elsewhere, setup, teardown),
 	BOTH(test_publish_every_way),

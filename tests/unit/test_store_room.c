@@ -9,6 +9,8 @@
 
 #include "unit/store_kit.h"
 
+#include "control/room.h"
+
 /* What an object of OBJECT bytes costs: payload and one page of footer. */
 #define OBJECT 61440u
 #define CHARGE (OBJECT + 4096u)
@@ -307,6 +309,34 @@ static void test_waiting_ends(void **state)
 	BED_AGREES(bed->store);
 }
 
+/* Where machines share the medium, others take over the lease of one that is not heard of; so it stops using it before. */
+static void test_a_lease_is_not_forever(void **state)
+{
+	const uint64_t second_us = 1000000;
+	struct bed *bed = *state;
+	struct kvk_room *room;
+	struct kvk_core *core;
+	uint64_t now_us;
+
+	bed_open(bed, CAP_16);
+	put_some(bed->store, 0, 2);
+	core = bed_core(bed->store);
+	assert_int_equal(kvk_room_new(&room, core), 0);
+	now_us = kit_now_us();
+	kvk_room_watch(room, now_us + 1000 * second_us);
+	assert_true(kvk_catalog_room(core->catalog) > 0);
+	core->backend->caps.many_hosts = true;
+	kvk_room_watch(room, now_us + 44 * second_us);
+	assert_true(kvk_catalog_room(core->catalog) > 0);
+	kvk_room_watch(room, now_us + 46 * second_us);
+	assert_true(kvk_catalog_room(core->catalog) == 0);
+	/* Once more: nothing is left, and nothing is said. */
+	kvk_room_watch(room, now_us + 47 * second_us);
+	core->backend->caps.many_hosts = false;
+	kvk_room_free(room);
+	assert_true(has(bed->store, 0) && has(bed->store, 1));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -321,6 +351,7 @@ int main(void)
 		BED_TESTS(test_medium_full),
 		BED_TEST(test_floor, BED_URING, "io_uring, buffered"),
 		BED_TESTS(test_waiting_ends),
+		BED_TEST(test_a_lease_is_not_forever, BED_URING, "io_uring, buffered"),
 	};
 
 	kit_in_memory();

@@ -180,6 +180,38 @@ static int64_t run_open_device(struct kvk_posix *posix, struct kvk_xfer *xfer)
 	return 0;
 }
 
+/*
+ * A client of NFS remembers for up to a minute which file a name is, or that it is none, whatever other machines do, and asks
+ * anew if it learns that the folder has changed. So the folder is asked for on the server before a name is looked up (seen
+ * without: what another machine had removed was found, and what it had published was not).
+ */
+static int open_surely(struct kvk_posix *posix, const char *name, int flags, bool cached)
+{
+	struct kvk_posix_folder folder;
+	struct kvk_stat ignored;
+	int fd = -EAGAIN;
+
+	if (!posix->base.caps.many_hosts)
+		return kvk_posix_open_below(posix, name, flags, 0, cached);
+	for (unsigned tries = 0; !cached && tries < 2; tries++) {
+		fd = kvk_posix_folder_open(posix, &folder, name, false);
+		if (fd == -ENOENT || fd == -ESTALE) {
+			/* The folder may be new, too. */
+			kvk_posix_stat_fresh(posix, posix->root_fd, &ignored);
+			fd = kvk_posix_folder_open(posix, &folder, name, false);
+		}
+		if (fd)
+			return fd == -ESTALE ? -ENOENT : fd;
+		kvk_posix_stat_fresh(posix, folder.fd, &ignored);
+		kvk_posix_folder_release(posix, &folder);
+		fd = kvk_posix_open_below(posix, name, flags, 0, false);
+		if (fd != -ESTALE)
+			return fd;
+	}
+	/* It went away between the two. */
+	return fd == -ESTALE ? -ENOENT : fd;
+}
+
 static int64_t run_open(struct kvk_posix *posix, struct kvk_xfer *xfer)
 {
 	bool cached = xfer->flags & KVK_XFER_IF_CACHED;
@@ -187,7 +219,7 @@ static int64_t run_open(struct kvk_posix *posix, struct kvk_xfer *xfer)
 
 	if (xfer->flags & KVK_XFER_DEVICE)
 		return run_open_device(posix, xfer);
-	fd = kvk_posix_open_below(posix, xfer->name, kvk_posix_open_flags(posix, xfer), 0, cached);
+	fd = open_surely(posix, xfer->name, kvk_posix_open_flags(posix, xfer), cached);
 	/* Only its owner may open a file like that: what another's is, the stat tells. */
 	if (fd == -EPERM && (xfer->flags & KVK_XFER_QUIET)) {
 		xfer->flags &= ~(uint32_t)KVK_XFER_QUIET;
@@ -394,6 +426,34 @@ static int64_t run_publish(struct kvk_posix *posix, struct kvk_xfer *xfer)
 	return err;
 }
 
+/* A temporary name, or one that something was moved aside to: nobody else gives it, and nobody but a sweep takes it away. */
+static bool is_own_name(const char *name, const char *base)
+{
+	size_t bytes = strlen(base);
+
+	return !strncmp(name, ".kvkeep/", 8) || !strncmp(base, ".tmp-", 5) ||
+	       (bytes > 5 && !strcmp(base + bytes - 5, ".gone"));
+}
+
+/*
+ * Without RENAME_NOREPLACE. An own name goes to any other by link, which never replaces. Any other goes to a name that
+ * nobody else gives, and must do so in one step: 1. two processes link one object to names of their own; 2. one
+ * unlinks it; 3. its owner puts the key anew; 4. the other one unlinks that.
+ */
+static int move_without_replacing(struct kvk_posix *posix, const char *name, const struct kvk_posix_folder *from,
+				  const struct kvk_posix_folder *to)
+{
+	int err;
+
+	if (!is_own_name(name, from->base))
+		return exists(posix, to) ? -EEXIST : posix->sys->renameat2(from->fd, from->base, to->fd, to->base, 0);
+	err = posix->sys->linkat(from->fd, from->base, to->fd, to->base, 0);
+	if (err)
+		return err;
+	err = posix->sys->unlinkat(from->fd, from->base, 0);
+	return err == -ENOENT ? 0 : err;
+}
+
 /* Calls that know no RESOLVE flags act on the last component in folders that were opened safely. */
 static int64_t run_rename(struct kvk_posix *posix, struct kvk_xfer *xfer, unsigned flags)
 {
@@ -405,13 +465,10 @@ static int64_t run_rename(struct kvk_posix *posix, struct kvk_xfer *xfer, unsign
 	err = kvk_posix_folder_open(posix, &to, xfer->name2, false);
 	if (err)
 		goto out;
-	if (flags == RENAME_NOREPLACE && !posix->has_noreplace) {
-		err = posix->sys->linkat(from.fd, from.base, to.fd, to.base, 0);
-		if (!err)
-			err = posix->sys->unlinkat(from.fd, from.base, 0);
-	} else {
+	if (flags == RENAME_NOREPLACE && !posix->has_noreplace)
+		err = move_without_replacing(posix, xfer->name, &from, &to);
+	else
 		err = posix->sys->renameat2(from.fd, from.base, to.fd, to.base, flags);
-	}
 	kvk_posix_folder_release(posix, &to);
 out:
 	kvk_posix_folder_release(posix, &from);
@@ -432,7 +489,7 @@ static int64_t run_unlink(struct kvk_posix *posix, struct kvk_xfer *xfer)
 
 static int64_t run_stat_name(struct kvk_posix *posix, struct kvk_xfer *xfer)
 {
-	int err, fd = kvk_posix_open_below(posix, xfer->name, O_PATH, 0, false);
+	int err, fd = open_surely(posix, xfer->name, O_PATH, false);
 
 	if (fd < 0)
 		return open_error(fd);

@@ -254,7 +254,7 @@ static bool is_for_ring(const struct kvk_ring *ring, const struct kvk_xfer *xfer
 	case KVK_XFER_SYNC:
 		return true;
 	case KVK_XFER_OPEN:
-		return ring->posix->has_openat2 &&
+		return ring->posix->has_openat2 && !ring->posix->base.caps.many_hosts &&
 		       !(xfer->flags & (KVK_XFER_IF_CACHED | KVK_XFER_WRITABLE | KVK_XFER_DEVICE));
 	default:
 		return false;
