@@ -40,7 +40,7 @@ done
 	gluster --mode=script volume create kvk 10.99.1.1:/mnt/brick force && gluster --mode=script volume start kvk
 } >/dev/null || { echo "shared: no volume"; exit 1; }
 if mount -t glusterfs 10.99.1.1:/kvk /mnt/a && mount -t glusterfs 10.99.1.1:/kvk /mnt/b; then
-	KVK_SHARED_DIRS=/mnt/a:/mnt/b:/mnt/brick "$1"
+	KVK_SHARED_GENTLE=1 KVK_SHARED_DIRS=/mnt/a:/mnt/b:/mnt/brick "$1"
 	echo "shared: status $?"
 else
 	echo "shared: no mount"

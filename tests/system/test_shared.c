@@ -23,6 +23,8 @@
 #define KEYS 300
 #define BYTES_MAX 60000u
 #define CAP_SHARE 0.6
+/* What the dead had leased comes back after a look at every folder, which takes its time where the machine is slow. */
+#define PUTS_A_KILL 60
 #define DEADLINE_US 20000000
 #define REST_US 30000000
 
@@ -38,7 +40,8 @@ struct run {
 	char more[320];
 	struct shared *shared;
 	struct load load;
-	uint64_t random, cap_bytes, kills, counts, most_bytes, most_counted_bytes, most_kept;
+	bool gentle;                   /* nobody is stopped or killed */
+	uint64_t random, cap_bytes, kills, next_kill, counts, most_bytes, most_counted_bytes;
 	pid_t children[CHILDREN];
 };
 
@@ -93,21 +96,24 @@ static void count_all(struct run *run)
 	struct truth truth;
 	int err;
 
-	for (unsigned i = 0; i < CHILDREN; i++)
+	for (unsigned i = 0; i < CHILDREN && !run->gentle; i++)
 		kill(run->children[i], SIGSTOP);
 	/* What a server was asked for is done in a moment. */
 	usleep(50000);
 	truth = truth_of(run->truth);
 	err = truth_account(run->truth, &counted, &cap);
-	for (unsigned i = 0; i < CHILDREN; i++)
+	for (unsigned i = 0; i < CHILDREN && !run->gentle; i++)
 		kill(run->children[i], SIGCONT);
+	/* Read while it is written, both copies may be torn. */
+	if (err && run->gentle)
+		return;
 	assert_int_equal(err, 0);
 	run->counts++;
 	if (truth.bytes > run->most_bytes)
 		run->most_bytes = truth.bytes;
 	if (counted > run->most_counted_bytes)
 		run->most_counted_bytes = counted;
-	if (truth.bytes > counted || counted > run->cap_bytes)
+	if ((truth.bytes > counted && !run->gentle) || counted > run->cap_bytes)
 		fail_msg("%" PRIu64 " bytes are there in %" PRIu64 " objects and %" PRIu64 " others, the account says %" PRIu64
 			 ", the cap is %" PRIu64, truth.bytes, truth.objects, truth.others, counted, run->cap_bytes);
 }
@@ -213,6 +219,7 @@ static void two_mounts(void **state)
 	struct load_ledger *ledger = &run->shared->ledger;
 
 	take_dirs(run);
+	run->gentle = kit_number("KVK_SHARED_GENTLE", 0);
 	run->load = (struct load){ .ledger = ledger, .keys = KEYS, .workers = CHILDREN, .bytes_max = BYTES_MAX,
 				   .promises = LOAD_ORDERS_PUTS | LOAD_ORDERS_REMOVES, .put_share = 8, .get_share = 7,
 				   .deadline_us = DEADLINE_US };
@@ -231,8 +238,10 @@ static void two_mounts(void **state)
 	while (kit_now_us() < began_us + seconds * 1000000 && !run->shared->failed_opens) {
 		usleep((useconds_t)kit_below(&run->random, 800000));
 		count_all(run);
-		if (kit_below(&run->random, 4) == 0)
-			kill_one(run);
+		if (ledger->put_reasons[KVK_REASON_NONE] < run->next_kill || run->gentle)
+			continue;
+		kill_one(run);
+		run->next_kill = ledger->put_reasons[KVK_REASON_NONE] + PUTS_A_KILL;
 	}
 	assert_int_equal(run->shared->failed_opens, 0);
 	let_children_end(run);
@@ -241,7 +250,7 @@ static void two_mounts(void **state)
 	/* It was worth nothing unless the cap was reached, and the store went on working. */
 	assert_true(run->most_bytes > run->cap_bytes / 2);
 	assert_true(ledger->put_reasons[KVK_REASON_NONE] > KEYS / 2);
-	assert_true(ledger->hits > 0 && run->kills > 0);
+	assert_true(ledger->hits > 0 && (run->kills > 0 || run->gentle));
 	check_at_rest(run, &run->beds[0]);
 	check_at_rest(run, &run->beds[1]);
 }
