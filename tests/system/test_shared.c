@@ -2,8 +2,8 @@
 /*
  * Machines that share a file system: the cap holds, and what is found is right.
  *
- * Method: NFS 4.2 with two mounts that share no cache, and GlusterFS with two clients. tests/system/nfs.sh and glusterfs.sh make
- * a small world for each, and run this program in it again. Six processes, half of them on each mount, want to keep more than
+ * Method: NFS 4.2 with two mounts that share no cache. tests/system/nfs.sh makes a small world for it, and runs this program
+ * in it again. Six processes, half of them on each mount, want to keep more than
  * the cap allows, and are killed at random and replaced. Now and then all of them are stopped, and what lies on the
  * server itself is counted: it is never more than the cap, nor than what the account says. At the end everything is
  * loaded through either mount, and at rest what is counted is what is there.
@@ -40,7 +40,6 @@ struct run {
 	char more[320];
 	struct shared *shared;
 	struct load load;
-	bool gentle;                   /* nobody is stopped or killed */
 	uint64_t random, cap_bytes, kills, next_kill, counts, most_bytes, most_counted_bytes;
 	pid_t children[CHILDREN];
 };
@@ -96,24 +95,21 @@ static void count_all(struct run *run)
 	struct truth truth;
 	int err;
 
-	for (unsigned i = 0; i < CHILDREN && !run->gentle; i++)
+	for (unsigned i = 0; i < CHILDREN; i++)
 		kill(run->children[i], SIGSTOP);
 	/* What a server was asked for is done in a moment. */
 	usleep(50000);
 	truth = truth_of(run->truth);
 	err = truth_account(run->truth, &counted, &cap);
-	for (unsigned i = 0; i < CHILDREN && !run->gentle; i++)
+	for (unsigned i = 0; i < CHILDREN; i++)
 		kill(run->children[i], SIGCONT);
-	/* Read while it is written, both copies may be torn. */
-	if (err && run->gentle)
-		return;
 	assert_int_equal(err, 0);
 	run->counts++;
 	if (truth.bytes > run->most_bytes)
 		run->most_bytes = truth.bytes;
 	if (counted > run->most_counted_bytes)
 		run->most_counted_bytes = counted;
-	if ((truth.bytes > counted && !run->gentle) || counted > run->cap_bytes)
+	if (truth.bytes > counted || counted > run->cap_bytes)
 		fail_msg("%" PRIu64 " bytes are there in %" PRIu64 " objects and %" PRIu64 " others, the account says %" PRIu64
 			 ", the cap is %" PRIu64, truth.bytes, truth.objects, truth.others, counted, run->cap_bytes);
 }
@@ -219,7 +215,6 @@ static void two_mounts(void **state)
 	struct load_ledger *ledger = &run->shared->ledger;
 
 	take_dirs(run);
-	run->gentle = kit_number("KVK_SHARED_GENTLE", 0);
 	run->load = (struct load){ .ledger = ledger, .keys = KEYS, .workers = CHILDREN, .bytes_max = BYTES_MAX,
 				   .promises = LOAD_ORDERS_PUTS | LOAD_ORDERS_REMOVES, .put_share = 8, .get_share = 7,
 				   .deadline_us = DEADLINE_US };
@@ -238,7 +233,7 @@ static void two_mounts(void **state)
 	while (kit_now_us() < began_us + seconds * 1000000 && !run->shared->failed_opens) {
 		usleep((useconds_t)kit_below(&run->random, 800000));
 		count_all(run);
-		if (ledger->put_reasons[KVK_REASON_NONE] < run->next_kill || run->gentle)
+		if (ledger->put_reasons[KVK_REASON_NONE] < run->next_kill)
 			continue;
 		kill_one(run);
 		run->next_kill = ledger->put_reasons[KVK_REASON_NONE] + PUTS_A_KILL;
@@ -250,7 +245,7 @@ static void two_mounts(void **state)
 	/* It was worth nothing unless the cap was reached, and the store went on working. */
 	assert_true(run->most_bytes > run->cap_bytes / 2);
 	assert_true(ledger->put_reasons[KVK_REASON_NONE] > KEYS / 2);
-	assert_true(ledger->hits > 0 && (run->kills > 0 || run->gentle));
+	assert_true(ledger->hits > 0 && run->kills > 0);
 	check_at_rest(run, &run->beds[0]);
 	check_at_rest(run, &run->beds[1]);
 }
@@ -289,11 +284,6 @@ static void test_nfs(void **state)
 	in_world("nfs.sh");
 }
 
-static void test_glusterfs(void **state)
-{
-	in_world("glusterfs.sh");
-}
-
 int main(void)
 {
 	const struct CMUnitTest inside[] = {
@@ -301,7 +291,6 @@ int main(void)
 	};
 	const struct CMUnitTest outside[] = {
 		cmocka_unit_test(test_nfs),
-		cmocka_unit_test(test_glusterfs),
 	};
 
 	if (getenv("KVK_SHARED_DIRS"))

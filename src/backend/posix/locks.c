@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Locks on bytes of `.kvkeep/locks`. They are the open file's: threads share them, and a child's copy does not end them. NFS
- * 4, CephFS, Lustre (mounted with flock) and GlusterFS keep such locks for all machines.
+ * 4, CephFS and Lustre (mounted with flock) keep such locks for all machines.
  */
 #include "backend/posix/posix_private.h"
 
