@@ -125,6 +125,7 @@ struct kvk_scanned {
 	uint64_t accessed_ns;
 	uint64_t modified_ns;
 	uint64_t inode;
+	uint32_t links;                /* names that the file has, this one included; 0: not known */
 };
 
 /* False ends the scan. */

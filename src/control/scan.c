@@ -73,6 +73,9 @@ static bool visit_name(void *user, const struct kvk_scanned *scanned)
 			walk->swept = true;
 			return true;
 		}
+		/* Being published by link, or moved back: its bytes count under the other name. */
+		if (scanned->links > 1)
+			return true;
 	} else if (scanned->kind == KVK_NAME_OBJECT) {
 		walk->err = kvk_scan_tell(walk->scan->catalog, scanned);
 		if (walk->err == KVK_CATALOG_WANTS_FOOTER) {

@@ -2,8 +2,8 @@
 /*
  * Machines that share a file system: the cap holds, and what is found is right.
  *
- * Method: NFS 4.2 with two mounts that share no cache, and GlusterFS with two clients. tests/system/nfs.sh and glusterfs.sh make
- * a small world for each, and run this program in it again. Six processes, half of them on each mount, want to keep more than
+ * Method: NFS 4.2 with two mounts that share no cache. tests/system/nfs.sh makes a small world for it, and runs this program
+ * in it again. Six processes, half of them on each mount, want to keep more than
  * the cap allows, and are killed at random and replaced. Now and then all of them are stopped, and what lies on the
  * server itself is counted: it is never more than the cap, nor than what the account says. At the end everything is
  * loaded through either mount, and at rest what is counted is what is there.
@@ -23,6 +23,8 @@
 #define KEYS 300
 #define BYTES_MAX 60000u
 #define CAP_SHARE 0.6
+/* What the dead had leased comes back after a look at every folder, which takes its time where the machine is slow. */
+#define PUTS_A_KILL 60
 #define DEADLINE_US 20000000
 #define REST_US 30000000
 
@@ -38,7 +40,7 @@ struct run {
 	char more[320];
 	struct shared *shared;
 	struct load load;
-	uint64_t random, cap_bytes, kills, counts, most_bytes, most_counted_bytes, most_kept;
+	uint64_t random, cap_bytes, kills, next_kill, counts, most_bytes, most_counted_bytes;
 	pid_t children[CHILDREN];
 };
 
@@ -231,8 +233,10 @@ static void two_mounts(void **state)
 	while (kit_now_us() < began_us + seconds * 1000000 && !run->shared->failed_opens) {
 		usleep((useconds_t)kit_below(&run->random, 800000));
 		count_all(run);
-		if (kit_below(&run->random, 4) == 0)
-			kill_one(run);
+		if (ledger->put_reasons[KVK_REASON_NONE] < run->next_kill)
+			continue;
+		kill_one(run);
+		run->next_kill = ledger->put_reasons[KVK_REASON_NONE] + PUTS_A_KILL;
 	}
 	assert_int_equal(run->shared->failed_opens, 0);
 	let_children_end(run);
@@ -280,11 +284,6 @@ static void test_nfs(void **state)
 	in_world("nfs.sh");
 }
 
-static void test_glusterfs(void **state)
-{
-	in_world("glusterfs.sh");
-}
-
 int main(void)
 {
 	const struct CMUnitTest inside[] = {
@@ -292,7 +291,6 @@ int main(void)
 	};
 	const struct CMUnitTest outside[] = {
 		cmocka_unit_test(test_nfs),
-		cmocka_unit_test(test_glusterfs),
 	};
 
 	if (getenv("KVK_SHARED_DIRS"))

@@ -75,6 +75,7 @@ static bool visit_one(void *user, const char *name, const struct kvk_stat *stat)
 		.accessed_ns = stat->accessed_ns,
 		.modified_ns = stat->modified_ns,
 		.inode = stat->inode,
+		.links = stat->links,
 	};
 
 	if (!stat->regular || !stat->owned || strlen(name) >= scan->component_room)

@@ -65,6 +65,9 @@ int kvk_posix_list_stat(struct kvk_backend *backend, const char *folder, const s
 		       posix->sys->openat(posix->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;
+	/* And not what this machine has kept of it from an earlier reading. */
+	if (posix->base.caps.many_hosts)
+		posix->sys->drop_cache(fd);
 	err = kvk_posix_stat_fresh(posix, fd, &before);
 	if (err)
 		goto out;
@@ -81,7 +84,7 @@ int kvk_posix_list_stat(struct kvk_backend *backend, const char *folder, const s
 			struct kvk_stat stat;
 
 			err = kvk_posix_stat_at(posix, fd, name, &stat);
-			if (err == -ENOENT)
+			if (err == -ENOENT || err == -ESTALE)
 				continue;
 			if (err)
 				goto out;

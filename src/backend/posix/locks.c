@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Locks on bytes of `.kvkeep/locks`. They are the open file's: threads share them, and a child's copy does not end them. NFS
- * 4, CephFS, Lustre (mounted with flock) and GlusterFS keep such locks for all machines.
+ * 4, CephFS and Lustre (mounted with flock) keep such locks for all machines.
  */
 #include "backend/posix/posix_private.h"
 
@@ -52,11 +52,10 @@ int kvk_posix_hold(struct kvk_backend *backend, bool exclusive)
 /* ---- the account's own lock -------------------------------------------------------------------------------- */
 
 /*
- * NFS ties what is written to the locks of that very file: 1. a process that has byte 4,097 of `locks` writes the account into
- * its machine's cache; 2. it is killed, and the lock given to another machine, who writes the account twice; 3. what was
- * in the cache gets to the server, and lies over the newer of the two copies (seen: more leased than the cap). A lock of the
- * account itself is given up only when all that was written under it has arrived, and who takes it forgets what his cache
- * has of the file.
+ * NFS ties what is written to the locks of that very file. With a byte of `locks` alone it could be: 1. a process that has it
+ * writes the account into its machine's cache; 2. it is killed, and the lock given to another machine, who writes the account
+ * twice; 3. what was in the cache gets to the server, and lies over the newer of the two copies. A lock of the account itself is
+ * given up only when all that was written under it has arrived, and who takes it forgets what his cache has of the file.
  */
 int kvk_posix_own_account(struct kvk_posix *posix, int fd)
 {

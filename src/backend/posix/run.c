@@ -182,8 +182,8 @@ static int64_t run_open_device(struct kvk_posix *posix, struct kvk_xfer *xfer)
 
 /*
  * A client of NFS remembers for up to a minute which file a name is, or that it is none, whatever other machines do, and asks
- * anew if it learns that the folder has changed. So the folder is asked for on the server before a name is looked up (seen
- * without: what another machine had removed was found, and what it had published was not).
+ * anew if it learns that the folder has changed. So the folder is asked for on the server before a name is looked up: a remove
+ * must not be told "absent" from memory, nor a get find what was removed.
  */
 static int open_surely(struct kvk_posix *posix, const char *name, int flags, bool cached)
 {

@@ -137,6 +137,11 @@ static int64_t sys_getdents(int fd, void *buffer, size_t bytes)
 	return ret < 0 ? -errno : ret;
 }
 
+static int sys_drop_cache(int fd)
+{
+	return -posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 const struct kvk_posix_sys kvk_posix_sys_real = {
 	.effective_uid = geteuid,
 	.openat2 = sys_openat2,
@@ -162,6 +167,7 @@ const struct kvk_posix_sys kvk_posix_sys_real = {
 	.lock_bytes = sys_lock_bytes,
 	.find_lock = sys_find_lock,
 	.getdents = sys_getdents,
+	.drop_cache = sys_drop_cache,
 	.ring_init = io_uring_queue_init_params,
 };
 

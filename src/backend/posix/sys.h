@@ -42,6 +42,7 @@ struct kvk_posix_sys {
 	int (*lock_bytes)(int fd, const struct flock *lock);  /* F_OFD_SETLK */
 	int (*find_lock)(int fd, struct flock *lock);         /* F_OFD_GETLK */
 	int64_t (*getdents)(int fd, void *buffer, size_t bytes);
+	int (*drop_cache)(int fd);                         /* POSIX_FADV_DONTNEED of all of it */
 	int (*ring_init)(unsigned entries, struct io_uring *ring, struct io_uring_params *params);
 };
 
