@@ -16,8 +16,9 @@
 
 void kvk_proof_end(struct kvk_proof *proof, enum kvk_verdict verdict, int status)
 {
-	/* On a file system that machines share, what is removed elsewhere while it is read is gone at once. */
-	if (status == -ESTALE) {
+	/* On a file system that machines share, what is removed elsewhere while it is read is gone at once. On another it is an
+	 * error like any other, and says nothing about the object. */
+	if (status == -ESTALE && !proof->request->adapter->backend->caps.local) {
 		verdict = KVK_VERDICT_ABSENT;
 		status = -ENOENT;
 	}
