@@ -73,9 +73,6 @@ struct kvk_account_visit {
 	uint64_t give_bytes;
 	bool synced;               /* in: everything was synced, by a sync that began after kvk_account_sync_begin() */
 	uint64_t granted_bytes;    /* out: new lease, to be put into circulation */
-	/* out: what was published beyond the lease, and is charged since the last visit. Who took it out of circulation, where
-	 * nothing was left, is even again when he adds it. */
-	uint64_t overdrawn_bytes;
 	uint64_t charged_bytes;    /* out, of all processes: what is loose included */
 	uint64_t loose_bytes;      /* out: of that, what processes that died had leased */
 	uint64_t leased_bytes;     /* out, of all processes */
@@ -95,6 +92,9 @@ void kvk_account_sync_begin(struct kvk_account *account);
 int kvk_account_visit(struct kvk_account *account, struct kvk_account_visit *visit, uint32_t wait_ms);
 /* Seen by the others at their next visits. 0: none. */
 int kvk_account_set_cap(struct kvk_account *account, uint64_t cap_bytes);
+/* What was published beyond the lease, and was charged since this was asked last. Whoever took it out of circulation, where
+ * nothing was left, is even again when he adds it; so one asks who circulates the lease, and nobody else. */
+uint64_t kvk_account_take_overdrawn(struct kvk_account *account);
 
 struct kvk_account_row {
 	uint64_t leased_bytes;

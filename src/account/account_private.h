@@ -54,7 +54,7 @@ struct kvk_account {
 	uint32_t visits;                       /* tried */
 	uint64_t known_bytes;                  /* charged and loose as of the last transaction */
 	uint64_t lease_bytes;                  /* in circulation, or published and not posted */
-	uint64_t overdrawn_bytes;              /* posted beyond the lease: the caller is told at its next visit */
+	uint64_t overdrawn_bytes;              /* posted beyond the lease: until kvk_account_take_overdrawn() */
 	uint64_t posting_bytes[KVK_ACCOUNT_BUCKETS];   /* of the transaction under way */
 	uint64_t syncing_bytes[KVK_ACCOUNT_BUCKETS];   /* unlinked before the last sync_begin() */
 	uint64_t frontier_ns;                  /* of the last look: nothing under way was older */

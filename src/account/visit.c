@@ -36,7 +36,6 @@ int kvk_account_visit(struct kvk_account *account, struct kvk_account_visit *vis
 	int err;
 
 	visit->granted_bytes = 0;
-	visit->overdrawn_bytes = 0;
 	pthread_mutex_lock(&account->lock);
 	/* Even if the visit fails: the caller is not to wonder whose it is. */
 	account->lease_bytes = kvk_account_less(account->lease_bytes, visit->give_bytes);
@@ -53,8 +52,6 @@ int kvk_account_visit(struct kvk_account *account, struct kvk_account_visit *vis
 		goto out;
 	account->lease_bytes += granted_bytes;
 	visit->granted_bytes = granted_bytes;
-	visit->overdrawn_bytes = account->overdrawn_bytes;
-	account->overdrawn_bytes = 0;
 	visit->missing_bytes = lacking_bytes - granted_bytes;
 	visit->charged_bytes = account->known_bytes;
 	visit->loose_bytes = next->loose_bytes;
@@ -66,6 +63,17 @@ int kvk_account_visit(struct kvk_account *account, struct kvk_account_visit *vis
 out:
 	pthread_mutex_unlock(&account->lock);
 	return err;
+}
+
+uint64_t kvk_account_take_overdrawn(struct kvk_account *account)
+{
+	uint64_t bytes;
+
+	pthread_mutex_lock(&account->lock);
+	bytes = account->overdrawn_bytes;
+	account->overdrawn_bytes = 0;
+	pthread_mutex_unlock(&account->lock);
+	return bytes;
 }
 
 int kvk_account_set_cap(struct kvk_account *account, uint64_t cap_bytes)

@@ -235,7 +235,7 @@ static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 	room->last = visit;
 	room->visited = true;
 	room->is_short = visit.missing_bytes > 0 || visit.want_bytes < want_bytes;
-	kvk_catalog_add_room(core->catalog, (int64_t)(visit.granted_bytes + visit.overdrawn_bytes));
+	kvk_catalog_add_room(core->catalog, (int64_t)(visit.granted_bytes + kvk_account_take_overdrawn(core->account)));
 	kvk_catalog_set_cap(core->catalog, visit.cap_bytes);
 	/* While the cap gives nothing more, puts that find no room ring anyway. */
 	atomic_store(&core->waiting.low_bytes, visit.missing_bytes > 0 || is_over(room) ? 0 : target / 2);
