@@ -23,6 +23,10 @@
 /* Where others hold leases or evict, a put waits so long for what they give back; and for what is under way here and hangs. */
 #define PATIENCE_US 1500000
 #define LOCK_MS 1000
+/* So much is evicted between two visits: puts that wait are served meanwhile, and what was unlinked is credited. */
+#define SLICE_BYTES CHUNK_BYTES
+/* Visits that gave what was asked for, and served nobody. */
+#define TURNS_IN_VAIN 3
 /* After ENOSPC from the medium in spite of all, so long the limit is what was used then. */
 #define SQUEEZE_US 60000000
 
@@ -49,6 +53,7 @@ struct kvk_room {
 	uint64_t full_seen;                    /* medium_full, as last seen */
 	uint64_t squeeze_until_us, squeeze_bytes;
 	uint64_t limit_bytes;                  /* what all may use now */
+	uint64_t evict_bytes;                  /* above the watermark, still to leave */
 };
 
 int kvk_room_new(struct kvk_room **ret, struct kvk_core *core)
@@ -247,21 +252,31 @@ static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 
 /* ---- making room -------------------------------------------------------------------------------- */
 
-/* Above the watermark a part of all bytes leaves, coldest first; one process does it for all. Returns what was unlinked. */
+/*
+ * Above the watermark a part of all bytes leaves, coldest first; one process does it for all. A slice at a time, since a
+ * fifth of a TiB takes tens of seconds, and nobody else leases, posts and serves for this process. Returns what was unlinked.
+ */
 static uint64_t mind_watermark(struct kvk_room *room)
 {
 	struct kvk_core *core = room->core;
-	uint64_t used, cap, limit = room->limit_bytes, mark;
+	uint64_t used, cap, limit = room->limit_bytes, mark, part, freed;
 
-	if (core->spec.policy == KVK_POLICY_NOOP || !atomic_load(&core->keeper) || limit == UINT64_MAX)
+	if (core->spec.policy == KVK_POLICY_NOOP || !atomic_load(&core->keeper) || limit == UINT64_MAX) {
+		room->evict_bytes = 0;
 		return 0;
+	}
 	kvk_account_usage(core->account, &used, &cap);
 	mark = (uint64_t)((double)limit * core->spec.trigger_watermark);
-	if (used <= mark)
+	if (room->evict_bytes == 0 && used > mark) {
+		/* At least down to the mark: the cap may just have been lowered. */
+		part = (uint64_t)((double)used * core->spec.eviction_ratio);
+		room->evict_bytes = part > used - mark ? part : used - mark;
+	}
+	if (room->evict_bytes == 0)
 		return 0;
-	/* At least down to the mark: the cap may just have been lowered. */
-	cap = (uint64_t)((double)used * core->spec.eviction_ratio);
-	return kvk_evict(core, cap > used - mark ? cap : used - mark);
+	freed = kvk_evict(core, min_u64(room->evict_bytes, SLICE_BYTES));
+	room->evict_bytes -= freed ? min_u64(freed, room->evict_bytes) : room->evict_bytes;
+	return freed;
 }
 
 /* Puts that may find theirs present or take a damaged one's place, removes whose blocks are not free yet, what is being moved to
@@ -332,11 +347,21 @@ static bool make_run(struct kvk_room *room)
 	return !under_way;
 }
 
+/* What still waits, less what there is for it already: puts were served since it was asked for. At most a slice at a time. */
+static uint64_t missing_of(const struct kvk_room *room)
+{
+	const struct kvk_core *core = room->core;
+	uint64_t waiting_bytes = atomic_load(&core->waiting.bytes), free_bytes = kvk_catalog_room(core->catalog);
+
+	return min_u64(waiting_bytes > free_bytes ? waiting_bytes - free_bytes : 0, SLICE_BYTES);
+}
+
 /* The account may be visited as often as it takes; each time round something was evicted or credited, or it ends. */
 static void make_room(struct kvk_room *room)
 {
 	struct kvk_core *core = room->core;
 	uint64_t need_bytes = kvk_waiting_serve(core, 0, 0), asked_us = 0;
+	uint32_t in_vain = 0;
 	int err = 0;
 
 	while (need_bytes > 0 && !atomic_load(&room->ending)) {
@@ -362,11 +387,16 @@ static void make_room(struct kvk_room *room)
 		if (need_bytes == 0)
 			return;
 		/* More was waited for than was asked for, or something was taken out of the lease meanwhile: there is more. */
-		if (!room->is_short)
+		if (!room->is_short) {
+			/* It goes on at the next tick: nothing is refused while the account has room. */
+			if (++in_vain == TURNS_IN_VAIN)
+				return;
 			continue;
+		}
+		in_vain = 0;
 		/* What is larger than all that may be used would not fit into an empty store: nothing leaves for it. */
 		if (core->spec.policy != KVK_POLICY_NOOP && need_bytes <= room->limit_bytes &&
-		    kvk_evict(core, all_bytes + chunk_of(room) / IDLE_PART) > 0)
+		    kvk_evict(core, missing_of(room) + chunk_of(room) / IDLE_PART) > 0)
 			continue;
 		if (!refuse(room, asked_us))
 			return;
@@ -388,7 +418,8 @@ void kvk_room_run(struct kvk_room *room)
 		make_room(room);
 		if (mind_watermark(room) > 0)
 			visit(room, atomic_load(&core->waiting.bytes), false);
-		kvk_room_listen(core, kvk_now_us() + TICK_US);
+		if (room->evict_bytes == 0)
+			kvk_room_listen(core, kvk_now_us() + TICK_US);
 	}
 	/* What was unlinked would else stay charged until the next keeper has looked at every folder. */
 	if (kvk_account_has_credits(core->account) && !atomic_load(&core->closing))
