@@ -64,7 +64,8 @@ static uint64_t evict_run(struct kvk_core *core, uint32_t bucket, const struct k
 	int err;
 
 	for (uint32_t i = 0; i < count; i++) {
-		evictees[i] = (struct kvk_evictee){ .used_at_ns = victims[i].used_at_ns };
+		/* Nothing was done until the adapter says so: where it ends early it looked at none. */
+		evictees[i] = (struct kvk_evictee){ .status = -ENOENT, .used_at_ns = victims[i].used_at_ns };
 		memcpy(evictees[i].prefix, victims[i].prefix, sizeof(evictees[i].prefix));
 	}
 	err = core->adapter->ops->evict(core->adapter, bucket, evictees, count);
