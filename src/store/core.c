@@ -124,10 +124,10 @@ static int may_have_objects(struct kvk_core *core, bool made, bool *ret)
 	return has_objects(core, ret);
 }
 
-/* What the superblock says of the cap counts: it was settled with whoever else has the store open. */
+/* What the superblock says of the cap counts if nobody else has the store open. */
 static int open_account(struct kvk_core *core, bool made, struct kvk_error *error)
 {
-	bool objects;
+	bool objects, alone;
 	uint64_t used, cap;
 	int err = may_have_objects(core, made, &objects);
 
@@ -137,7 +137,11 @@ static int open_account(struct kvk_core *core, bool made, struct kvk_error *erro
 	if (err)
 		return err;
 	kvk_account_usage(core->account, &used, &cap);
-	if (cap != core->superblock.cap_bytes)
+	kvk_account_epoch(core->account, &alone);
+	/* Somebody else may have changed it since the superblock was read: the account is what all lease from. */
+	if (!alone)
+		core->superblock.cap_bytes = cap;
+	else if (cap != core->superblock.cap_bytes)
 		err = kvk_account_set_cap(core->account, core->superblock.cap_bytes);
 	return err ? kvk_error_set(error, err, "backend_params.max_capacity_gb", "the cap cannot be written to the account: %s",
 				   strerror(-err)) : 0;
