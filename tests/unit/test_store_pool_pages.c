@@ -118,11 +118,57 @@ static void newer_object_is_refused(void **state)
 	assert_int_equal(bed_get(bed->store, "k", 0, 1, NULL), 0);
 }
 
+static void expect_one_entry(struct kvk_store *store, struct kvk_list_entry *entry)
+{
+	char *cursor = NULL;
+
+	entry->struct_bytes = sizeof(*entry);
+	assert_int_equal(kvk_store_list(store, NULL, entry, 1, &cursor), 1);
+	kvk_free(cursor);
+}
+
+/* What the list shows of an object whose footer went bad since the open is enough to remove it: its slots are free, for good. */
+static void damaged_ones_can_be_removed(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_key_item item = { .struct_bytes = sizeof(item), .flags = KVK_KEY_IS_DIGEST };
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+	struct kvk_list_entry whole, damaged;
+	uint8_t page[PAGE];
+
+	must_open(bed);
+	assert_int_equal(bed_put(bed->store, "k", 2 * PAGE, 1, NULL), 0);
+	expect_one_entry(bed->store, &whole);
+	slot_read(bed, 2, page);
+	page[300] ^= 4;
+	slot_write(bed, 2, page);
+	expect_one_entry(bed->store, &damaged);
+	assert_int_equal(damaged.state, KVK_OBJECT_DAMAGED);
+	assert_int_equal(damaged.key_bytes, 0);
+	assert_int_equal(damaged.stored_bytes, 3 * PAGE);
+	assert_memory_equal(damaged.digest, whole.digest, 16);
+	assert_int_equal(damaged.created_ns, whole.created_ns);
+	item.key = (struct kvk_key){ damaged.digest, sizeof(damaged.digest) };
+	assert_int_equal(kvk_store_remove_wait(bed->store, &item, 1, 0, &result), 0);
+	assert_int_equal(result.status, 0);
+	assert_int_equal(bed_list(bed->store).objects, 0);
+	assert_int_equal(kit_used_settles(bed->store, 0), 0);
+	assert_int_equal(kvk_store_remove_wait(bed->store, &item, 1, 0, &result), 0);
+	assert_int_equal(result.reason, KVK_REASON_ABSENT);
+	slot_read(bed, 2, page);
+	for (uint32_t i = 0; i < PAGE; i++)
+		assert_int_equal(page[i], 0);
+	/* All ten are free: one object has them all. */
+	assert_int_equal(bed_put(bed->store, "all", (SLOTS - 1) * PAGE, 1, NULL), 0);
+	BED_AGREES(bed->store);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BED_TEST(newer_payload_is_payload, BED_POOL_THREADS, "pool, threads"),
 		BED_TEST(newer_object_is_refused, BED_POOL_THREADS, "pool, threads"),
+		BED_TEST(damaged_ones_can_be_removed, BED_POOL_THREADS, "pool, threads"),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
