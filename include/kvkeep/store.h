@@ -309,7 +309,8 @@ struct kvk_list_entry {
 	uint32_t pins;             /* in this process */
 	uint32_t key_bytes;        /* 0 if not known */
 	uint32_t meta_bytes;
-	uint8_t digest[32];        /* names the object on the medium */
+	uint8_t digest[32];        /* names the object on the medium. Damaged: zeros; in a pool what it was, in its first 16
+				    * bytes, by which it is removed */
 	uint8_t parent_digest[32]; /* zeros: none */
 	uint8_t namespace_digest[32];
 	uint8_t key[KVK_KEY_BYTES_MAX];

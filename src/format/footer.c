@@ -321,6 +321,11 @@ int kvk_footer_parse(struct kvk_footer *ret, uint8_t digest[KVK_DIGEST_BYTES], c
 	return 0;
 }
 
+uint64_t kvk_footer_writer(const void *data)
+{
+	return kvk_get64((const uint8_t *)data + AT_WRITER);
+}
+
 uint64_t kvk_footer_sum(const struct kvk_footer *footer, uint32_t block)
 {
 	return kvk_get64((const uint8_t *)footer->block_sums + (size_t)block * 8);

@@ -102,6 +102,9 @@ uint32_t kvk_block_count_for(uint64_t stored_bytes, uint32_t block_bytes);
  * them is out of bounds. */
 uint32_t kvk_footer_bytes(const struct kvk_footer *footer);
 
+/* The writer that a footer of any version says, which its first page holds: for one that parse refused with -EPROTO. */
+uint64_t kvk_footer_writer(const void *data);
+
 /* XXH3-64 of one block (the last one may be short) under an object's seed. */
 uint64_t kvk_block_sum(const void *data, size_t bytes, uint64_t seed);
 

@@ -293,11 +293,11 @@ static void fill(struct page *page, const struct kvk_listed *listed)
 	entry->stored_bytes = facts->stored_bytes;
 	entry->created_ns = facts->created_ns;
 	strncpy(entry->name, listed->name, sizeof(entry->name) - 1);
+	memcpy(entry->digest, facts->digest, sizeof(entry->digest));
 	if (listed->key_bytes) {
 		entry->depth = facts->depth;
 		entry->key_bytes = listed->key_bytes;
 		entry->meta_bytes = facts->meta_bytes;
-		memcpy(entry->digest, facts->digest, sizeof(entry->digest));
 		memcpy(entry->parent_digest, facts->parent_digest, sizeof(entry->parent_digest));
 		memcpy(entry->namespace_digest, facts->namespace_digest, sizeof(entry->namespace_digest));
 		memcpy(entry->key, listed->key, listed->key_bytes);

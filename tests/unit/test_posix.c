@@ -371,6 +371,43 @@ static void test_link_whose_answer_got_lost(void **state)
 	assert_int_equal(count_names(bench, "ab"), 1);
 }
 
+static int unlink_error;
+
+static int failing_unlink(int fd, const char *path, int flags)
+{
+	return unlink_error ? unlink_error : kvk_posix_sys_real.unlinkat(fd, path, flags);
+}
+
+/* The same for a move by link: it is done once the new name is there, and what becomes of the own name changes nothing. */
+static void test_moved_link_whose_answer_got_lost(void **state)
+{
+	struct bench *bench = *state;
+	static const char temp[] = "ab/.tmp-1-1", gone[] = "ab/0123.1.gone";
+
+	kvk_posix_force_publish(bench->backend, KVK_PUBLISH_LINK);
+	kvk_posix_of(bench->backend)->has_noreplace = false;
+	bench->sys.linkat = link_twice;
+	bench->sys.unlinkat = failing_unlink;
+	assert_int_equal(put(bench, temp, "mine"), 0);
+	assert_int_equal(name_op(bench, KVK_XFER_MOVE, temp, OBJECT), 0);
+	assert_content(bench, OBJECT, "mine");
+	assert_int_equal(name_op(bench, KVK_XFER_STAT_NAME, temp, NULL), -ENOENT);
+	/* Somebody else's stays in the way, also if it says the same, and so does the own name. */
+	assert_int_equal(put(bench, temp, "mine"), 0);
+	assert_int_equal(name_op(bench, KVK_XFER_MOVE, temp, OBJECT), -EEXIST);
+	assert_int_equal(name_op(bench, KVK_XFER_STAT_NAME, temp, NULL), 0);
+	assert_int_equal(name_op(bench, KVK_XFER_UNLINK, temp, NULL), 0);
+	assert_content(bench, OBJECT, "mine");
+	assert_int_equal(name_op(bench, KVK_XFER_MOVE, OBJECT, gone), 0);
+	unlink_error = -EIO;
+	assert_int_equal(name_op(bench, KVK_XFER_MOVE, gone, OBJECT), 0);
+	/* And sent again as a whole. */
+	unlink_error = 0;
+	assert_int_equal(name_op(bench, KVK_XFER_MOVE, gone, OBJECT), 0);
+	assert_content(bench, OBJECT, "mine");
+	assert_int_equal(count_names(bench, "ab"), 1);
+}
+
 static bool put_anew;
 
 /* Between the steps of a move that another process makes, too: it was faster, and the key is put anew. */
@@ -503,6 +540,7 @@ static void test_folder_removed_elsewhere(void **state)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test_setup_teardown(test_link_whose_answer_got_lost, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_moved_link_whose_answer_got_lost, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_move_by_rename, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_clock_of_many_hosts, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_folder_removed_elsewhere, setup, teardown),

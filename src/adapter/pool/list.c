@@ -46,6 +46,8 @@ static int inspect(struct kvk_pool *pool, const struct kvk_run *run, struct kvk_
 	memset(&listed->facts, 0, offsetof(struct kvk_facts, meta));
 	listed->facts.stored_bytes = kvk_pool_run_bytes(pool, run);
 	listed->facts.created_ns = run->created_ns;
+	/* So that it can be removed by digest, whatever its footer has become. */
+	memcpy(listed->facts.digest, run->prefix, sizeof(run->prefix));
 	err = read_tail(pool, run, data, bytes);
 	if (!err)
 		err = kvk_trailer_parse(data + bytes - KVK_TRAILER_BYTES, &footer_bytes);

@@ -68,6 +68,15 @@ static int claim(struct recovery *recovery, const struct kvk_run *run)
 	return err;
 }
 
+/* Whether a footer that is too new to be taken apart says that its object is this pool's and begins in this slot's file, no
+ * later than here: whatever else says a newer version is somebody's payload. */
+static bool is_newer_object(const struct kvk_pool *pool, const void *data, uint32_t slot)
+{
+	uint64_t first = kvk_footer_writer(data) - kvk_pool_writer(pool->pool_id, 0);
+
+	return first <= slot && first >= slot - slot % pool->shape.file_slots;
+}
+
 /* A whole footer that ends where this slot ends. */
 static int look_at_footer(struct recovery *recovery, uint32_t slot, const void *data, uint32_t bytes)
 {
@@ -79,8 +88,10 @@ static int look_at_footer(struct recovery *recovery, uint32_t slot, const void *
 	struct kvk_run run;
 	int err = kvk_footer_parse(&footer, digest, data, bytes);
 
+	if (err == -EBADMSG || (err == -EPROTO && !is_newer_object(pool, data, slot)))
+		return 0;
 	if (err)
-		return err == -EBADMSG ? 0 : err;
+		return err;
 	object_bytes = kvk_page_ceil(footer.stored_bytes) + bytes;
 	if ((object_bytes + slot_bytes - 1) / slot_bytes > in_file + 1)
 		return 0;

@@ -359,13 +359,20 @@ static int link_procfd(struct kvk_posix *posix, const struct kvk_place *place, c
 }
 
 /* A request that was sent again because its answer got lost meets what it did the first time. */
-static bool is_linked(struct kvk_posix *posix, const struct kvk_place *place, const char *base)
+static bool is_linked(struct kvk_posix *posix, int from_fd, const char *from, int to_fd, const char *to)
 {
 	struct kvk_stat own, found;
 
-	return !stat_with(posix, place->folder_fd, place->temp, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, &own) &&
-	       !stat_with(posix, place->folder_fd, base, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, &found) &&
+	return !stat_with(posix, from_fd, from, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, &own) &&
+	       !stat_with(posix, to_fd, to, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, &found) &&
 	       own.inode == found.inode && own.device == found.device;
+}
+
+static int link_name(struct kvk_posix *posix, int from_fd, const char *from, int to_fd, const char *to)
+{
+	int err = posix->sys->linkat(from_fd, from, to_fd, to, 0);
+
+	return err == -EEXIST && is_linked(posix, from_fd, from, to_fd, to) ? 0 : err;
 }
 
 /*
@@ -374,10 +381,8 @@ static bool is_linked(struct kvk_posix *posix, const struct kvk_place *place, co
  */
 static int publish_by_link(struct kvk_posix *posix, struct kvk_place *place, const char *base, bool is_temp)
 {
-	int err = posix->sys->linkat(place->folder_fd, place->temp, place->folder_fd, base, 0);
+	int err = link_name(posix, place->folder_fd, place->temp, place->folder_fd, base);
 
-	if (err == -EEXIST && is_linked(posix, place, base))
-		err = 0;
 	if (err)
 		return err;
 	if (!is_temp) {
@@ -447,11 +452,11 @@ static int move_without_replacing(struct kvk_posix *posix, const char *name, con
 
 	if (!is_own_name(name, from->base))
 		return exists(posix, to) ? -EEXIST : posix->sys->renameat2(from->fd, from->base, to->fd, to->base, 0);
-	err = posix->sys->linkat(from->fd, from->base, to->fd, to->base, 0);
-	if (err)
-		return err;
-	err = posix->sys->unlinkat(from->fd, from->base, 0);
-	return err == -ENOENT ? 0 : err;
+	err = link_name(posix, from->fd, from->base, to->fd, to->base);
+	/* It has its new name from here on; should the own name stay, it is the sweep's. */
+	if (!err)
+		posix->sys->unlinkat(from->fd, from->base, 0);
+	return err;
 }
 
 /* Calls that know no RESOLVE flags act on the last component in folders that were opened safely. */
