@@ -35,6 +35,7 @@ enum kvk_outcome {
 	KVK_OUTCOME_FOUND,             /* it is there; put: it was there before */
 	KVK_OUTCOME_REMOVED,
 	KVK_OUTCOME_NO_RUN,            /* put, with -ENOSPC: the lease has the bytes, but so many slots are not free side by side */
+	KVK_OUTCOME_UNWRITTEN,         /* put with judge_first, with -EALREADY: nothing sound is there, and nothing was written */
 };
 
 /*
@@ -57,7 +58,7 @@ struct kvk_request {
 	bool deliver;                  /* get: bytes go to data; false: only check */
 	bool keep;                     /* get, find: move nothing aside */
 	bool renew;                    /* get, find: mark as recently used */
-	bool judge_first;              /* put: it is there already, as far as is known */
+	bool judge_first;              /* put: it is there as far as is known, so no room is reserved: it must not be written */
 	uint64_t offset_bytes;         /* get: the range */
 	uint64_t range_bytes;          /* 0: to the end */
 	const uint8_t *parent_digest;  /* put: NULL for none */

@@ -237,7 +237,7 @@ static void item_done(struct kvk_request *request)
 {
 	struct kvk_item *item = kvk_item_of(request);
 
-	item->again = kvk_put_wants_run(item);
+	item->again = kvk_put_wants_room(item);
 	if (item->again)
 		return;
 	if (request->reason == KVK_REASON_MEDIUM || request->reason == KVK_REASON_NOT_DURABLE)

@@ -25,7 +25,7 @@ struct kvk_item {
 	bool present;                          /* the catalog knew it when it was asked */
 	bool pin;                              /* lookup */
 	bool pinned;                           /* lookup: by the first look already */
-	uint8_t tries;                         /* lookup: how often the finding was out of date */
+	uint8_t tries;                         /* lookup: how often the finding was out of date; put: what was present not there */
 	int found;                             /* lookup: what the catalog said of the finding */
 	bool started;                          /* a lane has taken it up */
 	bool alters;                           /* may publish or unlink */
@@ -37,7 +37,7 @@ struct kvk_item {
 	uint64_t charge_bytes;                 /* put: what it reserves */
 	uint64_t asked_us;                     /* put: since when it waits for room */
 	uint8_t run_tries;                     /* put: how often it found room, but not side by side */
-	bool again;                            /* put: it did so now, and is not answered for that */
+	bool again;                            /* put: it is to wait for room (again), and is not answered yet */
 	bool placing;                          /* put: it was given to the agent for a run it had waited for */
 };
 
@@ -107,9 +107,10 @@ bool kvk_put_retry(struct kvk_item *item, int refusal);
 
 /* There is no run for it and none can be made, or nobody can see to it: status is its answer, by way of the agent. */
 void kvk_put_refuse(struct kvk_item *item, int status);
-/* The adapter found no run for it. True: that is not its answer yet, since objects may be evicted until there is one. */
-bool kvk_put_wants_run(const struct kvk_item *item);
-/* It has finished, unanswered, and waits for its run. False: it was answered meanwhile, or is now since nobody wants it. */
+/* The adapter found no run for it, or not what was to be there already. True: that is not its answer yet, since objects may
+ * be evicted until there is a run, or it is written when it has reserved. */
+bool kvk_put_wants_room(const struct kvk_item *item);
+/* It has finished, unanswered, and waits for its room. False: it was answered meanwhile, or is now since nobody wants it. */
 bool kvk_put_waits_again(struct kvk_item *item);
 
 /* An answer that needs no lane. Not handed over yet. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A put reserves room from the lease, writes, and is charged when it is published. A key that is present, or is being
- * written, is not written again. Where the lease is too short, or the room is in pieces, the put waits for the room thread
- * (waiting.h).
+ * written, is not written again. Where the lease is too short, or the room is in pieces, or what was present turns out not to be
+ * there, the put waits for the room thread (waiting.h).
  */
 #include <errno.h>
 #include <string.h>
@@ -70,19 +70,16 @@ static void settle_put(struct kvk_item *item)
 		kvk_event(item->core, KVK_EVENT_STORED, request);
 }
 
-/* It is present but not known to be durable, and that is what was asked for. */
+/* It is present as far as is known, and the medium was asked to be sure. It had nothing reserved, and wrote nothing. */
 static void settle_durable(struct kvk_item *item)
 {
 	struct kvk_request *request = &item->request;
 
-	if (request->outcome != KVK_OUTCOME_NONE && request->facts.durable)
+	if (request->outcome == KVK_OUTCOME_FOUND && request->facts.durable)
 		kvk_catalog_set_durable(item->core->catalog, request->id, &item->ticket);
-	else if (request->outcome == KVK_OUTCOME_NONE && request->reason == KVK_REASON_NOT_DURABLE)
+	else if (request->outcome == KVK_OUTCOME_UNWRITTEN)
 		kvk_catalog_lost(item->core->catalog, request->id, &item->ticket);
-	/* Nothing was reserved: what had to be written all the same comes out of the lease now. */
-	if (request->published_bytes > 0)
-		kvk_catalog_add_room(item->core->catalog, -(int64_t)kvk_page_ceil(request->published_bytes));
-	account_put(item);
+	kvk_item_unlinked(item);
 	count_put(item);
 }
 
@@ -183,6 +180,7 @@ bool kvk_put_retry(struct kvk_item *item, int refusal)
 
 	switch (err) {
 	case 0:
+		item->request.judge_first = false;
 		route(item, KVK_OP_WRITE, start_put, settle_put);
 		return true;
 	case -EEXIST:
@@ -211,20 +209,29 @@ bool kvk_put_retry(struct kvk_item *item, int refusal)
 	}
 }
 
-/* ---- room, but not side by side ----------------------------------------------------------------- */
+/* ---- room after all ----------------------------------------------------------------------------- */
 
 /* Others that were under way may take the run that was made for it; so often it is made again. */
 #define RUN_TRIES_MAX 8
+/* Others may put and remove it while it waits; so often it is looked for again. */
+#define TRIES_MAX 3
 
 void kvk_put_refuse(struct kvk_item *item, int status)
 {
 	route_told(item, status, status == -EAGAIN ? KVK_REASON_SCANNING : kvk_reason_of(status));
 }
 
-bool kvk_put_wants_run(const struct kvk_item *item)
+bool kvk_put_wants_room(const struct kvk_item *item)
 {
-	return item->request.outcome == KVK_OUTCOME_NO_RUN && item->settle == settle_put &&
-	       item->core->spec.policy != KVK_POLICY_NOOP && item->run_tries < RUN_TRIES_MAX;
+	switch (item->request.outcome) {
+	case KVK_OUTCOME_NO_RUN:
+		return item->settle == settle_put && item->core->spec.policy != KVK_POLICY_NOOP &&
+		       item->run_tries < RUN_TRIES_MAX;
+	case KVK_OUTCOME_UNWRITTEN:
+		return item->tries < TRIES_MAX;
+	default:
+		return false;
+	}
 }
 
 bool kvk_put_waits_again(struct kvk_item *item)
@@ -235,17 +242,23 @@ bool kvk_put_waits_again(struct kvk_item *item)
 	item->again = false;
 	if (kvk_op_answered(&request->op))
 		return false;
-	/* What it reserved is free again, and what of its key's was damaged is gone. */
-	kvk_catalog_put_end(core->catalog, request->id, NULL);
+	/* What it reserved is free again, and what of its key's was damaged is gone; or it is not what was said to be present. */
+	if (request->outcome == KVK_OUTCOME_NO_RUN) {
+		kvk_catalog_put_end(core->catalog, request->id, NULL);
+		item->run_tries++;
+	} else {
+		kvk_catalog_lost(core->catalog, request->id, &item->ticket);
+		item->tries++;
+	}
 	kvk_item_unlinked(item);
 	kvk_account_leave(core->account, item->entered);
 	item->started = false;
 	item->settle = settle_told;
-	item->run_tries++;
 	request->status = 0;
 	request->reason = KVK_REASON_NONE;
 	request->outcome = KVK_OUTCOME_NONE;
 	request->unlinked_bytes = 0;
+	request->facts = (struct kvk_facts){ 0 };
 	if (!atomic_load(&request->op.canceled) && kvk_waiting_add_again(core, item))
 		return true;
 	kvk_op_answer(&request->op, -ECANCELED);

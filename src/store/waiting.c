@@ -98,7 +98,7 @@ bool kvk_waiting_add_again(struct kvk_core *core, struct kvk_item *item)
 	/* Whoever ends it says so before he looks for it here. */
 	ends = atomic_load(&core->closing) || atomic_load(&item->answer->task->canceled);
 	if (!ends) {
-		link = waiting->items.next;
+		link = item->run_tries > 0 ? waiting->items.next : &waiting->items;
 		while (link != &waiting->items && kvk_container_of(link, struct kvk_item, request.op.link)->run_tries > 0)
 			link = link->next;
 		kvk_list_push(link, &item->request.op.link);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Puts that found no room in the lease, or in a pool none side by side. They wait here, in the order in which they were asked,
- * until the room thread (src/control/room.c) has leased or made room, or says that there is none.
+ * Puts that found no room in the lease, or in a pool none side by side, and those that reserved none because their objects were
+ * to be there, and were not. They wait here, in the order in which they were asked, until the room thread (src/control/room.c) has leased or made room, or says that there is none.
  */
 #ifndef KVK_STORE_WAITING_H
 #define KVK_STORE_WAITING_H
@@ -45,7 +45,7 @@ void kvk_waiting_altered(struct kvk_core *core);
 
 /* An item set up as a put that needs item->charge_bytes. */
 void kvk_waiting_add(struct kvk_core *core, struct kvk_item *item);
-/* One that was under way and found no run: before all that do not lack one. False: it was canceled, or the store is closing. */
+/* One that was under way: having found no run before all that do not lack one, else behind all others. False: it was canceled, or the store is closing. */
 bool kvk_waiting_add_again(struct kvk_core *core, struct kvk_item *item);
 /* One that was given to the agent for the run it had waited for has finished, whatever came of it. */
 void kvk_waiting_placed(struct kvk_core *core, struct kvk_item *item);

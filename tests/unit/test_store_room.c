@@ -18,11 +18,12 @@
 #define CAP_16 "params:\"max_capacity_gb\": 0.0009765625; "
 #define LRU "\"eviction\": {\"eviction_policy\": \"LRU\", \"trigger_watermark\": 1.0, \"eviction_ratio\": 0.1}"
 
+/* A key that has a name in LMCache's way of naming, too. */
 static const char *name_of(uint32_t i)
 {
-	static _Thread_local char name[16];
+	static _Thread_local char name[32];
 
-	snprintf(name, sizeof(name), "k%u", i);
+	snprintf(name, sizeof(name), "m@00000000@0@%08x", i);
 	return name;
 }
 
@@ -222,6 +223,80 @@ static void test_two_openers(void **state)
 	       writers[1].stored, most / CHARGE);
 }
 
+/* Puts count objects at once, from the first name on; returns how many were stored, all others having found no room. */
+static uint32_t put_at_once(struct kvk_store *store, uint32_t count)
+{
+	static uint8_t data[16][OBJECT];
+	struct kvk_put_item items[16];
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+	struct iovec iovs[16];
+	char names[16][32];
+	uint32_t stored = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		snprintf(names[i], sizeof(names[i]), "%s", name_of(i));
+		bed_fill(data[i], OBJECT, bed_key(names[i]), 1, 0);
+		iovs[i] = (struct iovec){ .iov_base = data[i], .iov_len = OBJECT };
+		items[i] = (struct kvk_put_item){
+			.struct_bytes = sizeof(items[i]), .key = bed_key(names[i]), .data = &iovs[i], .data_count = 1,
+		};
+	}
+	assert_true(kvk_store_put(store, items, count, 0) > 0);
+	for (uint32_t i = 0; i < count; i++) {
+		assert_true(bed_next(store, KVK_QUEUE_PUT, &result));
+		stored += result.status == 0;
+		if (result.status) {
+			assert_int_equal(result.status, -ENOSPC);
+			assert_int_equal(result.reason, KVK_REASON_NO_ROOM);
+		}
+	}
+	return stored;
+}
+
+/* What a put takes for present, and has to be looked for on the medium, takes no room; if another has removed it, it does. */
+static void gone_meanwhile(struct bed *bed, const char *more)
+{
+	struct bed second = *bed;
+	uint32_t stored;
+
+	bed_open(bed, more);
+	bed_open(&second, more);
+	put_some(bed->store, 0, 12);
+	for (uint32_t i = 0; i < 12; i++)
+		assert_true(has(second.store, i));
+	for (uint32_t i = 0; i < 12; i++)
+		assert_int_equal(bed_remove(bed->store, name_of(i), NULL), 0);
+	assert_int_equal(kit_used_settles(bed->store, 0), 0);
+	put_some(bed->store, 100, 12);
+	stored = put_at_once(second.store, 12);
+	assert_int_equal(bed_list(bed->store).objects, 12 + stored);
+	assert_true(bed_list(bed->store).charged_bytes <= 16 * CHARGE);
+	assert_true(stored > 0);
+	assert_int_equal(bed_stats(second.store).put_no_room, 12 - stored);
+	BED_AGREES(bed->store);
+	/* When there is room they go in, and what is there already is found. */
+	for (uint32_t i = 100; i < 112; i++)
+		assert_int_equal(bed_remove(bed->store, name_of(i), NULL), 0);
+	assert_int_equal(kit_used_settles(bed->store, stored * CHARGE), stored * CHARGE);
+	assert_int_equal(put_at_once(second.store, 12), 12);
+	assert_int_equal(bed_stats(second.store).put_present, stored);
+	assert_int_equal(bed_close(&second), 0);
+	BED_AGREES(bed->store);
+	assert_int_equal(bed_usage(bed->store).used_bytes, 12 * CHARGE);
+	for (uint32_t i = 0; i < 12; i++)
+		KIT_EXPECT(kit_load(bed->store, name_of(i), OBJECT, 1), 0, KVK_REASON_NONE);
+}
+
+static void test_gone_meanwhile_lmcache(void **state)
+{
+	gone_meanwhile(*state, CAP_16 "\"naming\": \"lmcache\"");
+}
+
+static void test_gone_meanwhile_durable(void **state)
+{
+	gone_meanwhile(*state, CAP_16 "\"durability\": \"object\"");
+}
+
 /* After a crash what is there is known at once, and never less: what the dead one had leased counts until it is scanned. */
 static void test_after_a_crash(void **state)
 {
@@ -347,6 +422,8 @@ int main(void)
 		BED_TESTS(test_the_cap_changes),
 		BED_TESTS(test_no_policy),
 		BED_TESTS_POSIX(test_two_openers),
+		BED_TESTS_POSIX(test_gone_meanwhile_lmcache),
+		BED_TESTS_POSIX(test_gone_meanwhile_durable),
 		BED_TESTS_POSIX(test_after_a_crash),
 		BED_TESTS(test_medium_full),
 		BED_TEST(test_floor, BED_URING, "io_uring, buffered"),

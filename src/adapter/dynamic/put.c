@@ -7,6 +7,8 @@
  *                |                                          exists: JUDGE it --> sound: make it durable if asked; stored
  *                '---------- judge again ---- REPLACE <-------------'------> damaged
  *
+ * With judge_first it begins, and ends, with JUDGE: nothing is written without room.
+ *
  * An unpublished place vanishes on CLOSE, so every failure is: answer, close.
  */
 #include <errno.h>
@@ -150,7 +152,11 @@ static void replaced(struct kvk_replace *replace);
 /* Nothing sound is under the name. */
 static void after_judging(struct put *put)
 {
-	if (kvk_op_late(&put->request->op)) {
+	if (put->request->judge_first) {
+		/* Damaged, it stays until there is room for what replaces it. */
+		put->request->outcome = KVK_OUTCOME_UNWRITTEN;
+		put_answer(put, -EALREADY, KVK_REASON_BUSY);
+	} else if (kvk_op_late(&put->request->op)) {
 		put_late(put);
 	} else if (!put->place) {
 		/* What is there is damaged: it is replaced when ours is written. */
@@ -168,7 +174,7 @@ static void after_judging(struct put *put)
 
 /*
  * What lies there could not be synced. A later sync would say 0, since the kernel tells of such an error once and may
- * drop what it could not write: so it goes, and what is in the caller's memory is written anew.
+ * drop what it could not write: so it goes, and what is in the caller's memory is to be written anew.
  */
 static void distrust(struct put *put)
 {

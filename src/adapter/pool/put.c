@@ -7,6 +7,8 @@
  *        |                          failed, or late: ERASE, free, done()
  *     exists: PROOF --> sound: [SYNC]; stored
  *        ^           '-> not:  ERASE --> take a run
+ *
+ * With judge_first it begins with PROOF, and takes no run: nothing is written without room.
  */
 #include <errno.h>
 
@@ -30,7 +32,7 @@ struct put {
 	struct kvk_look look;
 };
 
-static void put_take(struct put *put);
+static void put_anew(struct put *put);
 
 static void let_go(struct put *put)
 {
@@ -151,7 +153,7 @@ static void old_erased(struct kvk_erase *erase)
 	if (erase->status < 0)
 		put_answer(put, erase->status, kvk_reason_of(erase->status));
 	else
-		put_take(put);
+		put_anew(put);
 }
 
 /* What is there is no use. */
@@ -162,7 +164,7 @@ static void erase_old(struct put *put)
 	put->request->outcome = KVK_OUTCOME_NONE;
 	if (!kvk_pool_map_leave(&pool->map, &put->look.run)) {
 		let_go(put);
-		put_take(put);
+		put_anew(put);
 		return;
 	}
 	put->erase.request = put->request;
@@ -175,7 +177,7 @@ static void found_synced(struct kvk_xfer *xfer)
 {
 	struct put *put = kvk_container_of(xfer, struct put, sync);
 
-	/* A later sync would say 0, so it is not trusted, and what is in the caller's memory is written anew. */
+	/* A later sync would say 0, so it is not trusted, and what is in the caller's memory is to be written anew. */
 	if (xfer->result < 0) {
 		erase_old(put);
 		return;
@@ -222,6 +224,7 @@ static void judge(struct put *put)
 	put->found = ++put->tries < TRIES_MAX &&
 		     kvk_pool_map_hold(&pool->map, put->request->digest, &put->look.run);
 	if (!put->found) {
+		put->request->outcome = put->request->judge_first ? KVK_OUTCOME_UNWRITTEN : KVK_OUTCOME_NONE;
 		put_answer(put, -EALREADY, KVK_REASON_BUSY);
 		return;
 	}
@@ -261,6 +264,17 @@ static void put_take(struct put *put)
 	}
 }
 
+/* Nothing is there any more. */
+static void put_anew(struct put *put)
+{
+	if (!put->request->judge_first) {
+		put_take(put);
+		return;
+	}
+	put->request->outcome = KVK_OUTCOME_UNWRITTEN;
+	put_answer(put, -EALREADY, KVK_REASON_BUSY);
+}
+
 void kvk_pool_put(struct kvk_request *request)
 {
 	struct put *put = kvk_mem_zalloc(1, sizeof(*put));
@@ -274,6 +288,8 @@ void kvk_pool_put(struct kvk_request *request)
 	/* Generation and writer are filled in when it is known where it goes. */
 	if (kvk_write_prepare(&put->write, request, kvk_pool_of_request(request)->namespace_digest, 0))
 		put_answer(put, -ENOMEM, KVK_REASON_NO_MEMORY);
+	else if (request->judge_first)
+		judge(put);
 	else
 		put_take(put);
 }
