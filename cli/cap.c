@@ -73,7 +73,8 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	if (!status && line.count == 2)
 		status = parse_cap(verb, line.words[1], &cap_bytes);
 	if (!status)
-		status = kvk_cli_open(&store, line.words[0], &(struct kvk_cli_overlay){ .create = false });
+		status = kvk_cli_open(&store, line.words[0], &(struct kvk_cli_overlay){
+			.use = line.count == 2 ? KVK_USE_TEND : KVK_USE_LOOK });
 	if (!status)
 		status = kvk_cli_usage_of(store, &usage);
 	if (!status && line.count == 2)

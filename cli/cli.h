@@ -78,8 +78,17 @@ int kvk_cli_take_key(const struct kvk_cli_verb *verb, const struct kvk_cli_optio
 
 /* ---- stores (open.c) ------------------------------------------------------------------------------- */
 
+/* What a verb is about to do: with more than that it would change a store that somebody only meant to look at. */
+enum kvk_use {
+	KVK_USE_ENGINE = 0,        /* what STORE says holds: bench, replay */
+	KVK_USE_STORE,             /* as an engine does, but the watermark is not minded: only what a put needs is evicted */
+	KVK_USE_TEND,              /* takes the store's settings as they are, and removes and evicts what it is told to alone */
+	KVK_USE_LOOK,              /* and is never the keeper, who corrects the account and clears away */
+};
+
 /* What a verb lays over the STORE argument. Zeros leave things as they are. */
 struct kvk_cli_overlay {
+	enum kvk_use use;
 	bool create;               /* make the store when it is not there */
 	bool direct;
 	bool quiet;                /* keep the store's log to itself: the verb's one line says it all */

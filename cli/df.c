@@ -209,7 +209,7 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	int status = kvk_cli_read_line(&line, verb, argc, argv, options, 1, 1, "wants one STORE");
 
 	if (!status)
-		status = kvk_cli_open(&store, line.words[0], &(struct kvk_cli_overlay){ .create = false });
+		status = kvk_cli_open(&store, line.words[0], &(struct kvk_cli_overlay){ .use = KVK_USE_LOOK });
 	if (!status)
 		status = look(&df, store);
 	if (status)

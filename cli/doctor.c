@@ -153,7 +153,7 @@ static int examine_store(struct kvk_doctor *doctor, const char *argument)
 	json_t *spec = NULL;
 	char existing[PATH_MAX], superblock[PATH_MAX + 16];
 	const char *directory;
-	int status = kvk_cli_spec(&spec, argument, &(struct kvk_cli_overlay){ .direct = true });
+	int status = kvk_cli_spec(&spec, argument, &(struct kvk_cli_overlay){ .use = KVK_USE_LOOK, .direct = true });
 
 	if (status)
 		return status;

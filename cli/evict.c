@@ -93,7 +93,7 @@ static int report(const struct evict *evict)
 static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 {
 	struct evict evict = { .amount = NULL };
-	struct kvk_cli_overlay overlay = { .policy = "LRU", .policy_by_default = true };
+	struct kvk_cli_overlay overlay = { .use = KVK_USE_TEND, .policy = "LRU", .policy_by_default = true };
 	const char *policy = NULL;
 	const struct kvk_cli_option options[] = {
 		{ "policy", KVK_OPTION_TEXT, .value = &policy },

@@ -255,7 +255,7 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 		return status;
 	fsck.json = line.json;
 	kvk_cli_catch_signals();
-	status = kvk_cli_spec(&spec, line.words[0], &(struct kvk_cli_overlay){ .create = false });
+	status = kvk_cli_spec(&spec, line.words[0], &(struct kvk_cli_overlay){ .use = KVK_USE_TEND });
 	if (!status)
 		status = check_as_it_is(&fsck, spec);
 	if (!status && fsck.repair)

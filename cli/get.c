@@ -119,7 +119,7 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	if (status)
 		goto out;
 	status = kvk_cli_open(&store, get.store_argument, &(struct kvk_cli_overlay){
-		.direct = get.direct, .quiet = true });
+		.use = KVK_USE_LOOK, .direct = get.direct, .quiet = true });
 	if (status)
 		goto out;
 	begin_ns = kvk_cli_now_ns();

@@ -105,7 +105,7 @@ static int has_run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	int err, status = parse(&keys, verb, argc, argv);
 
 	if (!status)
-		status = kvk_cli_open(&store, keys.store_argument, &(struct kvk_cli_overlay){ .create = false });
+		status = kvk_cli_open(&store, keys.store_argument, &(struct kvk_cli_overlay){ .use = KVK_USE_LOOK });
 	if (!status) {
 		err = kvk_store_lookup_wait(store, keys.items, keys.count, 0, keys.results);
 		status = err ? kvk_cli_fail("lookup: %s", strerror(-err)) : report(&keys, "present", "absent");
@@ -122,7 +122,7 @@ static int rm_run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	int err, status = parse(&keys, verb, argc, argv);
 
 	if (!status)
-		status = kvk_cli_open(&store, keys.store_argument, &(struct kvk_cli_overlay){ .create = false });
+		status = kvk_cli_open(&store, keys.store_argument, &(struct kvk_cli_overlay){ .use = KVK_USE_TEND });
 	if (!status) {
 		err = kvk_store_remove_wait(store, keys.items, keys.count, 0, keys.results);
 		status = err ? kvk_cli_fail("remove: %s", strerror(-err)) : report(&keys, "removed", "not removed");

@@ -169,7 +169,7 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	int status = parse(&ls, verb, argc, argv);
 
 	if (!status)
-		status = kvk_cli_open(&store, ls.store_argument, &(struct kvk_cli_overlay){ .create = false });
+		status = kvk_cli_open(&store, ls.store_argument, &(struct kvk_cli_overlay){ .use = KVK_USE_LOOK });
 	if (!status)
 		status = list(&ls, store);
 	kvk_store_close(store);

@@ -195,7 +195,7 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 				       "show [DIGEST], or diff A B");
 
 	if (!status)
-		status = kvk_cli_open(&store, line.words[0], &(struct kvk_cli_overlay){ .create = false });
+		status = kvk_cli_open(&store, line.words[0], &(struct kvk_cli_overlay){ .use = KVK_USE_LOOK });
 	if (!status)
 		status = dispatch(verb, store, line.count - 1, line.words + 1, line.json);
 	kvk_store_close(store);

@@ -75,6 +75,21 @@ static int set_policy(json_t *spec, const struct kvk_cli_overlay *overlay)
 	return err;
 }
 
+static int set_use(json_t *spec, enum kvk_use use)
+{
+	json_t *eviction = json_object_get(spec, "eviction");
+	int err = 0;
+
+	/* At 1 it evicts only from above the cap, where no put finds room anyway. */
+	if (use == KVK_USE_STORE && json_is_object(eviction))
+		err |= json_object_set_new(eviction, "trigger_watermark", json_integer(1));
+	if (use == KVK_USE_TEND || use == KVK_USE_LOOK)
+		err |= json_object_set_new(spec, "visitor", json_true());
+	if (use == KVK_USE_LOOK)
+		err |= json_object_set_new(spec, "keeper", json_false());
+	return err;
+}
+
 int kvk_cli_spec(json_t **ret, const char *argument, const struct kvk_cli_overlay *overlay)
 {
 	json_t *spec = NULL, *params;
@@ -95,6 +110,7 @@ int kvk_cli_spec(json_t **ret, const char *argument, const struct kvk_cli_overla
 		err |= json_object_set_new(params, "max_capacity_gb",
 					   json_real((double)overlay->cap_bytes / (double)(1u << 30)));
 	err |= set_policy(spec, overlay);
+	err |= set_use(spec, overlay->use);
 	if (err) {
 		json_decref(spec);
 		return kvk_cli_fail("not enough memory");

@@ -227,7 +227,8 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	if (status)
 		return status;
 	kvk_cli_catch_signals();
-	status = kvk_cli_spec(&spec, line.words[0], &(struct kvk_cli_overlay){ .create = false });
+	status = kvk_cli_spec(&spec, line.words[0], &(struct kvk_cli_overlay){
+		.use = purge.dry_run ? KVK_USE_LOOK : KVK_USE_TEND });
 	if (!status)
 		status = kvk_cli_open_spec(&store, spec, false, NULL);
 	if (status)

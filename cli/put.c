@@ -88,7 +88,7 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	if (status)
 		goto out;
 	status = kvk_cli_open(&store, put.store_argument, &(struct kvk_cli_overlay){
-		.create = true, .direct = put.direct, .durability = put.durability });
+		.use = KVK_USE_STORE, .create = true, .direct = put.direct, .durability = put.durability });
 	if (status)
 		goto out;
 

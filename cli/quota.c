@@ -137,7 +137,8 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	int status = parse(&quota, &line, verb, argc, argv);
 
 	if (!status)
-		status = kvk_cli_open(&store, line.words[0], &(struct kvk_cli_overlay){ .create = false });
+		status = kvk_cli_open(&store, line.words[0], &(struct kvk_cli_overlay){
+			.use = quota.set ? KVK_USE_TEND : KVK_USE_LOOK });
 	if (!status)
 		status = quota.set ? set(&quota, store) : show(&quota, store);
 	kvk_store_close(store);

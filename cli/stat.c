@@ -215,7 +215,7 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	if (!status && line.count == 2 && kvk_cli_parse_key(&key, line.words[1]))
 		status = kvk_cli_usage(verb, "KEY: '%s' is not a key of 1 to %d bytes", line.words[1], KVK_KEY_BYTES_MAX);
 	if (!status)
-		status = kvk_cli_open(&store, line.words[0], &(struct kvk_cli_overlay){ .create = false });
+		status = kvk_cli_open(&store, line.words[0], &(struct kvk_cli_overlay){ .use = KVK_USE_LOOK });
 	if (!status && key.data)
 		status = stat_key(store, line.words[1], &key, line.json);
 	else if (!status)

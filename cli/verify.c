@@ -289,7 +289,7 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	int status = parse(&verify, verb, argc, argv);
 
 	if (!status)
-		status = kvk_cli_open(&store, verify.store_argument, &(struct kvk_cli_overlay){ .create = false });
+		status = kvk_cli_open(&store, verify.store_argument, &(struct kvk_cli_overlay){ .use = KVK_USE_LOOK });
 	if (!status)
 		status = kvk_verify_state_init(&verify.state);
 	if (!status)

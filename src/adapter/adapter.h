@@ -248,11 +248,12 @@ struct kvk_superblock_wish {
 	bool says_type;                /* whether it is a pool: values.pool.slot_bytes > 0 */
 	bool says_slot_bytes, says_slots, says_file_slots;     /* of values.pool */
 	bool create;
+	bool visitor;                  /* of a store that is there: what may change stays, whatever values say of it */
 };
 
 /*
  * Reads the superblock, or makes it, and holds the store. Naming and layout must agree; cap, durability and persist are
- * changed if nobody else has the store open, and must agree otherwise. On success *ret holds what is in force, and
+ * changed if nobody else has the store open, and must agree otherwise; a visitor changes none of them. On success *ret holds what is in force, and
  * *made_ret tells whether there was none.
  * -ENOENT, -EPROTO, -EINVAL, -EBUSY with *error filled.
  */

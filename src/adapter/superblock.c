@@ -112,7 +112,7 @@ static int check_pool(const struct kvk_pool_shape *is, const struct kvk_superblo
 		return kvk_error_set(error, -EINVAL, "slot_size", "this pool was made with slots of %llu bytes, which is fixed; "
 				     "asked for %llu", (unsigned long long)is->slot_bytes,
 				     (unsigned long long)want->slot_bytes);
-	if (wish->says_slots && want->slots < is->slots)
+	if (wish->says_slots && !wish->visitor && want->slots < is->slots)
 		return kvk_error_set(error, -EINVAL, "pool_size", "this pool has %llu slots and can only grow; asked for %llu: "
 				     "for a smaller one remove this one", (unsigned long long)is->slots,
 				     (unsigned long long)want->slots);
@@ -154,7 +154,7 @@ static bool count_pool(struct kvk_superblock *is, const struct kvk_superblock_wi
 {
 	if (!is->pool.slot_bytes)
 		return false;
-	if (wish->says_slots)
+	if (wish->says_slots && !wish->visitor)
 		is->pool.slots = wish->values.pool.slots;
 	is->pool.opens++;
 	is->cap_bytes = is->pool.slots * is->pool.slot_bytes;
@@ -166,9 +166,9 @@ static int settle_changes(struct kvk_superblock *is, const struct kvk_superblock
 			  bool *changed, struct kvk_error *error)
 {
 	const struct kvk_superblock *want = &wish->values;
-	bool cap = wish->says_cap && want->cap_bytes != is->cap_bytes;
-	bool durability = wish->says_durability && want->durability != is->durability;
-	bool persist = wish->says_persist && want->persist != is->persist;
+	bool cap = wish->says_cap && !wish->visitor && want->cap_bytes != is->cap_bytes;
+	bool durability = wish->says_durability && !wish->visitor && want->durability != is->durability;
+	bool persist = wish->says_persist && !wish->visitor && want->persist != is->persist;
 
 	if (!alone && cap)
 		return kvk_error_set(error, -EBUSY, "backend_params.max_capacity_gb", "another process has this store open "

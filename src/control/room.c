@@ -261,7 +261,8 @@ static uint64_t mind_watermark(struct kvk_room *room)
 	struct kvk_core *core = room->core;
 	uint64_t used, cap, limit = room->limit_bytes, mark, part, freed;
 
-	if (core->spec.policy == KVK_POLICY_NOOP || !atomic_load(&core->keeper) || limit == UINT64_MAX) {
+	if (core->spec.policy == KVK_POLICY_NOOP || core->spec.wish.visitor || !atomic_load(&core->keeper) ||
+	    limit == UINT64_MAX) {
 		room->evict_bytes = 0;
 		return 0;
 	}

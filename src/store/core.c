@@ -247,7 +247,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 	err = kvk_superblock_settle(&core->superblock, &made, core->backend, &core->spec.wish, error);
 	if (err)
 		goto fail;
-	if (core->spec.manifest && strcmp(core->spec.manifest, "{}"))
+	if (core->spec.manifest && strcmp(core->spec.manifest, "{}") && !core->spec.wish.visitor)
 		err = kvk_namespace_keep(core->backend, core->spec.namespace_digest, core->spec.manifest, error);
 	if (err)
 		goto fail;
@@ -297,12 +297,15 @@ static int forget_account(struct kvk_core *core)
 	return err ? err : kvk_account_pass_end(core->account);
 }
 
-/* The last one out removes everything, if the store was not to persist. */
+/*
+ * The last one out removes everything, if it said itself that the store is not to persist. What the superblock says is what
+ * another process wished: it may have been killed, and whoever comes later to look would remove what it was to look at.
+ */
 static void forget(struct kvk_core *core)
 {
 	int err;
 
-	if (core->superblock.persist)
+	if (core->spec.wish.values.persist || core->spec.wish.visitor)
 		return;
 	err = core->backend->ops->hold(core->backend, true);
 	if (!err)

@@ -164,6 +164,11 @@ static int take_keeper(struct parsing *parsing, const char *path, const json_t *
 	return kvk_spec_take_bool(parsing, path, value, &parsing->spec->keeper);
 }
 
+static int take_visitor(struct parsing *parsing, const char *path, const json_t *value)
+{
+	return kvk_spec_take_bool(parsing, path, value, &parsing->spec->wish.visitor);
+}
+
 static int take_create(struct parsing *parsing, const char *path, const json_t *value)
 {
 	return kvk_spec_take_bool(parsing, path, value, &parsing->spec->wish.create);
@@ -287,6 +292,7 @@ static const struct option options[] = {
 	{ "shared", "shared", take_shared },
 	{ "create", "create", take_create },
 	{ "keeper", "keeper", take_keeper },
+	{ "visitor", "visitor", take_visitor },
 	{ "unverified", "unverified", take_unverified },
 	{ "io_engine", "io_engine", take_io_engine },
 	{ "lanes", "lanes", take_lanes },

@@ -506,6 +506,83 @@ sees_other_processes()
 	json 'v["processes"] == 1 and v["cap_bytes"] == 2 << 30'
 }
 
+# How many objects are in a folder's store, counted without kvkeep.
+objects_in()
+{
+	find "$1" -path "$1/.kvkeep" -prune -o -type f ! -name README -print | wc -l
+}
+
+# A configuration may wish for another cap, no persistence and a low watermark: verbs other than an engine's act on none of it.
+leaves_what_it_was_not_told_to_change()
+{
+	local spec='{"backend_params":{"file_path":"room","max_capacity_gb":2},"persist_enabled":false,"durability":"object"}'
+	local full='{"backend_params":{"file_path":"room"},"eviction":{"eviction_policy":"LRU","trigger_watermark":0.1}}'
+	local key='m@00000000@0@01@t1' sum
+
+	fill_room
+	gives 0 "$kvkeep" cap room 2MiB
+	sum=$(sha256sum room/.kvkeep/superblock)
+	gives 0 "$kvkeep" has "$spec" "$key"
+	gives 0 "$kvkeep" get "$spec" "$key"
+	gives 0 "$kvkeep" ls "$spec"
+	gives 0 "$kvkeep" stat "$spec"
+	gives 0 "$kvkeep" verify "$spec"
+	gives 0 "$kvkeep" df "$spec"
+	gives 0 "$kvkeep" namespace "$spec"
+	"$kvkeep" doctor "$spec" >out || [ $? -eq 1 ]
+	gives 0 "$kvkeep" cap "$spec" --json
+	json 'v["cap_bytes"] == 2 << 20'
+	gives 0 "$kvkeep" quota "$spec"
+	gives 0 "$kvkeep" quota "$spec" t9 1GiB
+	gives 0 "$kvkeep" fsck "$spec"
+	gives 0 "$kvkeep" fsck "$spec" --repair
+	gives 0 "$kvkeep" purge "$spec" --older 0s --dry-run
+	says out '10 objects'
+	gives 0 "$kvkeep" purge "$spec" --older 1d
+	[ "$(objects_in room)" -eq 10 ]
+	[ "$(sha256sum room/.kvkeep/superblock)" = "$sum" ]
+	# Whoever counts anew knows what there is to evict.
+	gives 0 "$kvkeep" fsck "$full" --repair
+	[ "$(objects_in room)" -eq 10 ]
+	gives 0 "$kvkeep" rm "$spec" "$key"
+	gives 0 "$kvkeep" evict "$full" 1
+	gives 0 "$kvkeep" put "$full" more block
+	[ "$(objects_in room)" -eq 9 ]
+	gives 0 "$kvkeep" cap "$spec" 3MiB
+	gives 0 "$kvkeep" cap room --json
+	json 'v["cap_bytes"] == 3 << 20'
+	# Whoever says it of a put means it.
+	gives 0 "$kvkeep" put "$spec" last block
+	[ "$(objects_in room)" -eq 0 ]
+}
+
+# An engine whose objects were to go with it is killed: what looks at them then leaves them.
+looks_at_what_was_not_to_persist()
+{
+	local spec='{"backend_params":{"file_path":"killed"},"persist_enabled":false}'
+	local other count verb tries
+
+	head -c 100000 /dev/urandom >block
+	"$kvkeep" bench "$spec" --bytes 64KiB --inflight 2 --seconds 60 --total 2MiB >bench.out 2>&1 &
+	other=$!
+	for tries in $(seq 100); do
+		[ -d killed ] && [ "$(objects_in killed)" -ge 32 ] && break
+		[ "$tries" -lt 100 ]
+		sleep 0.1
+	done
+	kill -KILL $other
+	wait $other || true
+	count=$(objects_in killed)
+	for verb in ls df stat verify cap quota; do
+		gives 0 "$kvkeep" "$verb" killed
+		[ "$(objects_in killed)" -eq "$count" ]
+	done
+	gives 0 "$kvkeep" fsck killed --repair
+	gives 0 "$kvkeep" put killed more block
+	gives 0 "$kvkeep" has killed more
+	[ "$(objects_in killed)" -eq $((count + 1)) ]
+}
+
 doctors()
 {
 	gives 0 "$kvkeep" doctor --json
@@ -747,6 +824,8 @@ tap 'purge: directories of LMCache' purges_directories_of_lmcache
 tap 'evict takes the coldest' evicts_the_coldest
 tap 'df, cap, evict and fsck beside another process' sees_other_processes
 tap 'fsck finds and repairs drift' finds_and_repairs_drift
+tap 'verbs change nothing that they were not told to' leaves_what_it_was_not_told_to_change
+tap 'objects that were not to persist can be looked at' looks_at_what_was_not_to_persist
 tap 'doctor looks at machine and directory, and leaves nothing' doctors
 tap 'namespace lists, shows and compares' compares_namespaces
 tap 'stores are directories, JSON and @files' takes_stores_as_json_and_from_files

@@ -34,7 +34,7 @@ static const char *const good[] = {
 	"P\"use_direct_io\": \"false\"", "P\"max_capacity_gb\": 50", "P\"max_capacity_gb\": \"50\"",
 	"P\"max_capacity_gb\": 0.5", "P\"max_capacity_gb\": \"0.5\"", "P\"max_capacity_gb\": 0",
 	"P\"shard_dirs\": true", "P\"shard_dirs\": \"true\"",
-	"\"persist_enabled\": true", "\"persist_enabled\": false",
+	"\"persist_enabled\": true", "\"persist_enabled\": false", "\"visitor\": true", "\"visitor\": false",
 	"\"eviction\": {}", "\"eviction\": {\"eviction_policy\": \"noop\"}",
 	"\"eviction\": {\"eviction_policy\": \"noop\", \"trigger_watermark\": 0.9, \"eviction_ratio\": 0.1}",
 	"\"eviction\": {\"eviction_policy\": \"LRU\"}", "\"eviction\": {\"eviction_policy\": \"S3FIFO\"}",
@@ -132,6 +132,7 @@ static const struct {
 	{ "P\"path\": \"/y\"", "backend_params.path", "not an option" },
 	{ "\"persist_enabled\": \"false\"", "persist_enabled", "not a string" },
 	{ "\"persist_enabled\": 0", "persist_enabled", "true or false" },
+	{ "\"visitor\": 1", "visitor", "true or false" },
 	{ "\"eviction\": \"LRU\"", "eviction", "object" },
 	{ "\"eviction\": {\"eviction_policy\": \"FIFO\"}", "eviction.eviction_policy", "FIFO" },
 	{ "\"eviction\": {\"trigger_watermark\": 1.5}", "eviction.trigger_watermark", "1.5" },
@@ -343,6 +344,32 @@ static void test_not_persistent(void **state)
 	assert_int_equal(objects + others, 0);
 }
 
+/* What a visitor says of the settings is passed over, beside others as well, and nothing goes because it closes. */
+static void test_visitor(void **state)
+{
+	static const char visitor[] = "{\"backend_params\": {\"file_path\": \"%s\", \"max_capacity_gb\": 2}, \"durability\": \"batch\", "
+				      "\"persist_enabled\": false, \"visitor\": true}";
+	struct kvk_error error = { .struct_bytes = sizeof(error) };
+	struct bed *bed = *state;
+	uint64_t objects, others;
+	struct kvk_store *store;
+	char spec[512], *status;
+
+	bed_open(bed, "\"durability\": \"object\"");
+	assert_int_equal(bed_put(bed->store, "k", 5000, 1, NULL), 0);
+	snprintf(spec, sizeof(spec), visitor, bed->path);
+	assert_int_equal(kvk_store_open(&store, spec, NULL, &error), 0);
+	assert_int_equal(bed_get(store, "k", 5000, 1, NULL), 0);
+	assert_int_equal(bed_close(bed), 0);
+	assert_int_equal(kvk_store_close(store), 0);
+	bed_files(bed, &objects, &others);
+	assert_int_equal(objects, 1);
+	bed_open(bed, "");
+	assert_int_equal(kvk_store_status(bed->store, &status), 0);
+	assert_non_null(strstr(status, "\"cap_bytes\":0,\"durability\":\"object\",\"persist\":true"));
+	kvk_free(status);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -354,6 +381,7 @@ int main(void)
 		BED_TEST(test_relative_path, BED_URING, "a folder"),
 		BED_TEST(test_what_is_fixed, BED_THREADS, "a folder"),
 		BED_TEST(test_not_persistent, BED_THREADS, "a folder"),
+		BED_TEST(test_visitor, BED_THREADS, "a folder"),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
