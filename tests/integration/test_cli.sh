@@ -488,7 +488,7 @@ sees_other_processes()
 	other=$!
 	for tries in $(seq 100); do
 		gives 0 "$kvkeep" df room --quick --json
-		json 'v["processes"] == 2' >/dev/null 2>&1 && break
+		json 'v["processes"] == 2 and v["keeper"] == "other"' >/dev/null 2>&1 && break
 		[ "$tries" -lt 100 ]
 	done
 	json 'v["keeper"] == "other" and v["scan"]["phase"] == "elsewhere"'
