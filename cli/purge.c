@@ -21,6 +21,7 @@
 
 struct purge {
 	struct kvk_list_query query;
+	uint64_t before_ns;            /* 0: of any age. Not asked of the list, which leaves out what has no known age */
 	const char *namespace_digits;  /* NULL: all; "none": objects of no namespace */
 	bool dry_run;
 	bool json;
@@ -72,7 +73,7 @@ static int parse(struct purge *purge, struct kvk_cli_line *line, const struct kv
 	if (model)
 		purge->query.model = (struct kvk_key){ model, (uint32_t)strlen(model) };
 	if (older_ns != UINT64_MAX)
-		purge->query.created_before_ns = now_ns - older_ns;
+		purge->before_ns = now_ns - older_ns;
 	return status;
 }
 
@@ -82,6 +83,8 @@ static bool wanted(const struct purge *purge, const struct kvk_list_entry *entry
 	const char *digits = purge->namespace_digits;
 	char hex[2 * DIGEST_BYTES + 1];
 
+	if (purge->before_ns && entry->created_ns >= purge->before_ns)
+		return false;
 	if (!digits)
 		return true;
 	/* Of what is damaged nobody knows where it belongs. */
@@ -92,6 +95,12 @@ static bool wanted(const struct purge *purge, const struct kvk_list_entry *entry
 	return !strncmp(kvk_cli_hex(hex, entry->namespace_digest, DIGEST_BYTES), digits, strlen(digits));
 }
 
+static void fail(struct purge *purge, const char *why)
+{
+	if (purge->failed++ == 0)
+		snprintf(purge->failure, sizeof(purge->failure), "%s", why);
+}
+
 static void judge(struct purge *purge, const struct kvk_list_entry *entry, const struct kvk_result *result)
 {
 	if (!result->status) {
@@ -99,8 +108,8 @@ static void judge(struct purge *purge, const struct kvk_list_entry *entry, const
 		purge->removed_bytes += entry->stored_bytes;
 	} else if (result->reason == KVK_REASON_ABSENT) {
 		purge->gone++;
-	} else if (purge->failed++ == 0) {
-		snprintf(purge->failure, sizeof(purge->failure), "%s", kvk_cli_result_text(result));
+	} else {
+		fail(purge, kvk_cli_result_text(result));
 	}
 }
 
@@ -115,6 +124,10 @@ static int purge_page(struct purge *purge, struct kvk_store *store, const struct
 	for (uint32_t i = 0; i < count; i++) {
 		if (!wanted(purge, &entries[i]))
 			continue;
+		if (purge->before_ns && !entries[i].created_ns) {
+			fail(purge, "the medium does not tell how old it is");
+			continue;
+		}
 		chosen[found] = &entries[i];
 		items[found] = (struct kvk_key_item){
 			.struct_bytes = sizeof(items[found]),
@@ -204,8 +217,8 @@ static int report(const struct purge *purge)
 	if (kvk_cli_interrupted)
 		return kvk_cli_fail("interrupted: there may be more; run it again");
 	if (purge->failed)
-		return kvk_cli_fail("%llu of %llu objects are still there: %s", (unsigned long long)purge->failed,
-				    (unsigned long long)purge->found, purge->failure);
+		return kvk_cli_fail("%llu objects %s: %s", (unsigned long long)purge->failed, purge->dry_run ?
+				    "may or may not go" : "are still there", purge->failure);
 	return KVK_EXIT_DONE;
 }
 

@@ -304,7 +304,7 @@ struct kvk_list_entry {
 	uint32_t state;            /* enum kvk_object_state */
 	uint64_t object_bytes;     /* logical length; 0 if not known */
 	uint64_t stored_bytes;     /* on the medium, footer and padding included */
-	uint64_t created_ns;       /* since 1970; the file's own time if there is no footer */
+	uint64_t created_ns;       /* since 1970; the file's own time if there is no footer; 0: the medium cannot tell */
 	uint32_t depth;
 	uint32_t pins;             /* in this process */
 	uint32_t key_bytes;        /* 0 if not known */
@@ -325,7 +325,7 @@ struct kvk_list_query {
 	struct kvk_key prefix;         /* key begins with these bytes */
 	struct kvk_key model;          /* text-form keys with exactly this model */
 	struct kvk_key salt;           /* text-form keys with exactly this salt (tenant) */
-	uint64_t created_before_ns;    /* older than this */
+	uint64_t created_before_ns;    /* older than this; what has no known age is not */
 	const char *cursor;            /* where the page before ended; NULL: from the start */
 };
 

@@ -266,7 +266,8 @@ static bool matches(const struct page *page, const struct kvk_listed *listed)
 	struct kvk_key key = { .data = listed->key, .bytes = listed->key_bytes };
 	uint8_t hash[KVK_KEY_BYTES_MAX / 2];
 
-	if (query->created_before_ns && listed->facts.created_ns >= query->created_before_ns)
+	/* What nobody can tell the age of is not older than anything. */
+	if (query->created_before_ns && (!listed->facts.created_ns || listed->facts.created_ns >= query->created_before_ns))
 		return false;
 	if (query->prefix.bytes && (key.bytes < query->prefix.bytes ||
 				    memcmp(key.data, query->prefix.data, query->prefix.bytes)))

@@ -417,6 +417,27 @@ purges()
 	gives 0 "$kvkeep" fsck room
 }
 
+# An object that cannot be opened is as old as its file; one whose file tells nothing is of no age, and not taken for old.
+purges_nothing_of_unknown_age()
+{
+	local open='{"backend_params":{"file_path":"room"},"fault":[{"do":"fail","ops":["open"],"error":"EIO","chance":1}]}'
+	local both='{"backend_params":{"file_path":"room"},"fault":[{"do":"fail","ops":["open","stat_name"],"error":"EIO","chance":1}]}'
+
+	fill_room
+	gives 0 "$kvkeep" purge "$open" --older 1d --json
+	json 'v["found"] == v["removed"] == v["failed"] == 0'
+	touch -d '2 days ago' "$(object_file room 'm@00000000@0@01@t1')"
+	gives 0 "$kvkeep" purge "$open" --older 1d --dry-run --json
+	json "v['found'] == 1 and v['found_bytes'] == $charge"
+	gives 1 "$kvkeep" purge "$both" --older 1d --json
+	json 'v["found"] == v["removed"] == 0 and v["failed"] == 10'
+	says err 'how old'
+	gives 1 "$kvkeep" purge "$both" --older 1d --dry-run
+	[ "$(objects_in room)" -eq 10 ]
+	gives 0 "$kvkeep" ls "$both" --older 1d --json
+	json 'v["objects"] == []'
+}
+
 purges_directories_of_lmcache()
 {
 	local spec='{"backend_params":{"file_path":"theirs"},"naming":"lmcache"}'
@@ -820,6 +841,7 @@ tap 'df shows what is used, by whom, and what may be' shows_what_is_used
 tap 'cap is shown and changed' changes_the_cap
 tap 'quota: what tenants may hold is kept' keeps_quotas
 tap 'purge removes a tenant, a model, a namespace, an age, and nothing else' purges
+tap 'purge: what is of no known age stays' purges_nothing_of_unknown_age
 tap 'purge: directories of LMCache' purges_directories_of_lmcache
 tap 'evict takes the coldest' evicts_the_coldest
 tap 'df, cap, evict and fsck beside another process' sees_other_processes

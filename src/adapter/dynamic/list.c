@@ -76,6 +76,23 @@ static bool name_belongs(const struct kvk_dynamic *dynamic, const char *name, co
 	       !kvk_name_make_old(own, &dynamic->layout, footer->key, footer->key_bytes) && !strcmp(own, name);
 }
 
+/* One that the medium cannot open is there all the same. Its size and age are asked of its name; if the medium cannot tell those
+ * either they stay 0, which is nobody's age. */
+static int take_stat(struct kvk_adapter *adapter, const char *name, struct kvk_facts *facts)
+{
+	struct kvk_xfer xfer;
+	int err;
+
+	kvk_xfer_init(&xfer, KVK_XFER_STAT_NAME, NULL, name);
+	err = run(adapter, &xfer);
+	if (err)
+		return err == -ENOENT ? err : 0;
+	facts->stored_bytes = xfer.stat.bytes;
+	facts->created_ns = xfer.stat.modified_ns;
+	facts->inode = xfer.stat.inode;
+	return 0;
+}
+
 int kvk_dynamic_inspect(struct kvk_adapter *adapter, const char *name, struct kvk_listed *listed)
 {
 	struct kvk_dynamic *dynamic = kvk_container_of(adapter, struct kvk_dynamic, base);
@@ -94,8 +111,10 @@ int kvk_dynamic_inspect(struct kvk_adapter *adapter, const char *name, struct kv
 	kvk_xfer_init(&xfer, KVK_XFER_OPEN, NULL, name);
 	xfer.flags = KVK_XFER_BUFFERED | KVK_XFER_QUIET;
 	err = run(adapter, &xfer);
+	if (err == -EIO)
+		return take_stat(adapter, name, facts);
 	if (err)
-		return err == -EMFILE || err == -ENFILE || err == -ENOMEM ? err : err == -EIO ? 0 : -ENOENT;
+		return err == -EMFILE || err == -ENFILE || err == -ENOMEM ? err : -ENOENT;
 	place = xfer.place;
 	facts->stored_bytes = xfer.stat.bytes;
 	facts->created_ns = xfer.stat.modified_ns;
