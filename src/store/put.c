@@ -97,6 +97,7 @@ static void settle_roomless(struct kvk_item *item)
 		request->status = -ENOSPC;
 		request->reason = KVK_REASON_NO_ROOM;
 	}
+	kvk_item_unlinked(item);
 	count_put(item);
 }
 
@@ -150,12 +151,17 @@ static void route_told(struct kvk_item *item, int status, enum kvk_reason reason
 	route(item, KVK_OP_LIGHT, tell, settle_told);
 }
 
-/* Asks the medium for it: present there, it needs no room. */
+/* Asks the medium for it: present there, it needs no room. Where objects are durable it is proven whole, and synced. */
 static void route_roomless(struct kvk_item *item)
 {
 	kvk_catalog_look(item->core->catalog, item->request.id, false, false, &item->ticket, NULL);
-	item->request.keep = true;
-	route(item, KVK_OP_LIGHT, start_find, settle_roomless);
+	if (item->core->superblock.durability == KVK_DURABILITY_OBJECT) {
+		item->request.judge_first = true;
+		route(item, KVK_OP_WRITE, start_put, settle_roomless);
+	} else {
+		item->request.keep = true;
+		route(item, KVK_OP_LIGHT, start_find, settle_roomless);
+	}
 }
 
 /* Whether what the catalog says of a present object answers a put. */
@@ -228,7 +234,7 @@ bool kvk_put_wants_room(const struct kvk_item *item)
 		return item->settle == settle_put && item->core->spec.policy != KVK_POLICY_NOOP &&
 		       item->run_tries < RUN_TRIES_MAX;
 	case KVK_OUTCOME_UNWRITTEN:
-		return item->tries < TRIES_MAX;
+		return item->settle == settle_durable && item->tries < TRIES_MAX;
 	default:
 		return false;
 	}

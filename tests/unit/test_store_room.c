@@ -297,6 +297,34 @@ static void test_gone_meanwhile_durable(void **state)
 	gone_meanwhile(*state, CAP_16 "\"durability\": \"object\"");
 }
 
+/* In a full store what is damaged stays until there is room for what replaces it: for a moment there are both. */
+static void test_damaged_in_a_full_store(void **state)
+{
+	struct bed *bed = *state;
+	char path[PATH_MAX];
+	uint64_t bytes;
+	uint8_t *file;
+
+	bed_open(bed, CAP_16 "\"durability\": \"object\"");
+	put_some(bed->store, 0, 16);
+	bed_close_forgetting(bed);
+	bed_open(bed, "");
+	kit_wait_counted(bed->store);
+	assert_true(has(bed->store, 0));
+	assert_int_equal(bed_path_of(bed, name_of(0), path, sizeof(path)), 0);
+	file = kit_file_read(path, &bytes);
+	file[5000] ^= 1;
+	kit_file_write(path, file, bytes);
+	free(file);
+	KIT_EXPECT(kit_store(bed->store, name_of(0), OBJECT, 1), -ENOSPC, KVK_REASON_NO_ROOM);
+	assert_int_equal(bed_list(bed->store).charged_bytes, 16 * CHARGE);
+	assert_int_equal(bed_remove(bed->store, name_of(1), NULL), 0);
+	KIT_EXPECT(kit_store(bed->store, name_of(0), OBJECT, 1), 0, KVK_REASON_NONE);
+	KIT_EXPECT(kit_load(bed->store, name_of(0), OBJECT, 1), 0, KVK_REASON_NONE);
+	assert_int_equal(bed_list(bed->store).objects, 15);
+	BED_AGREES(bed->store);
+}
+
 /* After a crash what is there is known at once, and never less: what the dead one had leased counts until it is scanned. */
 static void test_after_a_crash(void **state)
 {
@@ -424,6 +452,7 @@ int main(void)
 		BED_TESTS_POSIX(test_two_openers),
 		BED_TESTS_POSIX(test_gone_meanwhile_lmcache),
 		BED_TESTS_POSIX(test_gone_meanwhile_durable),
+		BED_TESTS_POSIX(test_damaged_in_a_full_store),
 		BED_TESTS_POSIX(test_after_a_crash),
 		BED_TESTS(test_medium_full),
 		BED_TEST(test_floor, BED_URING, "io_uring, buffered"),
