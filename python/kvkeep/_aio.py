@@ -40,10 +40,16 @@ class Waiters:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            if not future.done() and not self._core.closed:
-                self._core.cancel(task)
-                # The buffers are the caller's again only once the cancel was answered.
-                await asyncio.shield(future)
+            with self._lock:
+                if not future.done() and not self._ended:
+                    self._core.cancel(task)
+            # The buffers are the caller's again only once the cancel was answered, however often it is asked for.
+            while not future.done():
+                try:
+                    await asyncio.wait([future])
+                except asyncio.CancelledError:
+                    continue
+            future.exception()             # asyncio tells of one that nobody looked at
             raise
         finally:
             with self._lock:
@@ -66,7 +72,7 @@ class Waiters:
 
     def _drain(self, queue: int) -> None:
         with self._lock:
-            if self._core.closed:
+            if self._ended:
                 return
             done = [(self._tasks.pop(task, None), results) for task, _, results in self._core.drain(queue)]
         for waiter, results in done:
@@ -75,18 +81,31 @@ class Waiters:
                 loop.call_soon_threadsafe(_answer, future, results)
 
     def end(self) -> None:
-        """Before the store is closed: takes the descriptors out of the loops, and tells who still waits."""
+        """
+        Ends the store. Who still waits is told so when that is over: until then transfers go on in their buffers, and
+        what the store could not end keeps them for good.
+        """
         with self._lock:
             self._ended = True
-            tasks, self._tasks = self._tasks, {}
             readers, self._readers = self._readers, {}
-            if not self._core.closed:
-                for loop, queue in readers:
-                    if not loop.is_closed():
-                        loop.remove_reader(self._core.event_fd(queue))
-        for loop, future, _ in tasks.values():
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_refuse, future)
+            for loop, queue in readers:
+                if not loop.is_closed():
+                    loop.remove_reader(self._core.event_fd(queue))
+        try:
+            self._core.close()
+        except Exception:
+            held_for_good.extend(keep for _, _, keep in self._tasks.values())
+            raise
+        finally:
+            with self._lock:
+                tasks, self._tasks = self._tasks, {}
+            for loop, future, _ in tasks.values():
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(_refuse, future)
+
+
+# What a medium that hangs may still write to.
+held_for_good: list[Any] = []
 
 
 def _answer(future: asyncio.Future[Any], results: Any) -> None:

@@ -302,9 +302,8 @@ class Store:
 
     def close(self) -> None:
         """Ends the store; what waits in asyncio is told so. Closing twice is fine."""
-        self._waiters.end()
         self._end.detach()
-        self._core.close()
+        self._waiters.end()
 
     def __enter__(self) -> Store:
         return self

@@ -458,6 +458,43 @@ def test_asyncio_cancel_and_close(folder):
     asyncio.run(asyncio.wait_for(cancel(), 20))
 
 
+@pytest.mark.parametrize('gives_up', [False, True])
+def test_a_buffer_is_given_back_once_nothing_writes_to_it(folder, gives_up):
+    """close() from another thread, while a get of asyncio is under way; whoever waits may cancel it meanwhile."""
+    slow = [{'do': 'delay', 'ops': ['read'], 'nth': 1, 'every': 1, 'delay_ms': 1000}]
+    store = kvkeep.open(folder + '/s', fault=slow)
+    store.put_many([KEY, 'other'], [bytes(70000)] * 2)
+    room, marked, ended, under_way = bytearray(70000), b'.' * 70000, [], threading.Event()
+
+    async def load():
+        task = asyncio.create_task(store.aget_into(KEY, room))
+        await asyncio.sleep(0)
+        under_way.set()
+        while not store.closed:
+            await asyncio.sleep(0.01)
+        while gives_up and not task.done():
+            task.cancel()
+            await asyncio.sleep(0.01)
+        try:
+            ended.append(await task)
+        except (kvkeep.ClosedError, asyncio.CancelledError) as error:
+            ended.append(type(error))
+        room[:] = marked
+        await asyncio.sleep(1.5)
+
+    thread = threading.Thread(target=lambda: asyncio.run(load()), daemon=True)
+    other = threading.Thread(target=lambda: store.get_into('other', bytearray(70000)), daemon=True)
+    thread.start()
+    assert under_way.wait(20)
+    other.start()
+    time.sleep(0.1)
+    store.close()
+    thread.join()
+    other.join()
+    assert ended == [asyncio.CancelledError if gives_up else kvkeep.ClosedError]
+    assert room == marked, 'written to after it was given back'
+
+
 def test_close_with_much_under_way_frees_it(folder):
     store = kvkeep.open(folder + '/s', fault=HANG)
     store.put_many([f'k{index}' for index in range(50)], [bytes(10000)] * 50)
