@@ -359,6 +359,23 @@ def test_close_waits_for_calls_of_other_threads(folder):
     assert got == [bytes(100000)]
 
 
+def test_every_close_waits_for_the_end(folder):
+    slow = [{'do': 'delay', 'ops': ['read'], 'nth': 1, 'every': 1, 'delay_ms': 1000}]
+    store = kvkeep.open(folder + '/s', fault=slow)
+    store.put(KEY, bytes(100000))
+    room = bytearray(100000)
+    store._core.get([KEY], [room], 0, 0, 0, False, 0, False)
+    first = threading.Thread(target=store.close)
+    first.start()
+    while not store.closed:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert first.is_alive(), 'did not have to wait'
+    store._core.close()
+    first.join(0.5)
+    assert not first.is_alive(), 'returned before the first'
+
+
 def test_a_deadline_is_an_exception(folder):
     with kvkeep.open(folder + '/s', fault=HANG) as store:
         store.put(KEY, bytes(100000))
