@@ -238,6 +238,8 @@ static struct batch *get_into_rooms(const struct batch *found, PyObject *rooms, 
 	if (!batch)
 		goto out;
 	batch->deadline_us = found->deadline_us;
+	/* Replaced by a shorter one since the lookup: the end of its room was never written. */
+	batch->exact = true;
 	batch->pieces = calloc(batch->count, sizeof(*batch->pieces));
 	if (!batch->pieces) {
 		PyErr_NoMemory();
@@ -274,7 +276,9 @@ static PyObject *join_results(const struct batch *found, PyObject *got, PyObject
 		bool has = found->results[i].status == 0;
 		PyObject *tuple = has ? PyList_GetItem(got, at) : PyList_GetItem(missed, (Py_ssize_t)i);
 		bool right = has && PyLong_AsLong(PyTuple_GetItem(tuple, 0)) == 0;
-		PyObject *result = read_result(tuple, right ? PyList_GetItem(rooms, at) : Py_None);
+		bool replaced = has && PyLong_AsLong(PyTuple_GetItem(tuple, 0)) == -EMSGSIZE;
+		PyObject *result = read_result(tuple, right ? PyList_GetItem(rooms, at) :
+						      replaced ? PyTuple_GetItem(tuple, 3) : Py_None);
 		int err = result ? PyList_Append(list, result) : -1;
 
 		at += has;
@@ -438,7 +442,8 @@ PyMethodDef core_call_methods[] = {
 	{ "unpin", core_unpin, METH_VARARGS, SIGNATURE("unpin", "keys, flags, want_meta, deadline_us, wait, ") ASKS },
 	{ "remove", core_remove, METH_VARARGS, SIGNATURE("remove", "keys, flags, want_meta, deadline_us, wait, ") ASKS },
 	{ "read", core_read, METH_VARARGS,
-	  SIGNATURE("read", "keys, flags, want_meta, deadline_us, ") "[(status, reason, object or None, metadata), ...]" },
+	  SIGNATURE("read", "keys, flags, want_meta, deadline_us, ") "[(status, reason, object or None, metadata), ...]; "
+	  "-EMSGSIZE: replaced by one of another length meanwhile, which stands in the object's place." },
 	{ "drain", core_drain, METH_VARARGS, SIGNATURE("drain", "queue, ") "[(task, kind, [result, ...]), ...]" },
 	{ "event_fd", core_event_fd, METH_VARARGS, SIGNATURE("event_fd", "queue, ") "Readable while drain() has answers." },
 	{ "wait", core_wait, METH_VARARGS, SIGNATURE("wait", "queue, wait_us, ") "Whether there are answers now." },

@@ -81,6 +81,14 @@ static int end_store(struct core *core)
 	bool ours = core->pid == getpid();
 	int err;
 
+	/* Whoever closes second waits too: what the store writes to is free only then. */
+	while (ours && core->closing && !core->ended) {
+		Py_BEGIN_ALLOW_THREADS
+		usleep(1000);
+		Py_END_ALLOW_THREADS
+	}
+	if (core->ended)
+		return 0;
 	core->closing = true;
 	if (ours)
 		notices_end(core->notices);
@@ -91,12 +99,13 @@ static int end_store(struct core *core)
 		Py_END_ALLOW_THREADS
 	}
 	if (!core->store)
-		return 0;              /* another thread was first while this one waited */
+		return 0;              /* a child, whose parent was closing it */
 	struct kvk_store *store = core->store;
 	core->store = NULL;
 	Py_BEGIN_ALLOW_THREADS
 	err = kvk_store_close(store);
 	Py_END_ALLOW_THREADS
+	core->ended = true;
 	if (err == -ETIMEDOUT)
 		return err;
 	while (core->under_way.next != &core->under_way) {
@@ -115,7 +124,7 @@ static PyObject *core_close(PyObject *self, PyObject *none)
 	int err;
 
 	(void)none;
-	if (!core->store)
+	if (!core->store && !core->closing)
 		Py_RETURN_NONE;
 	err = end_store(core);
 	if (err < 0)

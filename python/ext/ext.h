@@ -104,7 +104,7 @@ struct core {
 	struct notices *notices;
 	struct batch under_way;        /* ring of batches that were submitted and not drained to the end */
 	uint32_t users;                /* calls that are inside of the library without the GIL */
-	bool closing;
+	bool closing, ended;           /* close() was called; the store is over, and nothing of it runs */
 	pid_t pid;                     /* who opened it */
 };
 

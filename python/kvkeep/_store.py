@@ -20,6 +20,8 @@ Key = Any
 # -ENOENT and -EBADMSG: not there, or there and not to be believed.
 MISSES = frozenset([-2, -74])
 NO_ENTRY = -2
+# -EMSGSIZE: another process replaced it by one of another length after the lookup.
+REPLACED = -90
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +128,15 @@ class Store:
     def get_many(self, keys: Sequence[Key], *, timeout: float | None = None) -> list[bytes | None]:
         if len(keys) == 0:
             return []
-        return [result[2] if _hit(result, 'get') else None
-                for result in self._core.read(keys, 0, False, _us(timeout))]
+        keys = list(keys)
+        results: list[Any] = list(self._core.read(keys, 0, False, _us(timeout)))
+        replaced = [index for index, result in enumerate(results) if result[0] == REPLACED]
+        if replaced:
+            rooms = [bytearray(results[index][2]) for index in replaced]
+            again = self._core.get([keys[index] for index in replaced], rooms, 0, 0, 0, False, _us(timeout), True, True)
+            for index, room, result in zip(replaced, rooms, again):
+                results[index] = (result[0], result[1], bytes(room))
+        return [result[2] if result[0] != REPLACED and _hit(result, 'get') else None for result in results]
 
     def get_into_many(self, keys: Sequence[Key], buffers: Sequence[Any], *, offset: int = 0, length: int = 0,
                       timeout: float | None = None) -> list[int | None]:
@@ -199,16 +208,23 @@ class Store:
         keys = list(keys)
         found = await self._waiters.wait(_kvkeep.QUEUE_LOOKUP, None, lambda: self._core.lookup(
             keys, 0, False, _us(timeout), False))
-        rooms = [bytearray(result[3]) if _hit(result, 'get') else None for result in found]
-        there = [index for index, room in enumerate(rooms) if room is not None]
         answers: list[bytes | None] = [None] * len(keys)
-        if there:
-            lengths = await self.aget_into_many([keys[index] for index in there], [rooms[index] for index in there],
-                                                timeout=timeout)
-            for index, length in zip(there, lengths):
-                if length is not None:
-                    answers[index] = bytes(rooms[index])  # type: ignore[arg-type]
+        sizes = {index: result[3] for index, result in enumerate(found) if _hit(result, 'get')}
+        for _ in range(2):
+            if not sizes:
+                break
+            results, rooms = await self._aread({index: keys[index] for index in sizes}, sizes, timeout)
+            for index, result, room in zip(sizes, results, rooms):
+                if result[0] != REPLACED and _hit(result, 'get'):
+                    answers[index] = bytes(room)
+            sizes = {index: result[3] for index, result in zip(sizes, results) if result[0] == REPLACED}
         return answers
+
+    async def _aread(self, keys: dict[int, Key], sizes: dict[int, int], timeout: float | None) -> tuple[Any, Any]:
+        rooms = [bytearray(size) for size in sizes.values()]
+        results = await self._waiters.wait(_kvkeep.QUEUE_GET, rooms, lambda: self._core.get(
+            list(keys.values()), rooms, 0, 0, 0, False, _us(timeout), False, True))
+        return results, rooms
 
     async def aget_into_many(self, keys: Sequence[Key], buffers: Sequence[Any], *, offset: int = 0, length: int = 0,
                              timeout: float | None = None) -> list[int | None]:

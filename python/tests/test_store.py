@@ -329,6 +329,23 @@ def test_waiting_lets_other_threads_run(folder):
     assert {what: times for what, times in seen.items() if times[0] > times[1] / 2} == {}
 
 
+@pytest.mark.parametrize('new_bytes', [10, 300])
+def test_what_another_process_replaced_comes_whole(folder, new_bytes):
+    """By one of another length: the lookup answers with what this process knew."""
+    def get(store, key):
+        return store.get(key)
+
+    def aget(store, key):
+        return asyncio.run(store.aget(key))
+
+    with kvkeep.open(folder + '/s') as store, kvkeep.open(folder + '/s') as other:
+        for call in (get, aget):
+            store.put_many(['kept', KEY], [b'kept', b'A' * 100])
+            assert other.remove(KEY) and other.put(KEY, b'B' * new_bytes)
+            assert call(store, KEY) == b'B' * new_bytes
+            assert call(store, 'kept') == b'kept' and store.remove(KEY)
+
+
 def test_close_waits_for_calls_of_other_threads(folder):
     slow = [{'do': 'delay', 'ops': ['read'], 'nth': 1, 'every': 1, 'delay_ms': 300}]
     store = kvkeep.open(folder + '/s', fault=slow)
@@ -340,6 +357,23 @@ def test_close_waits_for_calls_of_other_threads(folder):
     store.close()
     thread.join()
     assert got == [bytes(100000)]
+
+
+def test_every_close_waits_for_the_end(folder):
+    slow = [{'do': 'delay', 'ops': ['read'], 'nth': 1, 'every': 1, 'delay_ms': 1000}]
+    store = kvkeep.open(folder + '/s', fault=slow)
+    store.put(KEY, bytes(100000))
+    room = bytearray(100000)
+    store._core.get([KEY], [room], 0, 0, 0, False, 0, False)
+    first = threading.Thread(target=store.close)
+    first.start()
+    while not store.closed:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert first.is_alive(), 'did not have to wait'
+    store._core.close()
+    first.join(0.5)
+    assert not first.is_alive(), 'returned before the first'
 
 
 def test_a_deadline_is_an_exception(folder):
