@@ -78,7 +78,10 @@ class Waiters:
         for waiter, results in done:
             if waiter is not None:
                 loop, future, _ = waiter
-                loop.call_soon_threadsafe(_answer, future, results)
+                try:
+                    loop.call_soon_threadsafe(_answer, future, results)
+                except RuntimeError:
+                    continue               # a loop that was closed: nobody waits there, but others do elsewhere
 
     def end(self) -> None:
         """
