@@ -236,7 +236,7 @@ class HiCacheKvkeep(HiCacheStorage):
     def _texts(self, name: str, keys: Sequence[str]) -> list[str]:
         rank = self._rank(name)
         salt = '' if name == 'kv' else '@' + self._pool_salts.get(name, name)
-        return [f'{self._model}@{rank:08x}@0@{_hex(key)}{salt}' for key in keys]
+        return [f'{self._model}@{rank:08x}@{_hash(key)}{salt}' for key in keys]
 
     def _have(self, name: str, keys: list[str]) -> list[bool]:
         if not keys:
@@ -305,12 +305,14 @@ def _leading(has: list[bool]) -> int:
     return has.index(False) if False in has else len(has)
 
 
-def _hex(key: str) -> str:
-    """A page's hash; keys that are none (tests, other hosts) by their bytes."""
+def _hash(key: str) -> str:
+    """Group and hash of a page; keys that are no hash as SGLang writes one stand in a group of their own, by their bytes."""
     try:
-        return bytes.fromhex(key).hex()
+        if bytes.fromhex(key).hex() == key:
+            return f'0@{key}'
     except ValueError:
-        return 'ff' + os.fsencode(key).hex()
+        pass
+    return f'1@{os.fsencode(key).hex()}'
 
 
 def _places(targets: Any, sizes: Any, count: int, writable: bool) -> list[Any]:

@@ -13,7 +13,7 @@ import pytest
 from conftest import payload
 from sglang.srt.mem_cache.hicache_storage import PoolHitPolicy, PoolTransfer
 
-from kvkeep.sglang import HiCacheKvkeep
+from kvkeep.sglang import HiCacheKvkeep, _hash
 
 PAGE = 16
 
@@ -217,3 +217,8 @@ def test_layouts_keep_apart(folder):
 def test_a_bad_option_is_told_at_start(folder):
     with pytest.raises(ValueError, match='lames'):
         storage(folder, Pool(4), lames=3)
+
+
+def test_no_two_pages_share_an_object():
+    names = ['a', 'ff61', '61', 'AB', 'ab', 'ab cd', 'abcd', '0@ab']
+    assert len({_hash(name) for name in names}) == len(names)
