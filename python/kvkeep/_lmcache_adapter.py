@@ -298,8 +298,10 @@ class Adapter(L2AdapterInterface):
     def _take(self, queue: int) -> None:
         with self._telling:
             signals = self._take_answers(queue)
-        for _ in range(signals):
-            os.eventfd_write(self._fds[queue], 1)
+        # A listener may have kept this thread for longer than close() waits, and the numbers are somebody else's then.
+        with self._lock:
+            for _ in range(signals if self._wake_fd >= 0 else 0):
+                os.eventfd_write(self._fds[queue], 1)
 
     def _take_answers(self, queue: int) -> int:
         signals = 0
