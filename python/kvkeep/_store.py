@@ -120,7 +120,7 @@ class Store:
         """As put(). Raises for the first that could not be stored, after all were tried."""
         if len(keys) == 0:
             return []
-        buffers = list(buffers)
+        buffers = _frozen(buffers)
         results = self._core.put(keys, [pieces(buffer, False) for buffer in buffers], parents, depths, metas,
                                  0, _us(timeout), True)
         return [_stored(result) for result in results]
@@ -142,7 +142,7 @@ class Store:
                       timeout: float | None = None) -> list[int | None]:
         if len(keys) == 0:
             return []
-        buffers = list(buffers)
+        buffers = _frozen(buffers)
         results = self._core.get(keys, [pieces(buffer, True) for buffer in buffers], offset, length, 0, False,
                                  _us(timeout), True)
         return [result[2] if _hit(result, 'get') else None for result in results]
@@ -196,7 +196,7 @@ class Store:
                         metas: Sequence[bytes | None] | None = None, timeout: float | None = None) -> list[bool]:
         if len(keys) == 0:
             return []
-        buffers = list(buffers)            # kept here until the answer, whatever the caller does
+        buffers = _frozen(buffers)         # kept here until the answer, whatever the caller does
         places = [pieces(buffer, False) for buffer in buffers]
         results = await self._waiters.wait(_kvkeep.QUEUE_PUT, buffers, lambda: self._core.put(
             keys, places, parents, depths, metas, 0, _us(timeout), False))
@@ -230,7 +230,7 @@ class Store:
                              timeout: float | None = None) -> list[int | None]:
         if len(keys) == 0:
             return []
-        buffers = list(buffers)
+        buffers = _frozen(buffers)
         places = [pieces(buffer, True) for buffer in buffers]
         results = await self._waiters.wait(_kvkeep.QUEUE_GET, buffers, lambda: self._core.get(
             keys, places, offset, length, 0, False, _us(timeout), False))
@@ -335,6 +335,11 @@ class Store:
 
     def __repr__(self) -> str:
         return f'<kvkeep.Store{" (closed)" if self.closed else ""}>'
+
+
+def _frozen(buffers: Sequence[Any]) -> list[Any]:
+    """Also where an object has several pieces: whose list they stand in may change it while bytes are under way."""
+    return [list(buffer) if isinstance(buffer, list) else buffer for buffer in buffers]
 
 
 def _us(timeout: float | None) -> int:

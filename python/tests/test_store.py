@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
+import numpy
 import pytest
 from conftest import payload
 
@@ -643,3 +645,19 @@ def test_the_command(folder):
 
 def test_the_extension_is_one_for_all_versions():
     assert _kvkeep.__file__.endswith('.abi3.so')
+
+
+def test_pieces_are_kept_whatever_becomes_of_their_list(store):
+    store.put(KEY, payload(KEY, 100000))
+
+    async def take():
+        parts = [numpy.zeros(50000, numpy.uint8), numpy.zeros(50000, numpy.uint8)]
+        first = weakref.ref(parts[0])
+        task = asyncio.create_task(store.aget_into(KEY, parts))
+        await asyncio.sleep(0)
+        parts.clear()
+        gc.collect()
+        kept = first() is not None
+        return kept, await task
+
+    assert asyncio.run(take()) == (True, 100000)
