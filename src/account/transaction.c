@@ -294,8 +294,8 @@ int kvk_account_tx_begin(struct kvk_account *account, struct kvk_account_tx *tx,
 	return 0;
 }
 
-/* What was posted and credited stays so. */
-static void succeed(struct kvk_account *account, const struct kvk_account_tx *tx)
+/* What was posted and credited stays so. Returns by how much what this process knows besides the file has changed. */
+static uint64_t succeed(struct kvk_account *account, const struct kvk_account_tx *tx)
 {
 	uint64_t credited_bytes = 0;
 
@@ -308,7 +308,6 @@ static void succeed(struct kvk_account *account, const struct kvk_account_tx *tx
 		account->syncing_bytes[i] -= bytes;
 		credited_bytes += bytes;
 	}
-	atomic_fetch_add(&account->used_bytes, credited_bytes - tx->posted_bytes);
 	if (atomic_fetch_sub(&account->credits_bytes, credited_bytes) == credited_bytes)
 		account->credits_since_ns = 0;
 	else if (tx->synced)
@@ -316,6 +315,7 @@ static void succeed(struct kvk_account *account, const struct kvk_account_tx *tx
 	account->doubt.stands = false;
 	account->counted = true;
 	account->complained = false;
+	return credited_bytes - tx->posted_bytes;
 }
 
 /*
@@ -344,7 +344,7 @@ int kvk_account_tx_end(struct kvk_account *account, struct kvk_account_tx *tx)
 {
 	struct kvk_account_image *next = &account->next;
 	struct kvk_backend *backend = account->backend;
-	uint64_t known_bytes;
+	uint64_t known_bytes, change_bytes = 0;
 	int err = 0;
 
 	if (tx->changed) {
@@ -369,11 +369,12 @@ int kvk_account_tx_end(struct kvk_account *account, struct kvk_account_tx *tx)
 		return err;
 	}
 	if (tx->changed)
-		succeed(account, tx);
+		change_bytes = succeed(account, tx);
 	account->seen = tx->seen;
 	account->image = *next;
 	known_bytes = kvk_account_charged(next);
-	atomic_fetch_add(&account->used_bytes, known_bytes - account->known_bytes);
+	/* At once: who asks in between would see what was just posted neither here nor there. */
+	atomic_fetch_add(&account->used_bytes, change_bytes + known_bytes - account->known_bytes);
 	account->known_bytes = known_bytes;
 	atomic_store(&account->cap_bytes, next->cap_bytes);
 	return 0;
