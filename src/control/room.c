@@ -348,15 +348,6 @@ static bool make_run(struct kvk_room *room)
 	return !under_way;
 }
 
-/* What still waits, less what there is for it already: puts were served since it was asked for. At most a slice at a time. */
-static uint64_t missing_of(const struct kvk_room *room)
-{
-	const struct kvk_core *core = room->core;
-	uint64_t waiting_bytes = atomic_load(&core->waiting.bytes), free_bytes = kvk_catalog_room(core->catalog);
-
-	return min_u64(waiting_bytes > free_bytes ? waiting_bytes - free_bytes : 0, SLICE_BYTES);
-}
-
 /* The account may be visited as often as it takes; each time round something was evicted or credited, or it ends. */
 static void make_room(struct kvk_room *room)
 {
@@ -395,9 +386,10 @@ static void make_room(struct kvk_room *room)
 			continue;
 		}
 		in_vain = 0;
-		/* What is larger than all that may be used would not fit into an empty store: nothing leaves for it. */
+		/* For what still waits: some was served since it was asked for. What is larger than all that may be used would not fit
+		 * into an empty store: nothing leaves for it. */
 		if (core->spec.policy != KVK_POLICY_NOOP && need_bytes <= room->limit_bytes &&
-		    kvk_evict(core, missing_of(room) + chunk_of(room) / IDLE_PART) > 0)
+		    kvk_evict(core, min_u64(atomic_load(&core->waiting.bytes), SLICE_BYTES) + chunk_of(room) / IDLE_PART) > 0)
 			continue;
 		if (!refuse(room, asked_us))
 			return;
