@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "store/core.h"
 #include "unit/store_kit.h"
 
 #include "control/room.h"
@@ -262,6 +263,9 @@ static void gone_meanwhile(struct bed *bed, const char *more)
 	uint32_t stored;
 
 	bed_open(bed, more);
+	/* The keeper alone learns what the other stores. */
+	while (!atomic_load(&bed_core(bed->store)->keeper))
+		usleep(1000);
 	bed_open(&second, more);
 	put_some(bed->store, 0, 12);
 	for (uint32_t i = 0; i < 12; i++)
