@@ -239,6 +239,17 @@ uint32_t kvk_reason_of(int status);
 /* The caller's memory comes in fragments: fills all of them. */
 void kvk_memory_fill(const struct iovec *to, uint32_t count, uint8_t byte);
 
+/* ---- walk.c ------------------------------------------------------------------------------------- */
+
+/* READ or WRITE on the calling thread, to the end. -ENODATA: the place ends before. */
+int kvk_adapter_move(struct kvk_adapter *adapter, enum kvk_xfer_op op, struct kvk_place *place, uint64_t offset_bytes,
+		     void *data, uint64_t bytes);
+/* What a whole footer tells of its object. What its file tells (stored_bytes, inode, durable) stays as it was. */
+void kvk_facts_take(struct kvk_facts *facts, const struct kvk_footer *footer, const uint8_t digest[KVK_DIGEST_BYTES]);
+/* The same for a list, with key and state. */
+void kvk_listed_take(struct kvk_listed *listed, const struct kvk_footer *footer, const uint8_t digest[KVK_DIGEST_BYTES],
+		     const uint8_t own_namespace_digest[KVK_DIGEST_BYTES]);
+
 /* ---- beside the objects: superblock.c, namespaces.c --------------------------------------------- */
 
 /* What the opener wants of the superblock; members that were not said are taken from what is there. */

@@ -27,6 +27,26 @@ void kvk_proof_end(struct kvk_proof *proof, enum kvk_verdict verdict, int status
 	proof->done(proof);
 }
 
+int kvk_proof_miss(const struct kvk_proof *proof, uint32_t *reason_ret)
+{
+	switch (proof->verdict) {
+	case KVK_VERDICT_COLLISION:
+		atomic_fetch_add(&proof->request->adapter->counts.collisions, 1);
+		*reason_ret = KVK_REASON_COLLISION;
+		return -ENOENT;
+	case KVK_VERDICT_UNVERIFIED:
+	case KVK_VERDICT_FOREIGN:
+		*reason_ret = KVK_REASON_FOREIGN;
+		return -ENOENT;
+	case KVK_VERDICT_ARGUMENT:
+		*reason_ret = KVK_REASON_ARGUMENT;
+		return proof->status;
+	default:
+		*reason_ret = kvk_reason_of(proof->status);
+		return proof->status;
+	}
+}
+
 void kvk_proof_init(struct kvk_proof *proof, struct kvk_request *request, const char *name,
 		    enum kvk_proof_depth depth, void (*done)(struct kvk_proof *proof))
 {
@@ -245,20 +265,11 @@ void kvk_proof_read_wanted(struct kvk_proof *proof)
 
 static void take_facts(struct kvk_proof *proof, const uint8_t digest[KVK_DIGEST_BYTES])
 {
-	const struct kvk_footer *footer = &proof->footer;
 	struct kvk_facts *facts = &proof->request->facts;
 
-	facts->logical_bytes = footer->logical_bytes;
+	kvk_facts_take(facts, &proof->footer, digest);
 	facts->stored_bytes = proof->most_bytes;
-	facts->created_ns = footer->created_ns;
 	facts->inode = proof->stat.inode;
-	facts->depth = footer->depth;
-	facts->meta_bytes = footer->meta_bytes;
-	facts->unverified = false;
-	memcpy(facts->digest, digest, KVK_DIGEST_BYTES);
-	memcpy(facts->namespace_digest, footer->namespace_digest, KVK_DIGEST_BYTES);
-	memcpy(facts->parent_digest, footer->parent_digest, KVK_DIGEST_BYTES);
-	memcpy(facts->meta, footer->meta, footer->meta_bytes);
 }
 
 void kvk_proof_without_footer(struct kvk_proof *proof)

@@ -79,6 +79,9 @@ void kvk_proof_init(struct kvk_proof *proof, struct kvk_request *request, const 
 /* On the lane. May be started again after done(), with place closed. */
 void kvk_proof_start(struct kvk_proof *proof);
 void kvk_proof_release(struct kvk_proof *proof);
+/* What a get or a lookup answers to a verdict that is neither proven, absent nor damaged: the status, and *reason_ret. A
+ * collision is counted. */
+int kvk_proof_miss(const struct kvk_proof *proof, uint32_t *reason_ret);
 
 /* For the rules. */
 void kvk_proof_read(struct kvk_proof *proof, bool footer_first);

@@ -27,44 +27,6 @@ static int run(struct kvk_adapter *adapter, struct kvk_xfer *xfer)
 
 /* ---- one file ----------------------------------------------------------------------------------- */
 
-/* Reads the last page of an open place, wherever its buffer may lie. */
-static int read_tail(struct kvk_adapter *adapter, struct kvk_place *place, uint64_t offset, void *data,
-		     uint64_t bytes)
-{
-	struct iovec iov = { .iov_base = data, .iov_len = bytes };
-	struct kvk_xfer xfer;
-
-	while (iov.iov_len > 0) {
-		kvk_xfer_init(&xfer, KVK_XFER_READ, place, NULL);
-		xfer.iov = &iov;
-		xfer.iov_count = 1;
-		xfer.offset_bytes = offset;
-		run(adapter, &xfer);
-		if (xfer.result <= 0)
-			return xfer.result < 0 ? (int)xfer.result : -ENODATA;
-		iov.iov_base = (uint8_t *)iov.iov_base + xfer.result;
-		iov.iov_len -= (size_t)xfer.result;
-		offset += (uint64_t)xfer.result;
-	}
-	return 0;
-}
-
-static void take_facts(struct kvk_listed *listed, const struct kvk_footer *footer, const uint8_t *digest)
-{
-	struct kvk_facts *facts = &listed->facts;
-
-	facts->logical_bytes = footer->logical_bytes;
-	facts->created_ns = footer->created_ns;
-	facts->depth = footer->depth;
-	facts->meta_bytes = footer->meta_bytes;
-	listed->key_bytes = footer->key_bytes;
-	memcpy(facts->digest, digest, KVK_DIGEST_BYTES);
-	memcpy(facts->namespace_digest, footer->namespace_digest, KVK_DIGEST_BYTES);
-	memcpy(facts->parent_digest, footer->parent_digest, KVK_DIGEST_BYTES);
-	memcpy(facts->meta, footer->meta, footer->meta_bytes);
-	memcpy(listed->key, footer->key, footer->key_bytes);
-}
-
 static bool name_belongs(const struct kvk_dynamic *dynamic, const char *name, const struct kvk_footer *footer,
 			 const uint8_t *digest)
 {
@@ -127,7 +89,8 @@ int kvk_dynamic_inspect(struct kvk_adapter *adapter, const char *name, struct kv
 	}
 	if (!xfer.stat.regular || xfer.stat.bytes < KVK_PAGE_BYTES || xfer.stat.bytes % KVK_PAGE_BYTES)
 		goto out;
-	err = read_tail(adapter, place, xfer.stat.bytes - KVK_PAGE_BYTES, page, KVK_PAGE_BYTES);
+	err = kvk_adapter_move(adapter, KVK_XFER_READ, place, xfer.stat.bytes - KVK_PAGE_BYTES, page,
+			       KVK_PAGE_BYTES);
 	if (err)
 		goto out;
 	if (kvk_trailer_parse(page + KVK_PAGE_BYTES - KVK_TRAILER_BYTES, &footer_bytes) ||
@@ -139,18 +102,15 @@ int kvk_dynamic_inspect(struct kvk_adapter *adapter, const char *name, struct kv
 			err = -ENOMEM;
 			goto out;
 		}
-		err = read_tail(adapter, place, xfer.stat.bytes - footer_bytes, data, footer_bytes);
+		err = kvk_adapter_move(adapter, KVK_XFER_READ, place, xfer.stat.bytes - footer_bytes, data,
+				       footer_bytes);
 		if (err)
 			goto out;
 	}
 	if (!kvk_footer_parse(&footer, digest, data, footer_bytes) &&
 	    name_belongs(dynamic, name, &footer, digest) &&
-	    xfer.stat.bytes == kvk_page_ceil(footer.stored_bytes) + footer_bytes) {
-		listed->state = memcmp(footer.namespace_digest, dynamic->namespace_digest, KVK_DIGEST_BYTES)
-				? KVK_OBJECT_FOREIGN : KVK_OBJECT_PRESENT;
-		facts->unverified = false;
-		take_facts(listed, &footer, digest);
-	}
+	    xfer.stat.bytes == kvk_page_ceil(footer.stored_bytes) + footer_bytes)
+		kvk_listed_take(listed, &footer, digest, dynamic->namespace_digest);
 out:
 	if (data != page)
 		kvk_mem_free(data);

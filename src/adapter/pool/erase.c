@@ -51,8 +51,8 @@ void kvk_erase_start(struct kvk_erase *erase)
 
 int kvk_pool_erase(struct kvk_pool *pool, const struct kvk_run *run)
 {
-	int err = kvk_pool_move(pool, KVK_XFER_WRITE, kvk_pool_place(pool, run), kvk_pool_end_bytes(pool, run) - KVK_PAGE_BYTES,
-				pool->zeros, KVK_PAGE_BYTES);
+	int err = kvk_adapter_move(&pool->base, KVK_XFER_WRITE, kvk_pool_place(pool, run),
+				   kvk_pool_end_bytes(pool, run) - KVK_PAGE_BYTES, pool->zeros, KVK_PAGE_BYTES);
 
 	kvk_pool_map_free(&pool->map, run, err == 0);
 	kvk_pool_changed(pool);

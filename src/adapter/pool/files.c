@@ -53,7 +53,7 @@ static int extend(struct kvk_pool *pool, struct kvk_place *place, uint64_t bytes
 	if (err)
 		kvk_log(&pool->log, KVK_LOG_WARNING, "no blocks in advance for the pool (%s): puts may find the disk full",
 			strerror(-err));
-	err = kvk_pool_move(pool, KVK_XFER_WRITE, place, bytes - KVK_PAGE_BYTES, pool->zeros, KVK_PAGE_BYTES);
+	err = kvk_adapter_move(&pool->base, KVK_XFER_WRITE, place, bytes - KVK_PAGE_BYTES, pool->zeros, KVK_PAGE_BYTES);
 	if (err)
 		return kvk_error_set(error, err, OPTION_PATH, "a file of the pool cannot be written: %s", strerror(-err));
 	return 0;
@@ -69,7 +69,7 @@ static int write_head(struct kvk_pool *pool, struct kvk_place *place, uint32_t f
 
 	memcpy(head.pool_id, pool->pool_id, sizeof(head.pool_id));
 	kvk_pool_head_encode(&head, page);
-	err = kvk_pool_move(pool, KVK_XFER_WRITE, place, 0, page, KVK_PAGE_BYTES);
+	err = kvk_adapter_move(&pool->base, KVK_XFER_WRITE, place, 0, page, KVK_PAGE_BYTES);
 	return err ? err : step(pool, KVK_XFER_SYNC, place, NULL, 0);
 }
 
@@ -127,7 +127,7 @@ static int open_file(struct kvk_pool *pool, uint32_t file, bool *known, uint8_t 
 	pool->places[file] = xfer.place;
 	if (!xfer.stat.regular || !xfer.stat.owned)
 		return kvk_error_set(error, -EPERM, OPTION_PATH, "%s is another owner's, or no file", name);
-	err = kvk_pool_move(pool, KVK_XFER_READ, xfer.place, 0, page, KVK_PAGE_BYTES);
+	err = kvk_adapter_move(&pool->base, KVK_XFER_READ, xfer.place, 0, page, KVK_PAGE_BYTES);
 	if (!err)
 		err = kvk_pool_head_parse(&head, page);
 	if (err)
@@ -226,7 +226,7 @@ static int take_device(struct kvk_pool *pool, uint64_t device_bytes, uint8_t *pa
 	int err;
 
 	for (uint64_t at = 0; at < bytes; at += KVK_PAGE_BYTES) {
-		err = kvk_pool_move(pool, KVK_XFER_READ, pool->places[0], at, page, KVK_PAGE_BYTES);
+		err = kvk_adapter_move(&pool->base, KVK_XFER_READ, pool->places[0], at, page, KVK_PAGE_BYTES);
 		if (err)
 			return refuse_head(err, "the device", OPTION_DEVICE, error);
 		empty = all_zero(page, KVK_PAGE_BYTES);
@@ -260,7 +260,7 @@ static int open_device(struct kvk_pool *pool, const char *path, uint8_t *page, s
 				     (unsigned long long)(xfer.stat.bytes < KVK_POOL_HEAD_BYTES ? 0 :
 							  (xfer.stat.bytes - KVK_POOL_HEAD_BYTES) / pool->shape.slot_bytes),
 				     (unsigned long long)pool->shape.slot_bytes, (unsigned long long)pool->shape.slots);
-	err = kvk_pool_move(pool, KVK_XFER_READ, xfer.place, 0, page, KVK_PAGE_BYTES);
+	err = kvk_adapter_move(&pool->base, KVK_XFER_READ, xfer.place, 0, page, KVK_PAGE_BYTES);
 	if (!err)
 		err = kvk_pool_head_parse(&head, page);
 	if (err == -ENODATA || err == -EBADMSG)

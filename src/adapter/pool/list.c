@@ -9,26 +9,11 @@
 
 #define QUIET_NS UINT64_C(500000000)
 
-static void take_facts(struct kvk_listed *listed, const struct kvk_footer *footer, const uint8_t *digest)
-{
-	struct kvk_facts *facts = &listed->facts;
-
-	facts->logical_bytes = footer->logical_bytes;
-	facts->created_ns = footer->created_ns;
-	facts->depth = footer->depth;
-	facts->meta_bytes = footer->meta_bytes;
-	listed->key_bytes = footer->key_bytes;
-	memcpy(facts->digest, digest, KVK_DIGEST_BYTES);
-	memcpy(facts->namespace_digest, footer->namespace_digest, KVK_DIGEST_BYTES);
-	memcpy(facts->parent_digest, footer->parent_digest, KVK_DIGEST_BYTES);
-	memcpy(facts->meta, footer->meta, footer->meta_bytes);
-	memcpy(listed->key, footer->key, footer->key_bytes);
-}
-
 /* Reads the last `bytes` of a run. */
 static int read_tail(struct kvk_pool *pool, const struct kvk_run *run, void *data, uint32_t bytes)
 {
-	return kvk_pool_move(pool, KVK_XFER_READ, kvk_pool_place(pool, run), kvk_pool_end_bytes(pool, run) - bytes, data, bytes);
+	return kvk_adapter_move(&pool->base, KVK_XFER_READ, kvk_pool_place(pool, run),
+				kvk_pool_end_bytes(pool, run) - bytes, data, bytes);
 }
 
 /* What the footer of a held run says. -ENOMEM; an error of the medium shows as damage. */
@@ -57,11 +42,8 @@ static int inspect(struct kvk_pool *pool, const struct kvk_run *run, struct kvk_
 	}
 	if (!err)
 		err = kvk_footer_parse(&footer, digest, data, bytes);
-	if (!err && kvk_pool_is_of_run(pool, &footer, run)) {
-		listed->state = memcmp(footer.namespace_digest, pool->namespace_digest, KVK_DIGEST_BYTES)
-				? KVK_OBJECT_FOREIGN : KVK_OBJECT_PRESENT;
-		take_facts(listed, &footer, digest);
-	}
+	if (!err && kvk_pool_is_of_run(pool, &footer, run))
+		kvk_listed_take(listed, &footer, digest, pool->namespace_digest);
 	kvk_mem_unmap(data, KVK_FOOTER_BYTES_MAX);
 	return err == -ENOMEM ? err : 0;
 }

@@ -141,6 +141,8 @@ static void get_judged(struct kvk_proof *proof)
 {
 	struct get *get = kvk_container_of(proof, struct get, look.proof);
 	struct kvk_request *request = get->request;
+	uint32_t reason;
+	int status;
 
 	switch (proof->verdict) {
 	case KVK_VERDICT_PROVEN:
@@ -165,19 +167,9 @@ static void get_judged(struct kvk_proof *proof)
 	case KVK_VERDICT_DAMAGED:
 		get_damaged(get);
 		return;
-	case KVK_VERDICT_COLLISION:
-		atomic_fetch_add(&request->adapter->counts.collisions, 1);
-		get_answer(get, -ENOENT, KVK_REASON_COLLISION);
-		return;
-	case KVK_VERDICT_UNVERIFIED:
-	case KVK_VERDICT_FOREIGN:
-		get_answer(get, -ENOENT, KVK_REASON_FOREIGN);
-		return;
-	case KVK_VERDICT_ARGUMENT:
-		get_answer(get, proof->status, KVK_REASON_ARGUMENT);
-		return;
-	case KVK_VERDICT_NONE:
-		get_answer(get, proof->status, kvk_reason_of(proof->status));
+	default:
+		status = kvk_proof_miss(proof, &reason);
+		get_answer(get, status, reason);
 		return;
 	}
 }

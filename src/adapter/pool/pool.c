@@ -42,28 +42,6 @@ bool kvk_pool_name_parse(const char *name, uint32_t *slot_ret)
 	return true;
 }
 
-int kvk_pool_move(struct kvk_pool *pool, enum kvk_xfer_op op, struct kvk_place *place, uint64_t offset_bytes, void *data,
-		  uint64_t bytes)
-{
-	struct kvk_backend *backend = pool->base.backend;
-	struct iovec iov = { .iov_base = data, .iov_len = bytes };
-	struct kvk_xfer xfer;
-
-	while (iov.iov_len > 0) {
-		kvk_xfer_init(&xfer, op, place, NULL);
-		xfer.iov = &iov;
-		xfer.iov_count = 1;
-		xfer.offset_bytes = offset_bytes;
-		backend->ops->run(backend, &xfer);
-		if (xfer.result <= 0)
-			return xfer.result < 0 ? (int)xfer.result : op == KVK_XFER_READ ? -ENODATA : -EIO;
-		iov.iov_base = (uint8_t *)iov.iov_base + xfer.result;
-		iov.iov_len -= (size_t)xfer.result;
-		offset_bytes += (uint64_t)xfer.result;
-	}
-	return 0;
-}
-
 static uint64_t pool_charge(const struct kvk_request *request, uint64_t logical_bytes)
 {
 	uint64_t slot_bytes = kvk_pool_of_request(request)->shape.slot_bytes;

@@ -56,10 +56,6 @@ void kvk_pool_changed(struct kvk_pool *pool);
 void kvk_pool_name(char name[KVK_POOL_NAME_BYTES], uint32_t slot);
 bool kvk_pool_name_parse(const char *name, uint32_t *slot_ret);
 
-/* READ or WRITE of whole pages on the calling thread, to the end. -ENODATA: the file ends before. */
-int kvk_pool_move(struct kvk_pool *pool, enum kvk_xfer_op op, struct kvk_place *place, uint64_t offset_bytes, void *data,
-		  uint64_t bytes);
-
 /* ---- files.c ------------------------------------------------------------------------------------ */
 
 /* Opens the files or the device, and makes those that are missing. */

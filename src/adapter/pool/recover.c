@@ -128,7 +128,8 @@ static int look_at_slot(struct recovery *recovery, uint32_t slot, const uint8_t 
 	data = kvk_mem_map(footer_bytes);
 	if (!data)
 		return -ENOMEM;
-	err = kvk_pool_move(pool, KVK_XFER_READ, kvk_pool_place(pool, &run), end_bytes - footer_bytes, data, footer_bytes);
+	err = kvk_adapter_move(&pool->base, KVK_XFER_READ, kvk_pool_place(pool, &run), end_bytes - footer_bytes, data,
+			       footer_bytes);
 	if (!err)
 		err = look_at_footer(recovery, slot, data, footer_bytes);
 	kvk_mem_unmap(data, footer_bytes);
@@ -153,8 +154,8 @@ static int look_one_by_one(struct recovery *recovery, uint32_t first, uint32_t e
 	for (uint32_t slot = first; slot < end && !err; slot++) {
 		struct kvk_run run = slot_as_run(slot);
 
-		err = kvk_pool_move(pool, KVK_XFER_READ, kvk_pool_place(pool, &run),
-				    kvk_pool_end_bytes(pool, &run) - KVK_PAGE_BYTES, page, KVK_PAGE_BYTES);
+		err = kvk_adapter_move(&pool->base, KVK_XFER_READ, kvk_pool_place(pool, &run),
+				       kvk_pool_end_bytes(pool, &run) - KVK_PAGE_BYTES, page, KVK_PAGE_BYTES);
 		if (!err)
 			err = look_at_slot(recovery, slot, page);
 		if (err)
@@ -173,9 +174,9 @@ static int look_at_batch(struct recovery *recovery, uint32_t first, uint32_t end
 
 	if (slot_bytes > WHOLE_BYTES)
 		return look_one_by_one(recovery, first, end, buffer);
-	err = kvk_pool_move(pool, KVK_XFER_READ, kvk_pool_place(pool, &run),
-			    kvk_pool_end_bytes(pool, &run) - kvk_pool_run_bytes(pool, &run), buffer,
-			    kvk_pool_run_bytes(pool, &run));
+	err = kvk_adapter_move(&pool->base, KVK_XFER_READ, kvk_pool_place(pool, &run),
+			       kvk_pool_end_bytes(pool, &run) - kvk_pool_run_bytes(pool, &run), buffer,
+			       kvk_pool_run_bytes(pool, &run));
 	if (err == -EIO || err == -ENODATA)
 		return look_one_by_one(recovery, first, end, buffer);
 	for (uint32_t slot = first; slot < end && !err; slot++) {
@@ -253,8 +254,8 @@ static int settle(struct recovery *recovery, uint32_t *beaten_ret)
 			continue;
 		beaten++;
 		/* If it cannot be zeroed, the next open meets it again. */
-		kvk_pool_move(pool, KVK_XFER_WRITE, kvk_pool_place(pool, run), kvk_pool_end_bytes(pool, run) - KVK_PAGE_BYTES,
-			      pool->zeros, KVK_PAGE_BYTES);
+		kvk_adapter_move(&pool->base, KVK_XFER_WRITE, kvk_pool_place(pool, run),
+				 kvk_pool_end_bytes(pool, run) - KVK_PAGE_BYTES, pool->zeros, KVK_PAGE_BYTES);
 	}
 	*beaten_ret = beaten;
 	return err;
