@@ -315,7 +315,7 @@ static void judge_footer(struct kvk_proof *proof)
 	}
 	verdict = rules->judge(proof, digest);
 	if (verdict != KVK_VERDICT_PROVEN) {
-		kvk_proof_end(proof, verdict, -ENOENT);
+		kvk_proof_end(proof, verdict, verdict == KVK_VERDICT_DAMAGED ? -EBADMSG : -ENOENT);
 		return;
 	}
 	proof->base_bytes = proof->end_bytes - object_bytes;

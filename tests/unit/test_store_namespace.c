@@ -140,7 +140,11 @@ static void test_collision(void **state)
 	BED_AGREES(bed->store);
 }
 
-/* An object under the name of another is a miss, and stays where it is. */
+/*
+ * An object under a name that follows from another key was not put there by a store. After a power cut on ext4 with
+ * data=writeback a new file may have the blocks of an older one of the same length, footer and all: were it left there, nothing
+ * could be stored under that key again.
+ */
 static void test_renamed(void **state)
 {
 	struct bed *bed = *state;
@@ -148,19 +152,33 @@ static void test_renamed(void **state)
 	struct kvk_result result;
 
 	bed_open(bed, "");
-	assert_int_equal(put(bed, bed_key("one"), 1, NULL), 0);
-	assert_int_equal(put(bed, bed_key("two"), 1, NULL), 0);
-	assert_int_equal(bed_path_of(bed, "one", one, sizeof(one)), 0);
-	assert_int_equal(bed_path_of(bed, "two", two, sizeof(two)), 0);
-	assert_int_equal(rename(one, two), 0);
-	assert_int_equal(get(bed, bed_key("two"), 1, &result), -ENOENT);
-	assert_int_equal(result.reason, KVK_REASON_COLLISION);
-	assert_int_equal(get(bed, bed_key("one"), 1, &result), -ENOENT);
-	assert_int_equal(access(two, F_OK), 0);
-	assert_int_equal(bed_stats(bed->store).quarantined, 0);
-	/* Back at home it is found. */
-	assert_int_equal(rename(two, one), 0);
-	assert_int_equal(get(bed, bed_key("one"), 1, NULL), 0);
+	for (uint32_t way = 0; way < 3; way++) {
+		assert_int_equal(put(bed, bed_key("one"), 1, NULL), 0);
+		assert_int_equal(put(bed, bed_key("two"), 1, NULL), 0);
+		assert_int_equal(bed_path_of(bed, "one", one, sizeof(one)), 0);
+		assert_int_equal(bed_path_of(bed, "two", two, sizeof(two)), 0);
+		assert_int_equal(rename(one, two), 0);
+		switch (way) {
+		case 0:
+			assert_int_equal(get(bed, bed_key("two"), 1, &result), -EBADMSG);
+			assert_int_equal(result.reason, KVK_REASON_DAMAGED);
+			break;
+		case 1:
+			/* A put of a process that does not know the key. */
+			bed_close_forgetting(bed);
+			bed_open(bed, "");
+			break;
+		default:
+			assert_int_equal(bed_remove(bed->store, "two", &result), 0);
+			assert_int_equal(access(two, F_OK), -1);
+		}
+		assert_int_equal(put(bed, bed_key("two"), 2, &result), 0);
+		assert_int_equal(get(bed, bed_key("two"), 2, NULL), 0);
+		assert_int_equal(get(bed, bed_key("one"), 1, NULL), -ENOENT);
+		assert_int_equal(bed_remove(bed->store, "two", NULL), 0);
+	}
+	assert_int_equal(bed_stats(bed->store).collisions, 0);
+	BED_AGREES(bed->store);
 }
 
 /* ---- namespaces --------------------------------------------------------------------------------- */

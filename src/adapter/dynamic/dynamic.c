@@ -26,6 +26,17 @@ bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX]
 	return err == 0;
 }
 
+bool kvk_dynamic_is_named(const struct kvk_dynamic *dynamic, const char *name, const struct kvk_footer *footer,
+			  const uint8_t digest[KVK_DIGEST_BYTES])
+{
+	char own[KVK_NAME_BYTES_MAX];
+
+	if (!kvk_name_make(own, &dynamic->layout, digest, footer->key, footer->key_bytes) && !strcmp(own, name))
+		return true;
+	return dynamic->layout.naming == KVK_NAMING_LMCACHE &&
+	       !kvk_name_make_old(own, &dynamic->layout, footer->key, footer->key_bytes) && !strcmp(own, name);
+}
+
 static uint64_t dynamic_charge(const struct kvk_request *request, uint64_t logical_bytes)
 {
 	return kvk_object_bytes(logical_bytes, request->key_bytes, request->meta_bytes);

@@ -37,6 +37,9 @@ static inline struct kvk_dynamic *kvk_dynamic_of(struct kvk_request *request)
 
 /* The path of the request's object; false and request->status, reason set if it can have none. */
 bool kvk_dynamic_name(struct kvk_request *request, char name[KVK_NAME_BYTES_MAX]);
+/* Whether the object that the footer is of would itself have this path. */
+bool kvk_dynamic_is_named(const struct kvk_dynamic *dynamic, const char *name, const struct kvk_footer *footer,
+			  const uint8_t digest[KVK_DIGEST_BYTES]);
 
 extern const struct kvk_proof_rules kvk_dynamic_proof_rules;      /* open.c */
 

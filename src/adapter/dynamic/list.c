@@ -27,17 +27,6 @@ static int run(struct kvk_adapter *adapter, struct kvk_xfer *xfer)
 
 /* ---- one file ----------------------------------------------------------------------------------- */
 
-static bool name_belongs(const struct kvk_dynamic *dynamic, const char *name, const struct kvk_footer *footer,
-			 const uint8_t *digest)
-{
-	char own[KVK_NAME_BYTES_MAX];
-
-	if (!kvk_name_make(own, &dynamic->layout, digest, footer->key, footer->key_bytes) && !strcmp(own, name))
-		return true;
-	return dynamic->layout.naming == KVK_NAMING_LMCACHE &&
-	       !kvk_name_make_old(own, &dynamic->layout, footer->key, footer->key_bytes) && !strcmp(own, name);
-}
-
 /* One that the medium cannot open is there all the same. Its size and age are asked of its name; if the medium cannot tell those
  * either they stay 0, which is nobody's age. */
 static int take_stat(struct kvk_adapter *adapter, const char *name, struct kvk_facts *facts)
@@ -108,7 +97,7 @@ int kvk_dynamic_inspect(struct kvk_adapter *adapter, const char *name, struct kv
 			goto out;
 	}
 	if (!kvk_footer_parse(&footer, digest, data, footer_bytes) &&
-	    name_belongs(dynamic, name, &footer, digest) &&
+	    kvk_dynamic_is_named(dynamic, name, &footer, digest) &&
 	    xfer.stat.bytes == kvk_page_ceil(footer.stored_bytes) + footer_bytes)
 		kvk_listed_take(listed, &footer, digest, dynamic->namespace_digest);
 out:

@@ -5,23 +5,12 @@
 
 #include "adapter/dynamic/dynamic.h"
 
-/* Whether a whole footer is the one of the object that was asked for. */
-static bool is_wanted(const struct kvk_proof *proof, const uint8_t digest[KVK_DIGEST_BYTES])
+static bool is_wanted(const struct kvk_request *request, const struct kvk_footer *footer,
+		      const uint8_t digest[KVK_DIGEST_BYTES])
 {
-	const struct kvk_request *request = proof->request;
-	const struct kvk_dynamic *dynamic = kvk_dynamic_of(proof->request);
-	char name[KVK_NAME_BYTES_MAX];
-
-	if (request->name)
-		/* By name: the name must be the one that the object itself would have. */
-		return (!kvk_name_make(name, &dynamic->layout, digest, proof->footer.key, proof->footer.key_bytes) &&
-			!strcmp(name, request->name)) ||
-		       (!kvk_name_make_old(name, &dynamic->layout, proof->footer.key, proof->footer.key_bytes) &&
-			!strcmp(name, request->name));
-	if (memcmp(digest, request->digest, KVK_DIGEST_BYTES))
-		return false;
-	return !request->key || (proof->footer.key_bytes == request->key_bytes &&
-				 !memcmp(proof->footer.key, request->key, request->key_bytes));
+	return !memcmp(digest, request->digest, KVK_DIGEST_BYTES) &&
+	       (!request->key || (footer->key_bytes == request->key_bytes &&
+				  !memcmp(footer->key, request->key, request->key_bytes)));
 }
 
 /* A file that LMCache wrote before this store adopted the directory: nothing in it can prove it. */
@@ -87,9 +76,18 @@ static void without_footer(struct kvk_proof *proof)
 		take_plain(proof);
 }
 
+/*
+ * Two keys may have one of LMCache's names. A whole object under a name that is not its own, though, was not put there
+ * by a store: it was copied, or a power cut left the blocks of an older file of the same length in this one (ext4 with
+ * data=writeback). A put may take its place.
+ */
 static enum kvk_verdict judge(const struct kvk_proof *proof, const uint8_t digest[KVK_DIGEST_BYTES])
 {
-	return is_wanted(proof, digest) ? KVK_VERDICT_PROVEN : KVK_VERDICT_COLLISION;
+	if (!proof->request->name && is_wanted(proof->request, &proof->footer, digest))
+		return KVK_VERDICT_PROVEN;
+	if (!kvk_dynamic_is_named(kvk_dynamic_of(proof->request), proof->name, &proof->footer, digest))
+		return KVK_VERDICT_DAMAGED;
+	return proof->request->name ? KVK_VERDICT_PROVEN : KVK_VERDICT_COLLISION;
 }
 
 /* ---- opening ------------------------------------------------------------------------------------ */
