@@ -81,13 +81,18 @@ class Rounds:
             self.process.wait()
 
 
-def run_once(argv):
-    """Runs a program of ours to its end and returns its last round."""
+def run_all(argv):
+    """Runs a program of ours to its end and returns all its rounds."""
     argv = [str(a) for a in argv]
     done = subprocess.run(argv, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise Failed(f"{' '.join(argv)}: exit {done.returncode}")
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def run_once(argv):
+    """Runs a program of ours to its end and returns its last round."""
+    lines = run_all(argv)
     return lines[-1] if lines else {}
 
 

@@ -6,7 +6,7 @@ import shutil
 import statistics
 
 from .device import Unavailable
-from .programs import run_once
+from .programs import run_all, run_once
 from .report import size_text
 from .rows import KIB, MIB, first_object, lookups, many_device
 
@@ -88,12 +88,41 @@ def by_number(bench, name, numbers):
                             "lookups on the medium /s core", "the same /s"], rows)
 
 
+def restart(bench, name, objects, rounds):
+    """A first pass over all names beside a plain one, then footers, a clean close and its snapshot."""
+    device = None
+    try:
+        device = many_device(objects) if bench.settings.devices else None
+    except Unavailable as error:
+        bench.report.skip(name, str(error))
+        return
+    try:
+        path = os.path.join(device.mount, "store") if device else bench.fresh("disk", "restart")
+        os.makedirs(path, 0o700, exist_ok=True)
+        run_once([os.path.join(bench.programs, "sparse_objects"), path, 4 * KIB, 0, objects])
+        *pairs, known = run_all([os.path.join(bench.programs, "scan_rate"), path, rounds])
+    finally:
+        if device:
+            device.close()
+    ratios = sorted(pair["plain_s"] / pair["scan_s"] for pair in pairs)
+    where = "zram" if device else "the disk"
+    bench.report.table(name, f"A store without a snapshot is opened ({where}; the plain pass is readdir and statx in as many "
+                       "threads)", ["objects", "plain pass s", "first pass s", "plain / first", "range", "all known s", "close s",
+                                            "known from the snapshot s", "bytes an object"],
+                       [[objects, _middle(pairs, "plain_s"), _middle(pairs, "scan_s"), statistics.median(ratios),
+                         f"{ratios[0]:.2f}-{ratios[-1]:.2f}", known["all_known_s"], known["close_s"],
+                         known["from_snapshot_s"], known["bytes_per_object"]]])
+
+
 def all_tables(smoke):
     if smoke:
         return [("by-size", lambda b: by_size(b, [4 * KIB])),
-                ("by-depth", lambda b: by_depth(b, [2]))]
+                ("by-depth", lambda b: by_depth(b, [2])),
+                ("restart", lambda b: restart(b, "restart", 500, 2))]
     return [("by-size", lambda b: by_size(b, [4 * KIB << (2 * i) for i in range(8)])),
             ("by-depth", lambda b: by_depth(b, [1, 2, 4, 8, 16, 32, 64])),
             ("by-number", lambda b: by_number(b, "by-number", [1000, 10_000, 100_000])),
-            # A table of its own, since making and unmounting a million files takes minutes.
-            ("million", lambda b: by_number(b, "million", [1_000_000]))]
+            ("restart", lambda b: restart(b, "restart", 100_000, 9)),
+            # Tables of their own, since making and unmounting a million files takes minutes.
+            ("million", lambda b: by_number(b, "million", [1_000_000])),
+            ("million-restart", lambda b: restart(b, "million-restart", 1_000_000, 9))]
