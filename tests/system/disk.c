@@ -176,6 +176,8 @@ int disk_make(struct disk *disk, const char *name, const struct disk_kind *kind,
 
 void disk_end(struct disk *disk)
 {
+	if (!disk->kind)
+		return;
 	umount2(disk->path, MNT_DETACH);
 	rmdir(disk->path);
 	unlink(disk->image);

@@ -45,7 +45,7 @@ int disk_mount(struct disk *disk);
 int disk_remount(struct disk *disk, bool read_only);
 /* Tries until nobody uses it any more, ten seconds at most. */
 int disk_unmount(struct disk *disk);
-/* Unmounts if need be, and removes image and mount point. */
+/* Unmounts if need be, and removes image and mount point. One that was never made is all zeros. */
 void disk_end(struct disk *disk);
 
 /* What was not written to the image by now is lost, the journal's end included; every call fails until the disk is

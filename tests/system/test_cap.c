@@ -13,12 +13,11 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 
 #include "unit/store_kit.h"
 
+#include "system/child.h"
 #include "system/disk.h"
 #include "system/load.h"
 #include "system/truth.h"
@@ -59,15 +58,6 @@ struct run {
 	pid_t children[CHILDREN];
 };
 
-static void end_child(pid_t *child)
-{
-	if (*child > 0) {
-		kill(*child, SIGKILL);
-		waitpid(*child, NULL, 0);
-	}
-	*child = 0;
-}
-
 static int setup(void **state)
 {
 	return (*state = calloc(1, sizeof(struct run))) ? 0 : -1;
@@ -78,11 +68,10 @@ static int teardown(void **state)
 	struct run *run = *state;
 
 	for (unsigned i = 0; i < CHILDREN; i++)
-		end_child(&run->children[i]);
-	end_child(&run->sampler);
+		child_end(&run->children[i]);
+	child_end(&run->sampler);
 	kvk_store_close(run->bed.store);
-	if (run->disk.kind)
-		disk_end(&run->disk);
+	disk_end(&run->disk);
 	if (run->shared)
 		munmap(run->shared, sizeof(*run->shared));
 	free(run);
@@ -98,15 +87,11 @@ static uint64_t used_bytes(const char *path)
 	return statvfs(path, &space) ? 0 : (uint64_t)(space.f_blocks - space.f_bfree) * space.f_frsize;
 }
 
-static void start_sampler(struct run *run)
+static void sample(void *user, uint32_t index, uint64_t random)
 {
+	const struct run *run = user;
 	struct shared *shared = run->shared;
 
-	run->sampler = fork();
-	assert_true(run->sampler >= 0);
-	if (run->sampler > 0)
-		return;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;; usleep(1000)) {
 		uint64_t used = used_bytes(run->disk.path), counted, cap;
 
@@ -146,13 +131,13 @@ static void measure_child(struct shared *shared)
 		shared->memory[third] = memory;
 }
 
-static void child_main(struct run *run, uint32_t index, uint64_t random)
+static void child_main(void *user, uint32_t index, uint64_t random)
 {
+	struct run *run = user;
 	struct load load = run->load;
 	struct load_worker worker = { .load = &load, .index = index, .random = random };
 	struct kvk_error error = { .struct_bytes = sizeof(error) };
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (bed_try_open(&run->bed, run->more, &error)) {
 		fprintf(stderr, "child %u cannot open: %s: %s\n", index, error.option, error.text);
 		run->shared->failed_opens++;
@@ -167,29 +152,19 @@ static void child_main(struct run *run, uint32_t index, uint64_t random)
 	}
 	if (bed_close(&run->bed))
 		run->shared->failed_closes++;
-	_exit(0);
 }
 
 static void start_child(struct run *run, uint32_t index)
 {
-	uint64_t random = kit_random(&run->random);
-
-	run->children[index] = fork();
-	assert_true(run->children[index] >= 0);
-	if (run->children[index] == 0)
-		child_main(run, index, random);
+	run->children[index] = child_start(child_main, run, index, kit_random(&run->random));
 }
 
 static void disturb(struct run *run)
 {
 	uint32_t index = (uint32_t)kit_below(&run->random, CHILDREN);
-	int status;
 
 	if (index > 0 && kit_below(&run->random, 3) == 0) {
-		assert_int_equal(kill(run->children[index], SIGKILL), 0);
-		assert_int_equal(waitpid(run->children[index], &status, 0), run->children[index]);
-		run->children[index] = 0;
-		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+		child_kill(&run->children[index]);
 		start_child(run, index);
 		run->kills++;
 	} else {
@@ -203,22 +178,10 @@ static void disturb(struct run *run)
 static void let_children_end(struct run *run)
 {
 	uint64_t until_us = kit_now_us() + 60000000;
-	int status;
 
 	run->shared->stop = true;
-	for (unsigned i = 0; i < CHILDREN; i++) {
-		pid_t ended;
-
-		while ((ended = waitpid(run->children[i], &status, WNOHANG)) == 0) {
-			if (kit_now_us() > until_us)
-				fail_msg("child %u does not end", i);
-			usleep(1000);
-		}
-		assert_int_equal(ended, run->children[i]);
-		run->children[i] = 0;
-		if (!WIFEXITED(status) || WEXITSTATUS(status))
-			fail_msg("child %u ended with status 0x%x", i, (unsigned)status);
-	}
+	for (unsigned i = 0; i < CHILDREN; i++)
+		child_wait(&run->children[i], until_us);
 }
 
 /* ---- at rest -------------------------------------------------------------------------------------- */
@@ -305,7 +268,7 @@ static void cap_holds(struct run *run, const struct disk_kind *kind)
 	run->cap_bytes = bed_usage(run->bed.store).cap_bytes;
 	assert_int_equal(bed_close(&run->bed), 0);
 
-	start_sampler(run);
+	run->sampler = child_start(sample, run, 0, 0);
 	for (uint32_t i = 0; i < CHILDREN; i++)
 		start_child(run, i);
 	began_us = kit_now_us();
@@ -316,7 +279,7 @@ static void cap_holds(struct run *run, const struct disk_kind *kind)
 	}
 	assert_int_equal(run->shared->failed_opens, 0);
 	let_children_end(run);
-	end_child(&run->sampler);
+	child_end(&run->sampler);
 	tell(run, seconds);
 
 	assert_int_equal(run->shared->failed_closes, 0);

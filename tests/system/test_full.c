@@ -56,8 +56,7 @@ static int teardown(void **state)
 	kvk_store_close(run->bed.store);
 	if (run->filler >= 0)
 		close(run->filler);
-	if (run->disk.kind)
-		disk_end(&run->disk);
+	disk_end(&run->disk);
 	free(run);
 	return 0;
 }

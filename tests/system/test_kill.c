@@ -7,13 +7,11 @@
  * all are, and the directory is judged from outside, and opened and judged from inside.
  */
 #include <sched.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 
 #include "unit/store_kit.h"
 
+#include "system/child.h"
 #include "system/disk.h"
 #include "system/load.h"
 #include "system/truth.h"
@@ -44,12 +42,12 @@ struct run {
 	struct load_found found;
 };
 
-static void child_main(struct run *run, uint32_t index, uint64_t random)
+static void child_main(void *user, uint32_t index, uint64_t random)
 {
+	struct run *run = user;
 	struct load load = run->load;
 	struct load_worker worker = { .load = &load, .index = index, .random = random };
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (index >= WRITERS) {
 		load.put_share = 0;
 		load.get_share = 16;
@@ -68,22 +66,12 @@ static void child_main(struct run *run, uint32_t index, uint64_t random)
 
 static void start_child(struct run *run, uint32_t index)
 {
-	uint64_t random = kit_random(&run->random);
-
-	run->children[index] = fork();
-	assert_true(run->children[index] >= 0);
-	if (run->children[index] == 0)
-		child_main(run, index, random);
+	run->children[index] = child_start(child_main, run, index, kit_random(&run->random));
 }
 
 static void kill_child(struct run *run, uint32_t index)
 {
-	int status;
-
-	assert_int_equal(kill(run->children[index], SIGKILL), 0);
-	assert_int_equal(waitpid(run->children[index], &status, 0), run->children[index]);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	run->children[index] = 0;
+	child_kill(&run->children[index]);
 	run->kills++;
 	run->keepers += run->shared->is_keeper[index];
 	run->shared->is_keeper[index] = false;

@@ -7,12 +7,11 @@
  * life, by an error that its file system has found.
  */
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 #include "unit/store_kit.h"
 
+#include "system/child.h"
 #include "system/disk.h"
 #include "system/load.h"
 #include "system/truth.h"
@@ -37,8 +36,7 @@ static int teardown(void **state)
 	struct run *run = *state;
 
 	kvk_store_close(run->bed.store);
-	if (run->disk.kind)
-		disk_end(&run->disk);
+	disk_end(&run->disk);
 	free(run);
 	return 0;
 }
@@ -180,28 +178,12 @@ static void test_open_read_only(void **state)
 		} \
 	} while (0)
 
-static void in_child(struct run *run, void (*child)(struct run *))
+static void in_child(struct run *run, child_body *child)
 {
-	/* What a child waits for at rest is told by itself. */
-	uint64_t until_us = kit_now_us() + 2 * REST_US;
-	pid_t pid = fork(), ended;
-	int status = 0;
+	pid_t pid = child_start(child, run, 0, 0);
 
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		child(run);
-		_exit(0);
-	}
-	while ((ended = waitpid(pid, &status, WNOHANG)) == 0 && kit_now_us() < until_us)
-		usleep(5000);
-	if (ended == 0) {
-		kill(pid, SIGKILL);
-		waitpid(pid, &status, 0);
-		fail_msg("the child hangs");
-	}
-	if (!WIFEXITED(status) || WEXITSTATUS(status))
-		fail_msg("the child ended with status 0x%x", (unsigned)status);
+	/* What a child waits for at rest is told by itself. */
+	child_wait(&pid, kit_now_us() + 2 * REST_US);
 }
 
 static void set_limit(int resource, uint64_t to)
@@ -282,8 +264,9 @@ static bool has_descriptors(uint64_t count)
 }
 
 /* Opens with 16 descriptors, whatever comes of it; then with enough, which are then taken away, and given back. */
-static void few_descriptors(struct run *run)
+static void few_descriptors(void *user, uint32_t index, uint64_t random)
 {
+	struct run *run = user;
 	struct kvk_error error = { .struct_bytes = sizeof(error) };
 	uint64_t before = truth_descriptors(), open;
 	int err;
@@ -339,8 +322,9 @@ static void test_descriptors_threads(void **state)
 }
 
 /* The signal that comes with it, SIGXFSZ, would end the process if a thread of the store could receive it. */
-static void short_files(struct run *run)
+static void short_files(void *user, uint32_t index, uint64_t random)
 {
+	struct run *run = user;
 	const uint64_t limits[] = { 0, 1, 4096, 65536, BYTES + 4095, 1 << 20 };
 	struct kvk_result result;
 	char key[32];

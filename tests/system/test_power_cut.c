@@ -262,8 +262,7 @@ static int teardown(void **state)
 	struct run *run = *state;
 
 	kvk_store_close(run->bed.store);
-	if (run->disk.kind)
-		disk_end(&run->disk);
+	disk_end(&run->disk);
 	free(run);
 	return 0;
 }

@@ -10,11 +10,10 @@
  */
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 
 #include "unit/store_kit.h"
 
+#include "system/child.h"
 #include "system/load.h"
 #include "system/truth.h"
 
@@ -46,14 +45,14 @@ struct run {
 
 /* ---- inside ------------------------------------------------------------------------------------------- */
 
-static void child_main(struct run *run, uint32_t index, uint64_t random)
+static void child_main(void *user, uint32_t index, uint64_t random)
 {
+	struct run *run = user;
 	struct bed *bed = &run->beds[index % 2];
 	struct load load = run->load;
 	struct load_worker worker = { .load = &load, .index = index, .random = random };
 	struct kvk_error error = { .struct_bytes = sizeof(error) };
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (bed_try_open(bed, run->more, &error)) {
 		fprintf(stderr, "child %u cannot open: %s: %s\n", index, error.option, error.text);
 		run->shared->failed_opens++;
@@ -65,25 +64,18 @@ static void child_main(struct run *run, uint32_t index, uint64_t random)
 		load_step(&worker);
 	if (bed_close(bed))
 		run->shared->failed_closes++;
-	_exit(0);
 }
 
 static void start_child(struct run *run, uint32_t index)
 {
-	uint64_t random = kit_random(&run->random);
-
-	run->children[index] = fork();
-	assert_true(run->children[index] >= 0);
-	if (run->children[index] == 0)
-		child_main(run, index, random);
+	run->children[index] = child_start(child_main, run, index, kit_random(&run->random));
 }
 
 static void kill_one(struct run *run)
 {
 	uint32_t index = (uint32_t)kit_below(&run->random, CHILDREN);
 
-	assert_int_equal(kill(run->children[index], SIGKILL), 0);
-	assert_int_equal(waitpid(run->children[index], NULL, 0), run->children[index]);
+	child_kill(&run->children[index]);
 	run->kills++;
 	start_child(run, index);
 }
@@ -117,18 +109,10 @@ static void count_all(struct run *run)
 static void let_children_end(struct run *run)
 {
 	uint64_t until_us = kit_now_us() + 30000000;
-	int status;
 
 	run->shared->stop = true;
-	for (unsigned i = 0; i < CHILDREN; i++) {
-		while (waitpid(run->children[i], &status, WNOHANG) == 0) {
-			if (kit_now_us() > until_us)
-				fail_msg("child %u does not end", i);
-			usleep(10000);
-		}
-		run->children[i] = 0;
-		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	}
+	for (unsigned i = 0; i < CHILDREN; i++)
+		child_wait(&run->children[i], until_us);
 }
 
 static void check_at_rest(struct run *run, struct bed *bed)
@@ -180,10 +164,8 @@ static void take_dirs(struct run *run)
 
 static void end_run(struct run *run)
 {
-	for (unsigned i = 0; i < CHILDREN; i++) {
-		if (run->children[i] > 0)
-			kill(run->children[i], SIGKILL);
-	}
+	for (unsigned i = 0; i < CHILDREN; i++)
+		child_end(&run->children[i]);
 	kvk_store_close(run->beds[0].store);
 	kvk_store_close(run->beds[1].store);
 }

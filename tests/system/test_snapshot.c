@@ -55,10 +55,8 @@ static int teardown(void **state)
 	if (run->busy)
 		load_stop(run->workers, WORKERS);
 	kvk_store_close(run->bed.store);
-	if (run->disk.kind)
-		disk_end(&run->disk);
-	if (run->outer.kind)
-		disk_end(&run->outer);
+	disk_end(&run->disk);
+	disk_end(&run->outer);
 	free(run);
 	return 0;
 }
