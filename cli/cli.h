@@ -28,7 +28,7 @@ struct kvk_cli_verb {
 
 extern const struct kvk_cli_verb kvk_cli_put, kvk_cli_get, kvk_cli_has, kvk_cli_rm, kvk_cli_ls, kvk_cli_stat,
 	kvk_cli_verify, kvk_cli_doctor, kvk_cli_replay, kvk_cli_namespace, kvk_cli_bench, kvk_cli_df, kvk_cli_evict,
-	kvk_cli_purge, kvk_cli_quota, kvk_cli_cap, kvk_cli_fsck;
+	kvk_cli_purge, kvk_cli_quota, kvk_cli_cap, kvk_cli_fsck, kvk_cli_simulate;
 
 /* Says on stderr what is wrong with the command line; returns KVK_EXIT_USAGE. */
 int kvk_cli_usage(const struct kvk_cli_verb *verb, const char *format, ...)

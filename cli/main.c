@@ -7,7 +7,7 @@
 static const struct kvk_cli_verb *const verbs[] = {
 	&kvk_cli_put, &kvk_cli_get, &kvk_cli_has, &kvk_cli_rm, &kvk_cli_ls, &kvk_cli_stat, &kvk_cli_verify,
 	&kvk_cli_df, &kvk_cli_cap, &kvk_cli_quota, &kvk_cli_evict, &kvk_cli_purge, &kvk_cli_fsck, &kvk_cli_doctor,
-	&kvk_cli_namespace, &kvk_cli_replay, &kvk_cli_bench,
+	&kvk_cli_namespace, &kvk_cli_replay, &kvk_cli_simulate, &kvk_cli_bench,
 };
 
 #define VERB_COUNT (sizeof(verbs) / sizeof(verbs[0]))

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "load_trace.h"
 #include "text.h"
 
 /* Llama-3.1-8B in bf16 keeps 131,072 bytes a token: 64 MiB a block. Small machines replay at a 64th of that. */
@@ -57,34 +58,10 @@ static int parse(struct kvk_replay *replay, struct kvk_cli_overlay *overlay, con
 	return kvk_cli_spec(&replay->spec, line.words[0], overlay);
 }
 
-static int load_trace(struct kvk_replay *replay, const struct kvk_cli_verb *verb)
-{
-	char error[KVK_TRACE_ERROR_BYTES] = "not enough memory";
-	struct kvk_chat chat = { .seed = replay->seed };
-	FILE *in;
-	int err;
-
-	if (!strncmp(replay->trace_argument, "chat:", 5)) {
-		if (kvk_chat_parse(&chat, replay->trace_argument + 5, error))
-			return kvk_cli_usage(verb, "TRACE: chat: %s", error);
-		err = kvk_chat_make(&replay->trace, &chat, replay->limit);
-		return err ? kvk_cli_fail("%s: %s", replay->trace_argument, strerror(-err)) : 0;
-	}
-	in = !strcmp(replay->trace_argument, "-") ? stdin : fopen(replay->trace_argument, "re");
-	if (!in)
-		return kvk_cli_fail("%s: %s", replay->trace_argument, strerror(errno));
-	err = kvk_trace_read(&replay->trace, in, replay->limit, error);
-	if (in != stdin)
-		fclose(in);
-	return err ? kvk_cli_fail("%s: %s", replay->trace_argument, error) : 0;
-}
-
 static int check_sizes(struct kvk_replay *replay, const struct kvk_cli_verb *verb)
 {
 	const struct kvk_trace *trace = &replay->trace;
 
-	if (trace->request_count == 0)
-		return kvk_cli_fail("%s: no requests", replay->trace_argument);
 	if (replay->bytes_per_token == 0 ||
 	    replay->bytes_per_token > KVK_OBJECT_BYTES_MAX / trace->block_tokens)
 		return kvk_cli_usage(verb, "--bytes-per-token: a block of %u tokens must have from 1 byte to 4 GiB",
@@ -159,7 +136,7 @@ static int run(const struct kvk_cli_verb *verb, int argc, char **argv)
 	int status = parse(&replay, &overlay, verb, argc, argv);
 
 	if (!status)
-		status = load_trace(&replay, verb);
+		status = kvk_cli_load_trace(&replay.trace, verb, replay.trace_argument, replay.limit, replay.seed);
 	if (!status)
 		status = check_sizes(&replay, verb);
 	if (status)
@@ -185,10 +162,7 @@ const struct kvk_cli_verb kvk_cli_replay = {
 	.name = "replay",
 	.arguments = "STORE TRACE [options]",
 	.summary = "play a trace against a store as an engine would, and check every byte",
-	.help = "TRACE is a file of JSON lines (timestamp, input_length, output_length, hash_ids: blocks of 512\n"
-		"tokens in prefix order), - for standard input, or chats that are made up:\n"
-		"  chat:users=N,turns=N[,systems=4][,system=2048][,prompt=256][,reply=512][,block=512][,seed=N]\n"
-		"each user asking turns times, with one of `systems` system prompts of `system` tokens before all.\n\n"
+	.help = KVK_CLI_TRACE_HELP
 		"  --bytes-per-token N   size of a block: N x 512 bytes (default 2048; Llama-3.1-8B has 131072)\n"
 		"  --capacity SIZE       cap of the store\n"
 		"  --concurrency N       requests in flight (default 8)\n"

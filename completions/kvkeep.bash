@@ -3,7 +3,7 @@
 
 _kvkeep()
 {
-	local verbs='put get has rm ls stat verify df cap quota evict purge fsck doctor namespace replay bench help'
+	local verbs='put get has rm ls stat verify df cap quota evict purge fsck doctor namespace replay simulate bench help'
 	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]}
 	local options='--json --help' place=0 i
 
@@ -27,6 +27,7 @@ _kvkeep()
 		options+=' --bytes-per-token --capacity --concurrency --requests --kill-at --seed --memory --held --direct'
 		options+=' --durability'
 		;;
+	simulate) options+=' --capacity --policy --bytes-per-token --requests --seed' ;;
 	bench) options+=' --bytes --inflight --seconds --total --direct --held --durability' ;;
 	help)
 		mapfile -t COMPREPLY < <(compgen -W "${verbs% help}" -- "$current")

@@ -78,6 +78,9 @@ enum kvk_policy_kind {
 	KVK_POLICY_ISOLATED_LRU,       /* first of tenants over their quota, then of tenants without one */
 };
 
+/* What configurations call them, in the order of the enumeration, and NULL. */
+extern const char *const kvk_policy_words[];
+
 struct kvk_policy_options {
 	enum kvk_policy_kind kind;
 	uint64_t cap_bytes;            /* for the shares of S3-FIFO and ARC; 0: what is used counts as the cap */

@@ -11,6 +11,15 @@ const struct kvk_policy kvk_policy_noop = {
 	.next = noop_next,
 };
 
+const char *const kvk_policy_words[] = {
+	[KVK_POLICY_NOOP] = "noop",
+	[KVK_POLICY_LRU] = "LRU",
+	[KVK_POLICY_S3FIFO] = "S3FIFO",
+	[KVK_POLICY_ARC] = "ARC",
+	[KVK_POLICY_ISOLATED_LRU] = "IsolatedLRU",
+	NULL,
+};
+
 const struct kvk_policy *kvk_policy_find(enum kvk_policy_kind kind)
 {
 	static const struct kvk_policy *const policies[] = {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# The verbs that make load, from outside: replay and bench. TAP.
+# The verbs that make load, from outside: replay, simulate and bench. TAP.
 #
 # Usage: test_cli_replay.sh KVKEEP
 
@@ -87,6 +87,27 @@ replay_refuses_bad_traces()
 	[ ! -e huge ]
 }
 
+simulates()
+{
+	gives 0 "$kvkeep" simulate chat:users=40,turns=8,seed=3 --json --capacity 10% --capacity 100% --bytes-per-token 16
+	json '[r["policy"] for r in v["runs"]] == ["LRU", "S3FIFO", "ARC", "Belady"] * 2'
+	json 'v["requests"] == 320 and v["block_bytes"] == 8192 and v["runs"][0]["capacity_bytes"] >= v["distinct_blocks"] * 819.2'
+	json 'all(0 < r["hits"] < v["runs"][3]["hits"] <= v["unlimited_hits"] for r in v["runs"][:3])'
+	# Where all fit, nothing is written twice.
+	json 'all(r["hits"] == v["unlimited_hits"] for r in v["runs"][4:])'
+	json 'all(r["written_bytes"] == v["distinct_blocks"] * 8192 for r in v["runs"][4:7]) and v["runs"][0]["accesses_per_s"] > 0'
+
+	gives 0 "$kvkeep" simulate chat:users=40,turns=8,seed=3 --capacity 1MiB --policy noop
+	says out 'blocks found no room'
+	says out 'Belady'
+	gives 2 "$kvkeep" simulate chat:users=4,turns=2 --policy lru
+	says err "'lru' is none of noop, LRU, S3FIFO, ARC and IsolatedLRU"
+	gives 2 "$kvkeep" simulate chat:users=4,turns=2 --capacity 0
+	gives 2 "$kvkeep" simulate chat:users=4,turns=2 --bytes-per-token 10000000
+	gives 1 "$kvkeep" simulate missing
+	gives 2 "$kvkeep" simulate
+}
+
 measures()
 {
 	gives 0 "$kvkeep" bench benched --bytes 256KiB --inflight 4 --seconds 200ms --total 32MiB --json
@@ -104,6 +125,7 @@ tap 'replay: a block that is gone is no hit' replay_finds_a_lost_block
 tap 'replay: a damaged block is a failed load, not a wrong byte' replay_finds_a_damaged_block
 tap 'replay: failures of the medium are told' replay_faults_are_told
 tap 'replay: bad traces and too large ones are refused' replay_refuses_bad_traces
+tap 'simulate: policies beside Belady' simulates
 tap 'bench measures and cleans up' measures
 echo "1..$number"
 exit $failed
