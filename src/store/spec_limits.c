@@ -9,14 +9,10 @@
 
 static int take_policy(struct parsing *parsing, const char *path, const json_t *value)
 {
-	static const char *const words[] = { "noop", "LRU", "S3FIFO", "ARC", "IsolatedLRU", NULL };
-	static const enum kvk_policy_kind kinds[] = {
-		KVK_POLICY_NOOP, KVK_POLICY_LRU, KVK_POLICY_S3FIFO, KVK_POLICY_ARC, KVK_POLICY_ISOLATED_LRU,
-	};
-	int index, err = kvk_spec_take_word(parsing, path, value, words, &index);
+	int index, err = kvk_spec_take_word(parsing, path, value, kvk_policy_words, &index);
 
 	if (!err)
-		parsing->spec->policy = kinds[index];
+		parsing->spec->policy = (enum kvk_policy_kind)index;
 	return err;
 }
 
@@ -84,6 +80,8 @@ static const struct option eviction_options[] = {
 
 int kvk_spec_take_eviction(struct parsing *parsing, const char *path, const json_t *value)
 {
+	/* Who says how to evict wants it; docs/eviction.md says why this one. */
+	parsing->spec->policy = KVK_POLICY_LRU;
 	return kvk_spec_take_object(parsing, path, value, eviction_options);
 }
 

@@ -82,6 +82,14 @@ static void test_values(void **state)
 	assert_int_equal(spec.depth_bytes, 32 << 20);
 	assert_int_equal(spec.deadline_us, 30000000);
 	assert_int_equal(spec.max_items, 65536);
+	assert_int_equal(spec.policy, KVK_POLICY_NOOP);
+	kvk_spec_release(&spec);
+	/* Who says how to evict wants it; a policy that is named counts, wherever it stands among the others. */
+	assert_int_equal(parse("\"eviction\": {\"trigger_watermark\": 0.9}", &spec, &error), 0);
+	assert_int_equal(spec.policy, KVK_POLICY_LRU);
+	kvk_spec_release(&spec);
+	assert_int_equal(parse("\"eviction\": {\"eviction_policy\": \"noop\", \"eviction_ratio\": 0.5}", &spec, &error), 0);
+	assert_int_equal(spec.policy, KVK_POLICY_NOOP);
 	kvk_spec_release(&spec);
 	assert_int_equal(parse("P\"max_capacity_gb\": \"1.5\", \"use_direct_io\": \"true\"", &spec, &error), 0);
 	assert_int_equal(spec.wish.values.cap_bytes, UINT64_C(3) << 29);
