@@ -125,7 +125,7 @@ void kvk_agent_submit(struct kvk_agent *agent, struct kvk_link *ops);
 void kvk_agent_cancel(struct kvk_agent *agent, const void *group);
 
 /*
- * To be called every 100 ms or so by a thread that never does I/O: answers operations whose deadline passed in
+ * To be called every 100 ms or so by a thread that never does I/O, one at a time: answers operations whose deadline passed in
  * the queue or in a lane that is stuck, and fails the queue fast while every lane is stuck.
  */
 void kvk_agent_watch(struct kvk_agent *agent);

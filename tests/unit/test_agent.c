@@ -392,6 +392,7 @@ static void test_stop(void **state)
 static void *submit_many(void *argument)
 {
 	struct bed *bed = argument;
+	static pthread_mutex_t watching = PTHREAD_MUTEX_INITIALIZER;
 	static _Thread_local struct probe probes[OPS_MAX];
 
 	for (int round = 0; round < ROUNDS; round++) {
@@ -404,8 +405,11 @@ static void *submit_many(void *argument)
 		submit(bed->agent, probes, count);
 		if (cancel)
 			kvk_agent_cancel(bed->agent, probes);
-		if (round % 7 == 0)
+		if (round % 7 == 0) {
+			pthread_mutex_lock(&watching);
 			kvk_agent_watch(bed->agent);
+			pthread_mutex_unlock(&watching);
+		}
 		for (uint32_t i = 0; i < count; i++) {
 			while (!atomic_load(&probes[i].finished))
 				sched_yield();
