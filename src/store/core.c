@@ -65,6 +65,17 @@ static int open_backend(struct kvk_core *core, uint64_t writer_id, struct kvk_er
 	return kvk_fault_parse(wrapped, spec->fault, error);
 }
 
+/* For whoever looks before the room thread did. */
+static void look_at_medium(struct kvk_core *core)
+{
+	struct kvk_space space;
+
+	if (core->backend->ops->space(core->backend, &space))
+		return;
+	atomic_store(&core->view.free_bytes, space.free_bytes);
+	atomic_store(&core->view.total_bytes, space.total_bytes);
+}
+
 static void tell_evicted(void *user, const void *key, uint32_t key_bytes)
 {
 	struct kvk_core *core = user;
@@ -244,6 +255,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 	err = open_backend(core, writer_id, error);
 	if (err)
 		goto fail;
+	look_at_medium(core);
 	err = kvk_superblock_settle(&core->superblock, &made, core->backend, &core->spec.wish, error);
 	if (err)
 		goto fail;

@@ -30,9 +30,9 @@ struct kvk_core {
 	struct kvk_waiting waiting;
 	struct kvk_quotas quotas;
 	struct kvk_agent *agent;
-	/* What the room thread saw at its last visit of the account, for whoever asks. */
+	/* What the room thread saw at its last visit of the account, for whoever asks: he must not wait for the medium. */
 	struct {
-		atomic_uint_fast64_t leased_bytes, limit_bytes, free_bytes, floor_bytes;
+		atomic_uint_fast64_t leased_bytes, limit_bytes, free_bytes, total_bytes, floor_bytes;
 		atomic_uint processes;
 		atomic_bool exact;
 	} view;
