@@ -194,15 +194,23 @@ static void credit_removed(struct kvk_core *core)
 	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
 	core->backend->ops->run(core->backend, &sync);
 	visit.synced = sync.result >= 0;
+	atomic_fetch_add(&core->settle_steps, 1);
 	kvk_account_visit(core->account, &visit, ACCOUNT_WAIT_MS);
+	atomic_fetch_add(&core->settle_steps, 1);
+}
+
+static void leave_account(struct kvk_core *core)
+{
+	credit_removed(core);
+	kvk_account_close(core->account, ACCOUNT_WAIT_MS);
+	core->account = NULL;
 }
 
 /* What is still there when opening fails, or when nothing is under way any more. */
 void kvk_core_free(struct kvk_core *core)
 {
 	kvk_agent_free(core->agent);
-	credit_removed(core);
-	kvk_account_close(core->account, ACCOUNT_WAIT_MS);
+	leave_account(core);
 	if (core->adapter)
 		core->adapter->ops->close(core->adapter);
 	kvk_catalog_free(core->catalog);
@@ -300,12 +308,14 @@ static int forget_account(struct kvk_core *core)
 
 	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
 	core->backend->ops->run(core->backend, &sync);
+	atomic_fetch_add(&core->settle_steps, 1);
 	kvk_account_pass_begin(core->account);
 	for (uint32_t i = 0; i < KVK_BUCKETS; i++) {
 		kvk_account_finding(core->account, &findings[i], i);
 		findings[i].may_lower = sync.result >= 0;
 	}
 	err = kvk_account_reconcile(core->account, findings, KVK_BUCKETS, ACCOUNT_WAIT_MS);
+	atomic_fetch_add(&core->settle_steps, 1);
 	return err ? err : kvk_account_pass_end(core->account);
 }
 
@@ -331,14 +341,21 @@ static void forget(struct kvk_core *core)
 
 int kvk_core_stop(struct kvk_core *core, uint64_t wait_us)
 {
-	int err;
-
 	atomic_store(&core->closing, true);
 	kvk_waiting_end(core, NULL, 0);
-	err = kvk_agent_stop(core->agent, wait_us);
-	if (!err)
-		forget(core);
-	return err;
+	return kvk_agent_stop(core->agent, wait_us);
+}
+
+void kvk_core_settle(struct kvk_core *core)
+{
+	forget(core);
+	atomic_fetch_add(&core->settle_steps, 1);
+	leave_account(core);
+}
+
+uint64_t kvk_core_settle_steps(struct kvk_core *core)
+{
+	return atomic_load(&core->settle_steps) + atomic_load(&core->adapter->counts.walked);
 }
 
 void kvk_core_abandon(struct kvk_core *core)
