@@ -15,6 +15,9 @@
 
 /* At close, what was canceled gets so long to end before a medium counts as hung. */
 #define CLOSE_US UINT64_C(5000000)
+/* And what is left to do then, without getting on: one step of it is a sync, which writes what everybody has dirty. Given up too early
+ * it leaves behind what only a scan takes off again. */
+#define SETTLE_US UINT64_C(15000000)
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
@@ -96,8 +99,10 @@ int kvk_store_open(struct kvk_store **ret, const char *spec, const struct kvk_ho
 	err = kvk_control_start(&store->control, store->core);
 	if (err) {
 		kvk_error_set(error, err, NULL, "cannot start threads: %s", strerror(-err));
-		if (!kvk_core_stop(store->core, CLOSE_US))
+		if (!kvk_core_stop(store->core, CLOSE_US)) {
+			kvk_core_settle(store->core);
 			kvk_core_free(store->core);
+		}
 		goto fail;
 	}
 	kvk_thread_quiet_end(&quiet);
@@ -113,7 +118,7 @@ fail:
 int kvk_store_close(struct kvk_store *store)
 {
 	struct kvk_thread_quiet quiet;
-	bool hangs;
+	bool ended;
 	int err;
 
 	if (!store)
@@ -125,13 +130,13 @@ int kvk_store_close(struct kvk_store *store)
 	}
 	atomic_store(&store->core->closing, true);
 	kvk_thread_quiet_begin(&quiet);
-	hangs = kvk_control_stop(store->control, CLOSE_US) != 0;
+	kvk_control_stop(store->control, CLOSE_US);
 	err = kvk_core_stop(store->core, CLOSE_US);
-	kvk_control_end(store->control, hangs);
+	ended = kvk_control_end(store->control, !err, SETTLE_US);
 	/* What threads and the kernel still use is given up deliberately, never freed under them. */
 	if (err)
 		err = atomic_load(&store->core->held_items) > 0 ? -ETIMEDOUT : 0;
-	else if (!hangs)
+	else if (ended)
 		kvk_core_free(store->core);
 	kvk_thread_quiet_end(&quiet);
 	kvk_mem_free(store);

@@ -91,6 +91,7 @@ KVK_API int kvk_store_open(struct kvk_store **ret, const char *spec, const struc
 /**
  * Ends a store: cancels what is under way, answers it nowhere, removes all objects if its specification says
  * `persist_enabled` false and no other process has the store open. NULL is fine. No other call may run or follow.
+ * It waits at most half a minute for a medium that hangs; what was left to do is done when the medium goes on.
  *
  * After it returned 0, nothing touches any caller's memory. -ETIMEDOUT: the medium hangs and still holds
  * memory that was given with KVK_MEM_HELD or kvk_store_register(); that memory must not be freed or reused.

@@ -115,6 +115,7 @@ int kvk_account_open(struct kvk_account **ret, struct kvk_backend *backend, uint
 	account->many_hosts = backend->caps.many_hosts;
 	account->margin_ns = account->many_hosts ? KVK_ACCOUNT_SHARED_MARGIN_NS : KVK_ACCOUNT_MARGIN_NS;
 	pthread_mutex_init(&account->lock, NULL);
+	pthread_mutex_init(&account->look_lock, NULL);
 	name_host(account);
 	err = choose_token(account);
 	if (err) {
@@ -130,6 +131,7 @@ int kvk_account_open(struct kvk_account **ret, struct kvk_backend *backend, uint
 	return 0;
 
 fail:
+	pthread_mutex_destroy(&account->look_lock);
 	pthread_mutex_destroy(&account->lock);
 	kvk_mem_free(account);
 	return err;
@@ -150,6 +152,7 @@ void kvk_account_close(struct kvk_account *account, uint32_t wait_ms)
 	}
 	account->backend->ops->unlock(account->backend, account->row);
 	pthread_mutex_unlock(&account->lock);
+	pthread_mutex_destroy(&account->look_lock);
 	pthread_mutex_destroy(&account->lock);
 	kvk_mem_free(account);
 }
@@ -215,10 +218,12 @@ uint64_t kvk_account_bucket(struct kvk_account *account, uint32_t bucket)
 {
 	uint64_t bytes;
 
-	pthread_mutex_lock(&account->lock);
-	bytes = kvk_account_more(account->image.charged_bytes[bucket], atomic_load(&account->published_bytes[bucket]));
+	pthread_mutex_lock(&account->look_lock);
+	bytes = kvk_account_more(account->image.charged_bytes[bucket], account->posting_bytes[bucket]);
+	bytes = kvk_account_more(bytes, atomic_load(&account->published_bytes[bucket]));
+	bytes = kvk_account_less(bytes, account->syncing_bytes[bucket]);
 	bytes = kvk_account_less(bytes, atomic_load(&account->unlinked_bytes[bucket]));
-	pthread_mutex_unlock(&account->lock);
+	pthread_mutex_unlock(&account->look_lock);
 	return bytes;
 }
 

@@ -61,8 +61,27 @@ bool kvk_account_has_credits(const struct kvk_account *account);
 /* Charged (what is loose included) and cap as of the last transaction, with what this process published and unlinked since. */
 void kvk_account_usage(const struct kvk_account *account, uint64_t *used_bytes, uint64_t *cap_bytes);
 
+/* ---- any thread, never longer than a copy of figures takes: no transaction is waited for ---------------- */
+
 /* What is charged in one bucket, as of the last transaction, with what this process published and unlinked since. */
 uint64_t kvk_account_bucket(struct kvk_account *account, uint32_t bucket);
+
+struct kvk_account_row {
+	uint64_t leased_bytes;
+	uint64_t settled_ns;       /* all that was published or unlinked before is posted */
+	uint32_t index;
+	uint32_t pid;              /* as its process sees itself: a container's pid means nothing outside */
+	/* As of the last visit that looked at the row; it settles a dead one, so that such a row is seen only while the account
+	 * cannot be written. */
+	bool alive;
+	bool self;
+	char host[32];
+};
+
+/* Rows as of the last transaction: writes up to count, returns how many are in use. */
+uint32_t kvk_account_rows(struct kvk_account *account, struct kvk_account_row *rows, uint32_t count);
+/* By how much the clocks of the machines that share the medium were seen to differ lately; 0: they agree. */
+uint64_t kvk_account_skew_ns(struct kvk_account *account);
 
 /* ---- visits: one thread at a time waits for the others ------------------------------------------------- */
 
@@ -96,20 +115,6 @@ int kvk_account_set_cap(struct kvk_account *account, uint64_t cap_bytes);
  * nothing was left, is even again when he adds it; so one asks who circulates the lease, and nobody else. */
 uint64_t kvk_account_take_overdrawn(struct kvk_account *account);
 
-struct kvk_account_row {
-	uint64_t leased_bytes;
-	uint64_t settled_ns;       /* all that was published or unlinked before is posted */
-	uint32_t index;
-	uint32_t pid;              /* as its process sees itself: a container's pid means nothing outside */
-	bool alive;
-	bool self;
-	char host[32];
-};
-
-/* Rows as of the last transaction: writes up to count, returns how many are in use. */
-uint32_t kvk_account_rows(struct kvk_account *account, struct kvk_account_row *rows, uint32_t count);
-/* By how much the clocks of the machines that share the medium were seen to differ lately; 0: they agree. */
-uint64_t kvk_account_skew_ns(struct kvk_account *account);
 /* The opens there were, this one included. *alone_at_open: nobody else had it open then. A snapshot counts only with
  * the epoch before ours, and if we were alone. */
 uint64_t kvk_account_epoch(const struct kvk_account *account, bool *alone_at_open);

@@ -49,14 +49,17 @@ struct kvk_account {
 	char host[24];
 
 	pthread_mutex_t lock;                  /* guards all below, and is held across a transaction */
+	/* Taken under lock, and never held over I/O, so that who only looks never waits for the medium: what is marked with a
+	 * star is changed with both held. */
+	pthread_mutex_t look_lock;
 	bool counted;                          /* this open is in the file's epoch */
 	bool complained;                       /* about writes that fail; until one succeeds */
 	uint32_t visits;                       /* tried */
 	uint64_t known_bytes;                  /* charged and loose as of the last transaction */
 	uint64_t lease_bytes;                  /* in circulation, or published and not posted */
 	uint64_t overdrawn_bytes;              /* posted beyond the lease: until kvk_account_take_overdrawn() */
-	uint64_t posting_bytes[KVK_ACCOUNT_BUCKETS];   /* of the transaction under way */
-	uint64_t syncing_bytes[KVK_ACCOUNT_BUCKETS];   /* unlinked before the last sync_begin() */
+	uint64_t posting_bytes[KVK_ACCOUNT_BUCKETS];   /* * of the transaction under way */
+	uint64_t syncing_bytes[KVK_ACCOUNT_BUCKETS];   /* * unlinked before the last sync_begin() */
 	uint64_t frontier_ns;                  /* of the last look: nothing under way was older */
 	uint64_t sync_frontier_ns;             /* the same at the last sync_begin() */
 	uint64_t credits_since_ns;             /* no unlink that waits for credit is older; 0: none waits */
@@ -71,9 +74,10 @@ struct kvk_account {
 	int64_t corrected_bytes;               /* lowered by findings and passes */
 	bool pass_sound;                       /* no row was lost when it began */
 	uint32_t cursor;                       /* of the row that is looked at next, whether it is dead */
+	bool dead[KVK_ACCOUNT_ROWS];           /* * whose process was found dead, as long as image has the row */
 	struct kvk_bucket_finding kept[KVK_ACCOUNT_BUCKETS];   /* of buckets that are not quiet; begin_ns 0: none */
 	struct kvk_account_doubt doubt;
-	struct kvk_account_image image;        /* as of the last transaction */
+	struct kvk_account_image image;        /* * as of the last transaction */
 	struct kvk_account_image next;         /* what the one under way makes of it */
 	struct kvk_account_image scratch;
 	uint8_t encoded[KVK_ACCOUNT_BYTES];

@@ -93,6 +93,7 @@ static void settle_dead(struct kvk_account *account, struct kvk_account_tx *tx, 
 	struct kvk_account_image *next = &account->next;
 	struct kvk_backend *backend = account->backend;
 	uint32_t first = account->cursor, looked = 0;
+	bool dead;
 
 	for (uint32_t n = 0; n < KVK_ACCOUNT_ROWS; n++) {
 		uint32_t i = (first + n) % KVK_ACCOUNT_ROWS;
@@ -105,7 +106,11 @@ static void settle_dead(struct kvk_account *account, struct kvk_account_tx *tx, 
 			continue;
 		looked++;
 		account->cursor = i + 1;
-		if (backend->ops->lock(backend, i, 0))
+		dead = !backend->ops->lock(backend, i, 0);
+		pthread_mutex_lock(&account->look_lock);
+		account->dead[i] = dead;
+		pthread_mutex_unlock(&account->look_lock);
+		if (!dead)
 			continue;
 		tx->processes--;
 		next->loose_bytes = kvk_account_more(next->loose_bytes, line->leased_bytes);
@@ -214,8 +219,10 @@ static void post(struct kvk_account *account, struct kvk_account_tx *tx)
 
 	tx->applied = account->doubt.stands && line->visits == account->doubt.visits;
 	tx->changed |= account->doubt.stands;
+	pthread_mutex_lock(&account->look_lock);
 	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++)
 		post_bucket(account, tx, i);
+	pthread_mutex_unlock(&account->look_lock);
 	tx->settled_ns = settled_ns(account, tx, frontier_ns);
 	follow_mark(account, tx);
 	kvk_account_mind_skew(account, tx);
@@ -235,8 +242,10 @@ static void post(struct kvk_account *account, struct kvk_account_tx *tx)
 
 static void put_back(struct kvk_account *account)
 {
-	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++)
+	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++) {
 		atomic_fetch_add(&account->published_bytes[i], account->posting_bytes[i]);
+		account->posting_bytes[i] = 0;
+	}
 }
 
 /* ---- begin and end ----------------------------------------------------------------------------------- */
@@ -340,6 +349,17 @@ static void doubt(struct kvk_account *account, const struct kvk_account_tx *tx)
 	doubt->stands = true;
 }
 
+/* What is in the file now is what whoever looks is told. */
+static void take_next(struct kvk_account *account)
+{
+	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++) {
+		if (account->next.rows[i].token != account->image.rows[i].token)
+			account->dead[i] = false;
+	}
+	memset(account->posting_bytes, 0, sizeof(account->posting_bytes));
+	account->image = account->next;
+}
+
 int kvk_account_tx_end(struct kvk_account *account, struct kvk_account_tx *tx)
 {
 	struct kvk_account_image *next = &account->next;
@@ -360,18 +380,22 @@ int kvk_account_tx_end(struct kvk_account *account, struct kvk_account_tx *tx)
 	}
 	kvk_account_tx_give_up(account);
 	if (err) {
+		pthread_mutex_lock(&account->look_lock);
 		doubt(account, tx);
 		put_back(account);
+		pthread_mutex_unlock(&account->look_lock);
 		if (!account->complained)
 			kvk_log(account->log, KVK_LOG_WARNING, "the account of what is stored cannot be written: %s",
 				strerror(-err));
 		account->complained = true;
 		return err;
 	}
+	pthread_mutex_lock(&account->look_lock);
 	if (tx->changed)
 		change_bytes = succeed(account, tx);
+	take_next(account);
+	pthread_mutex_unlock(&account->look_lock);
 	account->seen = tx->seen;
-	account->image = *next;
 	known_bytes = kvk_account_charged(next);
 	/* At once: who asks in between would see what was just posted neither here nor there. */
 	atomic_fetch_add(&account->used_bytes, change_bytes + known_bytes - account->known_bytes);

@@ -10,8 +10,10 @@ void kvk_account_sync_begin(struct kvk_account *account)
 {
 	pthread_mutex_lock(&account->lock);
 	account->sync_frontier_ns = kvk_account_frontier(account);
+	pthread_mutex_lock(&account->look_lock);
 	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++)
 		account->syncing_bytes[i] += atomic_exchange(&account->unlinked_bytes[i], 0);
+	pthread_mutex_unlock(&account->look_lock);
 	pthread_mutex_unlock(&account->lock);
 }
 
@@ -96,7 +98,7 @@ uint32_t kvk_account_rows(struct kvk_account *account, struct kvk_account_row *r
 {
 	uint32_t used = 0;
 
-	pthread_mutex_lock(&account->lock);
+	pthread_mutex_lock(&account->look_lock);
 	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++) {
 		const struct kvk_account_line *line = &account->image.rows[i];
 
@@ -110,12 +112,11 @@ uint32_t kvk_account_rows(struct kvk_account *account, struct kvk_account_row *r
 			.index = i,
 			.pid = line->pid,
 			.self = line->token == account->token,
-			.alive = line->token == account->token ||
-				 account->backend->ops->is_locked(account->backend, i) == 1,
+			.alive = !account->dead[i],
 		};
 		memcpy(rows[used - 1].host, line->host, sizeof(line->host));
 	}
-	pthread_mutex_unlock(&account->lock);
+	pthread_mutex_unlock(&account->look_lock);
 	return used;
 }
 
@@ -123,8 +124,8 @@ uint64_t kvk_account_skew_ns(struct kvk_account *account)
 {
 	uint64_t skew_ns;
 
-	pthread_mutex_lock(&account->lock);
+	pthread_mutex_lock(&account->look_lock);
 	skew_ns = kvk_account_is_skewed(account, &account->image) ? account->image.skew_ns : 0;
-	pthread_mutex_unlock(&account->lock);
+	pthread_mutex_unlock(&account->look_lock);
 	return skew_ns;
 }

@@ -103,6 +103,7 @@ struct kvk_adapter_counts {
 	atomic_uint_fast64_t collisions;
 	atomic_uint_fast64_t links;
 	atomic_uint_fast64_t unverified;
+	atomic_uint_fast64_t walked;   /* folders and names that list() and remove_all() came by: they get on as long as it grows */
 };
 
 /* One object of a list. */

@@ -83,6 +83,7 @@ int kvk_catalog_put_begin(struct kvk_catalog *catalog, const uint8_t digest[32],
 	uint32_t units = kvk_charge_units(charge_bytes);
 	struct kvk_chain_link link = { .id = KVK_NO_ID };
 	struct kvk_place place;
+	uint16_t pins = 0;
 	int err;
 
 	kvk_place_lock(&place, catalog, digest);
@@ -110,9 +111,13 @@ int kvk_catalog_put_begin(struct kvk_catalog *catalog, const uint8_t digest[32],
 		err = -ENOSPC;
 		goto out;
 	}
-	if (place.entry)
+	if (place.entry) {
+		pins = place.entry->pins;
 		kvk_place_forget(catalog, &place, &link);
+	}
 	kvk_place_insert(&place, KVK_CATALOG_WRITING);
+	place.entry->pins = pins;
+	place.shard->pinned_objects += pins > 0;
 	place.entry->charge_units = units & KVK_CHARGE_UNITS_MAX;
 	place.shard->writing_bytes += kvk_units_bytes(units);
 out:
@@ -140,6 +145,7 @@ void kvk_catalog_put_end(struct kvk_catalog *catalog, const uint8_t digest[32],
 		if (info->published)
 			back_bytes -= (int64_t)kvk_units_bytes(place.entry->charge_units);
 	} else {
+		place.shard->pinned_objects -= place.entry->pins > 0;
 		kvk_place_erase(&place);
 	}
 	kvk_place_unlock(&place);
@@ -251,8 +257,7 @@ out:
 	return err;
 }
 
-void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
-		      const struct kvk_catalog_ticket *ticket)
+static void lose(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_catalog_ticket *ticket, bool keeps_pins)
 {
 	struct kvk_chain_link link = { .id = KVK_NO_ID };
 	struct kvk_place place;
@@ -260,10 +265,27 @@ void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 	kvk_place_lock(&place, catalog, digest);
 	if (kvk_place_is_life(&place, ticket)) {
 		kvk_version_move(&place);
-		kvk_place_forget(catalog, &place, &link);
+		if (keeps_pins && place.entry->pins > 0) {
+			place.entry->source = KVK_SOURCE_NAME;
+			place.entry->version = *place.version;
+		} else {
+			kvk_place_forget(catalog, &place, &link);
+		}
 	}
 	kvk_place_unlock(&place);
 	kvk_chain_release(catalog, &link);
+}
+
+void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
+		      const struct kvk_catalog_ticket *ticket)
+{
+	lose(catalog, digest, ticket, false);
+}
+
+void kvk_catalog_lost_to_put(struct kvk_catalog *catalog, const uint8_t digest[32],
+			     const struct kvk_catalog_ticket *ticket)
+{
+	lose(catalog, digest, ticket, true);
 }
 
 void kvk_catalog_set_durable(struct kvk_catalog *catalog, const uint8_t digest[32],

@@ -95,7 +95,7 @@ void kvk_catalog_free(struct kvk_catalog *catalog);
 /*
  * absent -> writing, with charge_bytes reserved from the lease. -EEXIST: present (*durable_ret tells whether it is
  * known to be durable). -EALREADY: writing. -EBUSY: leaving. -ENOSPC: the lease is too short. -ENOMEM. Nothing is
- * reserved on failure.
+ * reserved on failure. What was only listed is written anew; its pins stay, until put_end() says that nothing is there.
  */
 int kvk_catalog_put_begin(struct kvk_catalog *catalog, const uint8_t digest[32], uint64_t charge_bytes,
 			  bool *durable_ret);
@@ -137,6 +137,11 @@ int kvk_catalog_found(struct kvk_catalog *catalog, const uint8_t digest[32],
 /* The medium does not have it (any more): present -> unknown and not used, if the ticket is still true; pins go. */
 void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket);
+
+/* The same, told by a put that is about to store it anew: what is pinned stays with its pins, as what was only listed is
+ * known, until put_begin() takes them over. */
+void kvk_catalog_lost_to_put(struct kvk_catalog *catalog, const uint8_t digest[32],
+			     const struct kvk_catalog_ticket *ticket);
 
 void kvk_catalog_set_durable(struct kvk_catalog *catalog, const uint8_t digest[32],
 			     const struct kvk_catalog_ticket *ticket);

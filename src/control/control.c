@@ -13,11 +13,19 @@
 
 #define TICK_MS 100
 
+/* How far the room thread is, and what it is to do when it rests. */
+enum room_state { ROOM_RUNS, ROOM_RESTS, ROOM_OVER };
+enum room_order { ROOM_WAIT, ROOM_LEAVE, ROOM_SETTLE };
+
 struct kvk_control {
 	struct kvk_core *core;
-	pthread_mutex_t lock;          /* guards stopping */
-	pthread_cond_t stop;
+	pthread_mutex_t lock;          /* guards what follows, up to abandoned */
+	pthread_cond_t stop;           /* stopping, room_state, room_order */
 	bool stopping;
+	enum room_state room_state;
+	enum room_order room_order;
+	bool abandoned;                /* nobody waits for the room thread: it frees all */
+	bool keeper_hangs;             /* set before room_order, and not changed after */
 	bool has_watch, has_notify, has_keeper, has_room;
 	pthread_t watch, notify, keeper_thread, room_thread;
 	struct kvk_room *room;
@@ -178,11 +186,52 @@ static int new_keeper(struct kvk_control *control)
 	return 0;
 }
 
+static void free_control(struct kvk_control *control)
+{
+	kvk_keeper_free(control->keeper);
+	kvk_room_free(control->room);
+	pthread_cond_destroy(&control->stop);
+	pthread_mutex_destroy(&control->lock);
+	kvk_mem_free(control);
+}
+
+/* Returns what it is to do then. */
+static enum room_order room_rest(struct kvk_control *control)
+{
+	enum room_order order;
+
+	pthread_mutex_lock(&control->lock);
+	control->room_state = ROOM_RESTS;
+	pthread_cond_broadcast(&control->stop);
+	while (control->room_order == ROOM_WAIT)
+		pthread_cond_wait(&control->stop, &control->lock);
+	order = control->room_order;
+	pthread_mutex_unlock(&control->lock);
+	return order;
+}
+
+/* The last things are its own as well: who closes the store is not to wait for a medium that hangs. */
 static void *room_main(void *argument)
 {
 	struct kvk_control *control = argument;
+	struct kvk_core *core = control->core;
+	bool abandoned;
 
 	kvk_room_run(control->room);
+	if (room_rest(control) == ROOM_LEAVE)
+		return NULL;
+	if (control->keeper_hangs)
+		pthread_join(control->keeper_thread, NULL);
+	kvk_core_settle(core);
+	pthread_mutex_lock(&control->lock);
+	control->room_state = ROOM_OVER;
+	pthread_cond_broadcast(&control->stop);
+	abandoned = control->abandoned;
+	pthread_mutex_unlock(&control->lock);
+	if (abandoned) {
+		free_control(control);
+		kvk_core_free(core);
+	}
 	return NULL;
 }
 
@@ -225,7 +274,7 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 	}
 	if (err) {
 		kvk_control_stop(control, UINT64_MAX / 2);
-		kvk_control_end(control, false);
+		kvk_control_end(control, false, 0);
 		return err;
 	}
 	*ret = control;
@@ -237,19 +286,20 @@ int kvk_control_scan(struct kvk_control *control, uint64_t wait_us)
 	return control->has_keeper ? kvk_keeper_scan(control->keeper, wait_us) : -EBUSY;
 }
 
-/* Joins a thread that may hang in the medium, or leaves it to itself and returns true. */
-static bool leave(bool has, pthread_t thread, const struct timespec *until)
-{
-	if (!has || !pthread_timedjoin_np(thread, NULL, until))
-		return false;
-	pthread_detach(thread);
-	return true;
-}
-
-int kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
+static struct timespec after_us(clockid_t clock, uint64_t us)
 {
 	struct timespec until;
-	bool hangs;
+
+	clock_gettime(clock, &until);
+	until.tv_nsec += (long)(us % 1000000 * 1000);
+	until.tv_sec += (time_t)(us / 1000000) + until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	return until;
+}
+
+void kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
+{
+	struct timespec until, join_until;
 
 	pthread_mutex_lock(&control->lock);
 	control->stopping = true;
@@ -261,23 +311,72 @@ int kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
 		kvk_keeper_stop(control->keeper);
 	if (control->room)
 		kvk_room_end(control->room);
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += (time_t)(wait_us / 1000000) + 1;
-	hangs = leave(control->has_keeper, control->keeper_thread, &until);
-	hangs |= leave(control->has_room, control->room_thread, &until);
-	return hangs ? -ETIMEDOUT : 0;
+	until = after_us(CLOCK_MONOTONIC, wait_us);
+	join_until = after_us(CLOCK_REALTIME, wait_us);
+	pthread_mutex_lock(&control->lock);
+	while (control->has_room && control->room_state == ROOM_RUNS &&
+	       pthread_cond_timedwait(&control->stop, &control->lock, &until) != ETIMEDOUT)
+		;
+	pthread_mutex_unlock(&control->lock);
+	control->keeper_hangs = control->has_keeper && pthread_timedjoin_np(control->keeper_thread, NULL, &join_until);
 }
 
-void kvk_control_end(struct kvk_control *control, bool hangs)
+/* Until the core is settled, or does not get on for wait_us. Called with the lock held. */
+static void await_settled(struct kvk_control *control, uint64_t wait_us)
 {
+	uint64_t steps = kvk_core_settle_steps(control->core), since_us = kvk_now_us();
+
+	while (control->room_state == ROOM_RESTS && kvk_now_us() - since_us < wait_us) {
+		struct timespec until = after_us(CLOCK_MONOTONIC, TICK_MS * 1000);
+		uint64_t now_steps;
+
+		pthread_cond_timedwait(&control->stop, &control->lock, &until);
+		now_steps = kvk_core_settle_steps(control->core);
+		if (now_steps != steps)
+			since_us = kvk_now_us();
+		steps = now_steps;
+	}
+}
+
+/* Joins the room thread, or leaves it to itself. Returns whether it ended. */
+static bool end_room(struct kvk_control *control, enum room_state over)
+{
+	pthread_t thread = control->room_thread;
+	bool ended;
+
+	pthread_mutex_lock(&control->lock);
+	ended = control->room_state >= over;
+	control->abandoned = !ended;
+	pthread_mutex_unlock(&control->lock);
+	/* From here on an abandoned one may have freed control. */
+	if (ended)
+		pthread_join(thread, NULL);
+	else
+		pthread_detach(thread);
+	return ended;
+}
+
+bool kvk_control_end(struct kvk_control *control, bool stopped, uint64_t wait_us)
+{
+	bool settles = stopped && control->has_room, keeper_hangs = control->keeper_hangs;
+
+	pthread_mutex_lock(&control->lock);
+	control->room_order = settles ? ROOM_SETTLE : ROOM_LEAVE;
+	pthread_cond_broadcast(&control->stop);
+	/* What hung until now has been waited for. */
+	if (settles && !keeper_hangs)
+		await_settled(control, wait_us);
+	pthread_mutex_unlock(&control->lock);
 	kvk_notices_stop(&control->core->notices);
 	if (control->has_notify)
 		pthread_join(control->notify, NULL);
-	if (hangs)
-		return;
-	kvk_keeper_free(control->keeper);
-	kvk_room_free(control->room);
-	pthread_cond_destroy(&control->stop);
-	pthread_mutex_destroy(&control->lock);
-	kvk_mem_free(control);
+	if (!settles && keeper_hangs)
+		pthread_detach(control->keeper_thread);
+	if (control->has_room && !end_room(control, settles ? ROOM_OVER : ROOM_RESTS))
+		return false;
+	/* Settled, it has joined the keeper. */
+	if (!settles && keeper_hangs)
+		return false;
+	free_control(control);
+	return settles;
 }

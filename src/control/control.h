@@ -21,14 +21,15 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core);
 /* As kvk_keeper_scan(); -EBUSY also if this process was opened not to keep the store. */
 int kvk_control_scan(struct kvk_control *control, uint64_t wait_us);
 
-/*
- * Before the core is stopped: ends watch, room and keeper; waits at most wait_us for one that hangs in the medium.
- * -ETIMEDOUT: one still hangs, the core must not be freed.
- */
-int kvk_control_stop(struct kvk_control *control, uint64_t wait_us);
+/* Before the core is stopped: ends watch and keeper, and what room does for others; waits at most wait_us for what hangs in
+ * the medium. */
+void kvk_control_stop(struct kvk_control *control, uint64_t wait_us);
 
-/* After the core was stopped and before it is freed: what it left to tell is told, then notify ends. hangs: room or
- * keeper still hangs, and keeps what it uses. */
-void kvk_control_end(struct kvk_control *control, bool hangs);
+/*
+ * After the core was stopped: room settles it (stopped: nothing is under way any more, so it may), what is left to tell is
+ * told, and all ends; frees control. Waits as long as it gets on, and wait_us while it does not. True: the caller frees the core.
+ * False: what hangs keeps what it uses; where the core was stopped, room settles and frees all of it when the medium goes on.
+ */
+bool kvk_control_end(struct kvk_control *control, bool stopped, uint64_t wait_us);
 
 #endif

@@ -126,6 +126,7 @@ static void settle_limit(struct kvk_room *room, uint64_t now_us)
 	room->limit_bytes = limit;
 	atomic_store(&core->view.limit_bytes, limit == UINT64_MAX ? 0 : limit);
 	atomic_store(&core->view.free_bytes, space.free_bytes);
+	atomic_store(&core->view.total_bytes, space.total_bytes);
 	atomic_store(&core->view.floor_bytes, floor);
 }
 

@@ -65,6 +65,17 @@ static int open_backend(struct kvk_core *core, uint64_t writer_id, struct kvk_er
 	return kvk_fault_parse(wrapped, spec->fault, error);
 }
 
+/* For whoever looks before the room thread did. */
+static void look_at_medium(struct kvk_core *core)
+{
+	struct kvk_space space;
+
+	if (core->backend->ops->space(core->backend, &space))
+		return;
+	atomic_store(&core->view.free_bytes, space.free_bytes);
+	atomic_store(&core->view.total_bytes, space.total_bytes);
+}
+
 static void tell_evicted(void *user, const void *key, uint32_t key_bytes)
 {
 	struct kvk_core *core = user;
@@ -183,15 +194,23 @@ static void credit_removed(struct kvk_core *core)
 	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
 	core->backend->ops->run(core->backend, &sync);
 	visit.synced = sync.result >= 0;
+	atomic_fetch_add(&core->settle_steps, 1);
 	kvk_account_visit(core->account, &visit, ACCOUNT_WAIT_MS);
+	atomic_fetch_add(&core->settle_steps, 1);
+}
+
+static void leave_account(struct kvk_core *core)
+{
+	credit_removed(core);
+	kvk_account_close(core->account, ACCOUNT_WAIT_MS);
+	core->account = NULL;
 }
 
 /* What is still there when opening fails, or when nothing is under way any more. */
 void kvk_core_free(struct kvk_core *core)
 {
 	kvk_agent_free(core->agent);
-	credit_removed(core);
-	kvk_account_close(core->account, ACCOUNT_WAIT_MS);
+	leave_account(core);
 	if (core->adapter)
 		core->adapter->ops->close(core->adapter);
 	kvk_catalog_free(core->catalog);
@@ -244,6 +263,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 	err = open_backend(core, writer_id, error);
 	if (err)
 		goto fail;
+	look_at_medium(core);
 	err = kvk_superblock_settle(&core->superblock, &made, core->backend, &core->spec.wish, error);
 	if (err)
 		goto fail;
@@ -288,12 +308,14 @@ static int forget_account(struct kvk_core *core)
 
 	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
 	core->backend->ops->run(core->backend, &sync);
+	atomic_fetch_add(&core->settle_steps, 1);
 	kvk_account_pass_begin(core->account);
 	for (uint32_t i = 0; i < KVK_BUCKETS; i++) {
 		kvk_account_finding(core->account, &findings[i], i);
 		findings[i].may_lower = sync.result >= 0;
 	}
 	err = kvk_account_reconcile(core->account, findings, KVK_BUCKETS, ACCOUNT_WAIT_MS);
+	atomic_fetch_add(&core->settle_steps, 1);
 	return err ? err : kvk_account_pass_end(core->account);
 }
 
@@ -319,14 +341,21 @@ static void forget(struct kvk_core *core)
 
 int kvk_core_stop(struct kvk_core *core, uint64_t wait_us)
 {
-	int err;
-
 	atomic_store(&core->closing, true);
 	kvk_waiting_end(core, NULL, 0);
-	err = kvk_agent_stop(core->agent, wait_us);
-	if (!err)
-		forget(core);
-	return err;
+	return kvk_agent_stop(core->agent, wait_us);
+}
+
+void kvk_core_settle(struct kvk_core *core)
+{
+	forget(core);
+	atomic_fetch_add(&core->settle_steps, 1);
+	leave_account(core);
+}
+
+uint64_t kvk_core_settle_steps(struct kvk_core *core)
+{
+	return atomic_load(&core->settle_steps) + atomic_load(&core->adapter->counts.walked);
 }
 
 void kvk_core_abandon(struct kvk_core *core)

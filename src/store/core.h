@@ -30,9 +30,9 @@ struct kvk_core {
 	struct kvk_waiting waiting;
 	struct kvk_quotas quotas;
 	struct kvk_agent *agent;
-	/* What the room thread saw at its last visit of the account, for whoever asks. */
+	/* What the room thread saw at its last visit of the account, for whoever asks: he must not wait for the medium. */
 	struct {
-		atomic_uint_fast64_t leased_bytes, limit_bytes, free_bytes, floor_bytes;
+		atomic_uint_fast64_t leased_bytes, limit_bytes, free_bytes, total_bytes, floor_bytes;
 		atomic_uint processes;
 		atomic_bool exact;
 	} view;
@@ -52,6 +52,7 @@ struct kvk_core {
 	atomic_uint_fast64_t altered;          /* puts, removes and moves to quarantine that are over */
 	atomic_uint_fast64_t unsynced_bytes;   /* published since the last sync of everything */
 	atomic_bool syncing;                   /* a sync of everything is under way */
+	atomic_uint_fast64_t settle_steps;     /* see kvk_core_settle_steps(); what the adapter walked comes on top */
 	atomic_uint_fast64_t trouble_us;       /* when the medium last failed; 0: never */
 	atomic_int trouble;                    /* with what: -errno */
 	struct {
@@ -71,11 +72,17 @@ struct kvk_core {
 
 int kvk_core_open(struct kvk_core **ret, const char *spec, const struct kvk_hooks *hooks,
 		  struct kvk_error *error);
-/*
- * Ends what is under way, waiting wait_us at most; then, if the store was not to persist and nobody else has it open, removes
- * its objects. 0: kvk_core_free() may follow. -ETIMEDOUT: a medium hangs, the core must be left alone for ever.
- */
+/* Ends what is under way, waiting wait_us at most. 0: kvk_core_settle() may follow. -ETIMEDOUT: a medium hangs, the core must
+ * be left alone for ever. */
 int kvk_core_stop(struct kvk_core *core, uint64_t wait_us);
+/*
+ * What is left to do on the medium when nothing is under way, on the calling thread, for as long as the medium takes: removes
+ * the objects if the store was not to persist and nobody else has it open; syncs and credits what was removed; gives back
+ * what was leased.
+ */
+void kvk_core_settle(struct kvk_core *core);
+/* Any thread: it gets on as long as this grows. */
+uint64_t kvk_core_settle_steps(struct kvk_core *core);
 void kvk_core_free(struct kvk_core *core);
 /* In a child after fork: only memory and descriptors. */
 void kvk_core_abandon(struct kvk_core *core);

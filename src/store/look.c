@@ -211,13 +211,11 @@ int kvk_core_status(struct kvk_core *core, char **ret)
 {
 	struct kvk_catalog_totals totals;
 	struct kvk_agent_stats agent;
-	struct kvk_space space = { 0 };
 	json_t *why, *root;
 	char *text;
 
 	kvk_agent_stats(core->agent, &agent);
 	kvk_catalog_totals(core->catalog, &totals);
-	core->backend->ops->space(core->backend, &space);
 	why = degraded(core, &agent);
 	root = json_pack("{s:b, s:o?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o}",
 			 "healthy", why == NULL, "degraded", why ? why : json_null(), "version", kvk_version(),
@@ -225,8 +223,8 @@ int kvk_core_status(struct kvk_core *core, char **ret)
 			 "agent", agent_json(&agent, &core->backend->caps),
 			 "account", account_json(core), "scan", scan_json(core), "catalog_objects", (json_int_t)totals.objects,
 			 "catalog_memory_bytes", (json_int_t)totals.memory_bytes,
-			 "medium_free_bytes", (json_int_t)space.free_bytes,
-			 "medium_total_bytes", (json_int_t)space.total_bytes,
+			 "medium_free_bytes", (json_int_t)atomic_load(&core->view.free_bytes),
+			 "medium_total_bytes", (json_int_t)atomic_load(&core->view.total_bytes),
 			 "default_quota_bytes", quota_json(atomic_load(&core->quotas.default_bytes)));
 	if (!root)
 		return -ENOMEM;

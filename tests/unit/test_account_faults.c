@@ -424,6 +424,47 @@ static void every_system_call_fails(void **state)
 	}
 }
 
+/* Whoever looks is told what visits found, also while what they found cannot be written down. */
+static void a_look_tells_what_visits_found(void **state)
+{
+	struct kvk_fault_rule fails = { .kind = KVK_FAULT_FAIL, .ops = UPDATES, .nth = 1, .every = 1, .error = EIO };
+	struct kvk_account_row rows[4];
+	struct scene scene;
+	struct process dead;
+
+	raise_curtain(&scene);
+	assert_int_equal(kvk_account_open(&scene.one.account, scene.one.backend, CAP, true, &scene.bed.log, NULL), 0);
+	try_visit(&scene, 40 * MIB, 0, false);
+	start(&dead, &scene.bed);
+	visit(&dead, 10 * MIB, 0, false);
+	try_visit(&scene, 40 * MIB, 0, false);
+	die(&dead);
+	assert_int_equal(kvk_fault_add(scene.one.backend, &fails), 0);
+	for (unsigned round = 0; round < 3; round++) {
+		try_publish(&scene, 4 * MIB);
+		assert_true(kvk_account_bucket(scene.one.account, BUCKET) == scene.real_bytes);
+		try_unlink(&scene, MIB);
+		assert_true(kvk_account_bucket(scene.one.account, BUCKET) == scene.real_bytes);
+		kvk_account_sync_begin(scene.one.account);
+		assert_true(kvk_account_bucket(scene.one.account, BUCKET) == scene.real_bytes);
+		try_visit(&scene, 40 * MIB, 0, round > 0);
+		assert_int_equal(scene.refused, round + 1);
+		assert_true(kvk_account_bucket(scene.one.account, BUCKET) >= scene.real_bytes);
+		assert_int_equal(kvk_account_rows(scene.one.account, rows, 4), 3);
+		assert_true(rows[0].alive && rows[1].self && rows[1].alive && !rows[2].alive);
+	}
+	kvk_fault_clear(scene.one.backend);
+	try_visit(&scene, 40 * MIB, 0, false);
+	assert_int_equal(kvk_account_rows(scene.one.account, rows, 4), 2);
+	/* Its row is somebody else's now. */
+	start(&dead, &scene.bed);
+	try_visit(&scene, 40 * MIB, 0, false);
+	assert_int_equal(kvk_account_rows(scene.one.account, rows, 4), 3);
+	assert_true(rows[0].alive && rows[1].alive && rows[2].alive);
+	stop(&dead);
+	drop_curtain(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -432,6 +473,7 @@ int main(void)
 		cmocka_unit_test(many_writes_fail),
 		cmocka_unit_test(a_failed_write_is_seen_and_lost_again),
 		cmocka_unit_test(a_write_that_lied_needs_a_scan),
+		cmocka_unit_test(a_look_tells_what_visits_found),
 		cmocka_unit_test(allocations_fail),
 		cmocka_unit_test(every_system_call_fails),
 	};

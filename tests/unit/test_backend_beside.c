@@ -293,6 +293,31 @@ static void updates_fail_by_rules_that_name_them(void **state)
 	}
 }
 
+/* Questions are judged as well, by rules that name them and by no others. */
+static void questions_fail_on_purpose(void **state)
+{
+	struct kvk_fault_rule others = { .kind = KVK_FAULT_FAIL, .error = EIO, .nth = 1, .every = 1 };
+	struct kvk_backend *backend = open_one(*state);
+	struct kvk_space space;
+	uint64_t begin_us;
+
+	assert_int_equal(kvk_fault_add(backend, &others), 0);
+	assert_int_equal(backend->ops->space(backend, &space), 0);
+	assert_int_equal(backend->ops->is_locked(backend, 7), 0);
+	kvk_fault_clear(backend);
+	assert_int_equal(kvk_fault_parse(backend, "[{\"do\":\"fail\",\"ops\":[\"ask\"],\"nth\":2,\"every\":1,\"times\":2}, "
+					 "{\"do\":\"delay\",\"ops\":[\"ask\"],\"nth\":5,\"delay_ms\":20}]", NULL), 0);
+	assert_int_equal(backend->ops->space(backend, &space), 0);
+	assert_int_equal(backend->ops->space(backend, &space), -EIO);
+	assert_int_equal(backend->ops->is_locked(backend, 7), -EIO);
+	assert_int_equal(backend->ops->is_locked(backend, 7), 0);
+	begin_us = kvk_now_us();
+	assert_int_equal(backend->ops->space(backend, &space), 0);
+	assert_true(kvk_now_us() - begin_us >= 20000);
+	assert_int_equal(kvk_fault_struck(backend), 3);
+	backend->ops->close(backend);
+}
+
 static void an_update_is_named_in_the_option(void **state)
 {
 	struct kvk_backend *backend = open_one(*state);
@@ -318,6 +343,7 @@ int main(void)
 		OVER_ALL(a_medium_tells_its_room),
 		cmocka_unit_test_setup_teardown(locks_end_with_their_process, setup_posix, teardown),
 		cmocka_unit_test_setup_teardown(updates_fail_by_rules_that_name_them, setup_fault, teardown),
+		cmocka_unit_test_setup_teardown(questions_fail_on_purpose, setup_fault, teardown),
 		cmocka_unit_test_setup_teardown(an_update_is_named_in_the_option, setup_fault, teardown),
 	};
 

@@ -397,6 +397,51 @@ static void pins_are_counted_and_bounded(void **state)
 	assert_int_equal(kvk_catalog_pins(catalog, digest.bytes), 0);
 }
 
+/* A put that finds gone what is pinned stores it anew: the pins are on that, unless the put fails. */
+static void a_put_takes_pins_over(void **state)
+{
+	struct kvk_catalog *catalog = *state;
+	struct kvk_object_info info = info_of(2);
+	struct digest digest = digest_number(1);
+	struct kvk_catalog_ticket ticket, old;
+	bool durable, pinned;
+
+	for (int fails = 0; fails < 2; fails++) {
+		put(catalog, &digest, 1);
+		for (int pins = 0; pins < 3; pins++)
+			assert_int_equal(kvk_catalog_look(catalog, digest.bytes, true, false, &old, NULL), KVK_CATALOG_PRESENT);
+		kvk_catalog_lost_to_put(catalog, digest.bytes, &old);
+		assert_int_equal(kvk_catalog_pins(catalog, digest.bytes), 3);
+		assert_int_equal(totals_of(catalog).pinned_objects, 1);
+		/* Whoever asks now asks the medium; what was found before is out of date. */
+		assert_int_equal(kvk_catalog_look(catalog, digest.bytes, true, false, &ticket, NULL), KVK_CATALOG_UNKNOWN);
+		assert_int_equal(kvk_catalog_found(catalog, digest.bytes, &old, &info, true), -ESTALE);
+		assert_int_equal(kvk_catalog_remove_begin(catalog, digest.bytes, &pinned), -EBUSY);
+		assert_true(pinned);
+		assert_int_equal(kvk_catalog_put_begin(catalog, digest.bytes, 2 * PAGE, &durable), 0);
+		assert_int_equal(kvk_catalog_pins(catalog, digest.bytes), 3);
+		assert_int_equal(totals_of(catalog).pinned_objects, 1);
+		kvk_catalog_unpin(catalog, digest.bytes);
+		info.published = true;
+		kvk_catalog_put_end(catalog, digest.bytes, fails ? NULL : &info);
+		assert_int_equal(kvk_catalog_pins(catalog, digest.bytes), fails ? 0 : 2);
+		assert_int_equal(totals_of(catalog).pinned_objects, !fails);
+		assert_int_equal(totals_of(catalog).used_bytes, fails ? 0 : 2 * PAGE);
+		assert_int_equal(totals_of(catalog).writing_bytes, 0);
+		if (fails)
+			continue;
+		assert_int_equal(kvk_catalog_remove_begin(catalog, digest.bytes, &pinned), -EBUSY);
+		kvk_catalog_unpin(catalog, digest.bytes);
+		kvk_catalog_unpin(catalog, digest.bytes);
+		remove_object(catalog, &digest, 2);
+	}
+	/* What nobody has pinned is lost. */
+	put(catalog, &digest, 1);
+	look(catalog, &digest, &ticket);
+	kvk_catalog_lost_to_put(catalog, digest.bytes, &ticket);
+	assert_int_equal(totals_of(catalog).objects, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -410,6 +455,7 @@ int main(void)
 		WITH_LEASE(versions_wrap),
 		WITH_LEASE(neighbours_do_not_make_tickets_stale),
 		WITH_LEASE(pins_are_counted_and_bounded),
+		WITH_LEASE(a_put_takes_pins_over),
 	};
 
 	return cmocka_run_group_tests_name("catalog", tests, NULL, NULL);

@@ -103,7 +103,7 @@ static void rules_without_sense_are_refused(void **state)
 {
 	const struct kvk_fault_rule rows[] = {
 		{ .kind = (enum kvk_fault_kind)6, .nth = 1 },
-		{ .kind = KVK_FAULT_HANG, .nth = 1, .ops = 1u << (KVK_FAULT_UPDATE_FILE + 1) },
+		{ .kind = KVK_FAULT_HANG, .nth = 1, .ops = 1u << KVK_FAULT_OP_COUNT },
 		{ .kind = KVK_FAULT_HANG },
 		{ .kind = KVK_FAULT_HANG, .every = 1 },
 		{ .kind = KVK_FAULT_HANG, .chance_ppm = 1000001 },

@@ -128,6 +128,30 @@ static void sharded_and_accepted(void **state)
 	KIT_EXPECT(kit_load(bed->store, key_salted, BYTES, 3), 0, KVK_REASON_NONE);
 }
 
+/* Others remove what is pinned here; a put that finds it gone stores it anew, and it is pinned as before. */
+static void a_pin_outlives_what_it_was_put_on(void **state)
+{
+	struct bed *bed = *state;
+	char path[PATH_MAX];
+
+	plant(bed, file_new, key_new, BYTES);
+	open_adopted(bed, ACCEPT);
+	/* A keeper may list the folder before the put comes, and what it does not see is lost with its pins. */
+	bed_reopen(bed, ACCEPT ", \"keeper\": false");
+	for (int pin = 0; pin < 2; pin++)
+		KIT_EXPECT(kit_lookup(bed->store, key_new, KVK_LOOKUP_PIN), 0, KVK_REASON_NONE);
+	plant_path(path, bed, file_new);
+	assert_int_equal(unlink(path), 0);
+	KIT_EXPECT(kit_store(bed->store, key_new, BYTES, 2), 0, KVK_REASON_NONE);
+	assert_int_equal(bed_usage(bed->store).pinned_objects, 1);
+	for (int pin = 0; pin < 2; pin++) {
+		KIT_EXPECT(kit_remove(bed->store, key_new), -EBUSY, KVK_REASON_PINNED);
+		assert_int_equal(bed_unpin(bed->store, key_new), 0);
+	}
+	assert_int_equal(bed_usage(bed->store).pinned_objects, 0);
+	KIT_EXPECT(kit_remove(bed->store, key_new), 0, KVK_REASON_NONE);
+}
+
 /* The default: what cannot be proven is a miss, and stays, until something that can takes its place. */
 static void refused_files_stay(void **state)
 {
@@ -391,6 +415,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH(flat_and_accepted),
+		BOTH(a_pin_outlives_what_it_was_put_on),
 		BOTH(sharded_and_accepted),
 		BOTH(refused_files_stay),
 		BOTH(born_too_late),

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Closing a store while something of it is under way, slow, or hangs. */
+#include <pthread.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "unit/store_kit.h"
+
+#include "store/core.h"
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -90,10 +93,146 @@ static void closing_credits_what_was_removed(void **state)
 	}
 }
 
+/* ---- the last things ------------------------------------------------------------------------------- */
+
+/* Closing may wait this long for a medium that hangs, on a machine that is busy. */
+#define CLOSED_US UINT64_C(60000000)
+
+struct closing {
+	struct bed *bed;
+	int result;
+	atomic_bool over;
+};
+
+static void *close_main(void *argument)
+{
+	struct closing *closing = argument;
+
+	closing->result = bed_close(closing->bed);
+	atomic_store(&closing->over, true);
+	return NULL;
+}
+
+/* Which of the last things hangs. */
+struct last {
+	uint32_t op;
+	const char *spec;
+	bool alone;                    /* nobody else can open it meanwhile: it is locked */
+	bool goes;                     /* what is there is removed */
+};
+
+static void go_on(struct kvk_backend *backend)
+{
+	kvk_fault_clear(backend);
+	kvk_fault_release(backend);
+}
+
+/* In a process of its own, so that all of them hang at a time. Returns a number for what went wrong. */
+static int close_while_the_last_hangs(struct bed *bed, const struct last *last)
+{
+	struct kvk_fault_rule rule = { .kind = KVK_FAULT_HANG, .ops = 1u << last->op, .nth = 1, .every = 1 };
+	uint64_t until_us = kit_now_us() + CLOSED_US, used_bytes = last->goes ? 8192 : 16384, begin_us;
+	struct closing closing = { .bed = bed };
+	struct kvk_account_row rows[4];
+	struct kvk_backend *backend;
+	pthread_t thread;
+
+	if (bed_try_open(bed, last->spec, NULL))
+		return 1;
+	if (bed_put(bed->store, "a", 4096, 1, NULL) || bed_put(bed->store, "b", 4096, 1, NULL) ||
+	    bed_put(bed->store, "d", 4096, 1, NULL) || bed_remove(bed->store, "b", NULL))
+		return 2;
+	/* For a second from then on nothing is synced that nobody waits for: it is left to the close. */
+	while (kvk_account_has_credits(bed_core(bed->store)->account) && kit_now_us() < until_us)
+		sleep_ms(1);
+	backend = bed_backend(bed->store);
+	if (last->op != KVK_XFER_UNLINK && kvk_fault_add(backend, &rule))
+		return 3;
+	if (bed_remove(bed->store, "d", NULL))
+		return 3;
+	/* The answer comes before the file is unlinked. */
+	while (atomic_load(&bed_core(bed->store)->removing) > 0 && kit_now_us() < until_us)
+		sleep_ms(1);
+	if (last->op == KVK_XFER_UNLINK && kvk_fault_add(backend, &rule))
+		return 3;
+	if (pthread_create(&thread, NULL, close_main, &closing))
+		return 3;
+	begin_us = kit_now_us();
+	while (!atomic_load(&closing.over) && kit_now_us() < until_us)
+		sleep_ms(10);
+	if (!atomic_load(&closing.over) || closing.result)
+		return 4;
+	pthread_join(thread, NULL);
+	/* It met what hangs, so the backend is still there. */
+	if (kit_now_us() - begin_us < 4000000)
+		return 5;
+
+	/* Another one may use the store meanwhile; it sees too much rather than too little. */
+	if (last->alone)
+		go_on(backend);
+	while (bed_try_open(bed, "", NULL)) {
+		if (!last->alone || kit_now_us() > until_us)
+			return 6;
+		sleep_ms(10);
+	}
+	if (!last->alone && bed_usage(bed->store).used_bytes < 8192)
+		return 7;
+	if (bed_put(bed->store, "c", 4096, 1, NULL) || bed_get(bed->store, "c", 4096, 1, NULL))
+		return 8;
+	/* The medium goes on, and so does what was left to it. */
+	if (!last->alone)
+		go_on(backend);
+	until_us = kit_now_us() + CLOSED_US;
+	while (bed_usage(bed->store).used_bytes != used_bytes && kit_now_us() < until_us)
+		sleep_ms(10);
+	if (bed_usage(bed->store).used_bytes != used_bytes)
+		return 9;
+	while (kvk_account_rows(bed_core(bed->store)->account, rows, 4) != 1 && kit_now_us() < until_us)
+		sleep_ms(10);
+	if (kvk_account_rows(bed_core(bed->store)->account, rows, 4) != 1)
+		return 10;
+	if (bed_get(bed->store, "a", 4096, 1, NULL) != (last->goes ? -ENOENT : 0) || bed_get(bed->store, "c", 4096, 1, NULL))
+		return 11;
+	return bed_close(bed) ? 12 : 0;
+}
+
+/*
+ * What was removed is synced, the account posted, and what shall not persist removed, when nothing else is left to do. If the
+ * medium hangs in one of these, close does not wait for it for ever; it comes about when the medium goes on, and ends all.
+ */
+static void closing_while_the_last_things_hang(void **state)
+{
+	enum { LASTS = 3 };
+	static const struct last lasts[LASTS] = {
+		{ KVK_XFER_SYNC_ALL, "\"fault\": []", false, false },
+		{ KVK_FAULT_UPDATE_FILE, "\"fault\": []", true, false },
+		{ KVK_XFER_UNLINK, "\"fault\": [], \"persist_enabled\": false", true, true },
+	};
+	enum bed_kind kind = ((struct bed *)*state)->kind;
+	pid_t children[LASTS];
+	struct bed beds[LASTS];
+	int status;
+
+	for (int i = 0; i < LASTS; i++) {
+		bed_begin(&beds[i], kind);
+		children[i] = fork();
+		assert_true(children[i] >= 0);
+		if (children[i] == 0)
+			_exit(close_while_the_last_hangs(&beds[i], &lasts[i]));
+	}
+	for (int i = 0; i < LASTS; i++) {
+		assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+		assert_int_equal(bed_end(&beds[i]), 0);
+		if (!WIFEXITED(status) || WEXITSTATUS(status))
+			fail_msg("%d: status %x", i, (unsigned)status);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BED_TESTS_POSIX(closing_during_a_batch_sync), BED_TESTS_POSIX(closing_credits_what_was_removed),
+		BED_TEST(closing_while_the_last_things_hang, BED_URING, "io_uring, buffered"),
 		BED_TEST(closing_with_a_stuck_lane_and_held_memory, BED_URING_DIRECT, "io_uring, direct"),
 	};
 

@@ -9,7 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "store/core.h"
 #include "store_bed.h"
+#include "util/clock.h"
 
 #define BYTES 70000u
 
@@ -190,6 +192,145 @@ static void test_parent_is_killed(void **state)
 	close(alive[0]);
 }
 
+/* ---- while the child of a killed one lives on -------------------------------------------------------- */
+
+struct orphan {
+	pid_t parent, child;
+	int end;                       /* closed, it lets the child go on */
+	int result;                    /* a byte comes when it is through */
+};
+
+/* A process that opens a store by this specification, forks a child, and is killed. The child opens it anew when it may. */
+static void orphan_begin(struct orphan *orphan, const char *spec)
+{
+	int alive[2], end[2], result[2];
+	struct kvk_store *store;
+
+	assert_int_equal(pipe(alive), 0);
+	assert_int_equal(pipe(end), 0);
+	assert_int_equal(pipe(result), 0);
+	orphan->parent = fork();
+	assert_true(orphan->parent >= 0);
+	if (orphan->parent == 0) {
+		pid_t child;
+		char byte;
+
+		close(end[1]);
+		if (kvk_store_open(&store, spec, NULL, NULL) || bed_put(store, "from the parent", BYTES, 1, NULL))
+			_exit(1);
+		child = fork();
+		if (child == 0) {
+			child = getpid();
+			if (write(alive[1], &child, sizeof(child)) != sizeof(child) || read(end[0], &byte, 1) != 0)
+				_exit(1);
+			byte = (char)(kvk_store_open(&store, spec, NULL, NULL) ? 1 :
+				      bed_put(store, "from the child", BYTES, 1, NULL) ? 2 : kvk_store_close(store) ? 3 : 0);
+			_exit(write(result[1], &byte, 1) != 1);
+		}
+		pause();
+		_exit(1);
+	}
+	close(alive[1]);
+	close(end[0]);
+	close(result[1]);
+	assert_int_equal(read(alive[0], &orphan->child, sizeof(orphan->child)), sizeof(orphan->child));
+	close(alive[0]);
+	orphan->end = end[1];
+	orphan->result = result[0];
+}
+
+static void orphan_kill_parent(struct orphan *orphan)
+{
+	assert_int_equal(kill(orphan->parent, SIGKILL), 0);
+	assert_int_equal(waitpid(orphan->parent, NULL, 0), orphan->parent);
+	assert_int_equal(kill(orphan->child, 0), 0);
+}
+
+static void orphan_end(struct orphan *orphan)
+{
+	char byte = 100;
+
+	close(orphan->end);
+	assert_int_equal(read(orphan->result, &byte, 1), 1);
+	assert_int_equal(byte, 0);
+	close(orphan->result);
+}
+
+static uint32_t rows_of(struct bed *bed, uint64_t *leased_bytes)
+{
+	struct kvk_account_row rows[4] = { 0 };
+	uint32_t count = kvk_account_rows(bed_core(bed->store)->account, rows, 4);
+
+	*leased_bytes = 0;
+	for (uint32_t i = 0; i < count; i++)
+		*leased_bytes += rows[i].self ? 0 : rows[i].leased_bytes;
+	return count;
+}
+
+/* Others settle the row of a killed process, and have what it leased, while a child of it lives. */
+static void test_the_lease_of_a_killed_parent(void **state)
+{
+	uint64_t until_us = kvk_now_us() + 20000000, leased_bytes;
+	struct bed *bed = *state;
+	struct orphan orphan;
+	char spec[1000];
+
+	if (UNDER_TSAN)
+		SKIP("TSan lets no child of a process with threads start threads");
+	bed_spec(bed, spec, sizeof(spec), "");
+	orphan_begin(&orphan, spec);
+	bed_open(bed, "");
+	assert_int_equal(rows_of(bed, &leased_bytes), 2);
+	assert_true(leased_bytes > 0);
+	orphan_kill_parent(&orphan);
+	while (rows_of(bed, &leased_bytes) != 1 && kvk_now_us() < until_us)
+		usleep(1000);
+	assert_int_equal(rows_of(bed, &leased_bytes), 1);
+	BED_AGREES(bed->store);
+	orphan_end(&orphan);
+	assert_int_equal(bed_get(bed->store, "from the parent", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_get(bed->store, "from the child", BYTES, 1, NULL), 0);
+}
+
+/* A device that a killed process had for itself can be opened while a child of it lives. */
+static void test_the_device_of_a_killed_parent(void **state)
+{
+	char command[300], spec[600], loop[64] = "";
+	struct bed *bed = *state;
+	uint64_t until_us = kvk_now_us() + 10000000;
+	struct orphan orphan;
+	FILE *pipe;
+	int err;
+
+	if (geteuid())
+		SKIP("a loop device needs root");
+	if (UNDER_TSAN)
+		SKIP("TSan lets no child of a process with threads start threads");
+	snprintf(command, sizeof(command), "truncate -s 8M '%s.img' && losetup -f --show '%s.img' 2>/dev/null", bed->path, bed->path);
+	pipe = popen(command, "r");
+	if (!pipe || !fgets(loop, sizeof(loop), pipe) || pclose(pipe) || strncmp(loop, "/dev/loop", 9)) {
+		snprintf(command, sizeof(command), "%s.img", bed->path);
+		unlink(command);
+		SKIP("no loop device is to be had");
+	}
+	loop[strcspn(loop, "\n")] = 0;
+	snprintf(spec, sizeof(spec), "{\"type\": \"nixl_store\", \"pool_size\": 100, \"slot_size\": 65536, \"backend_params\": "
+		 "{\"file_path\": \"%s\", \"device_path\": \"%s\"}}", bed->path, loop);
+	orphan_begin(&orphan, spec);
+	orphan_kill_parent(&orphan);
+	/* What a killed process had in its ring may take a moment to end. */
+	while ((err = kvk_store_open(&bed->store, spec, NULL, NULL)) == -EBUSY && kvk_now_us() < until_us)
+		usleep(10000);
+	if (!err) {
+		assert_int_equal(bed_get(bed->store, "from the parent", BYTES, 1, NULL), 0);
+		assert_int_equal(bed_close(bed), 0);
+	}
+	orphan_end(&orphan);
+	snprintf(command, sizeof(command), "losetup -d %s; rm '%s.img'", loop, bed->path);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(err, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +338,9 @@ int main(void)
 		BED_TESTS(test_child_exits),
 		BED_TESTS_POSIX(test_child_opens_its_own),
 		BED_TESTS_POSIX(test_parent_is_killed),
+		BED_TEST(test_the_lease_of_a_killed_parent, BED_URING, "io_uring, buffered"),
+		BED_TEST(test_the_lease_of_a_killed_parent, BED_THREADS_DIRECT, "threads, direct"),
+		BED_TEST(test_the_device_of_a_killed_parent, BED_POOL, "loop device"),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 #include "support/skip.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -243,6 +244,73 @@ static void test_all_lanes_hang(void **state)
 	BED_AGREES(bed->store);
 }
 
+struct look {
+	struct kvk_store *store;
+	struct kvk_usage usage;
+	int err;
+	char *text;
+	atomic_bool over;
+};
+
+static void *look_main(void *argument)
+{
+	struct look *look = argument;
+
+	look->usage.struct_bytes = sizeof(look->usage);
+	look->err = kvk_store_usage(look->store, &look->usage);
+	if (!look->err)
+		look->err = kvk_store_status(look->store, &look->text);
+	atomic_store(&look->over, true);
+	return NULL;
+}
+
+/* Looks while op hangs in the room thread. The second object is not posted, for its visit hangs. */
+static void look_while_hangs(struct bed *bed, uint32_t op)
+{
+	struct kvk_fault_rule rule = { .kind = KVK_FAULT_HANG, .ops = 1u << op, .nth = 1, .every = 1 };
+	struct look look = { 0 };
+	uint64_t until_us = kvk_now_us() + 10000000;
+	uint64_t free_bytes;
+	pthread_t thread;
+	bool over;
+
+	bed_open(bed, "\"lanes\": 1, \"fault\": []");
+	look.store = bed->store;
+	assert_int_equal(bed_put(bed->store, "k", 4096, 1, NULL), 0);
+	free_bytes = bed_usage(bed->store).medium_free_bytes;
+	assert_int_equal(kvk_fault_add(bed_backend(bed->store), &rule), 0);
+	assert_int_equal(bed_put(bed->store, "n", 4096, 1, NULL), 0);
+	while (kvk_fault_struck(bed_backend(bed->store)) == 0 && kvk_now_us() < until_us)
+		sched_yield();
+	assert_int_equal(kvk_fault_struck(bed_backend(bed->store)), 1);
+	assert_int_equal(pthread_create(&thread, NULL, look_main, &look), 0);
+	until_us = kvk_now_us() + SOON_US;
+	while (!atomic_load(&look.over) && kvk_now_us() < until_us)
+		usleep(1000);
+	over = atomic_load(&look.over);
+	go_on(bed->store);
+	pthread_join(thread, NULL);
+	assert_int_equal(look.err, 0);
+	assert_true(over);
+	assert_int_equal(look.usage.used_bytes, 4 * 4096);
+	assert_true((look.usage.medium_free_bytes > 0) == (free_bytes > 0));
+	assert_non_null(strstr(look.text, "\"rows\":[{\"index\":0"));
+	kvk_free(look.text);
+	BED_AGREES(bed->store);
+	bed_close(bed);
+}
+
+/* Whoever looks at figures never waits for the medium, whatever of it hangs. */
+static void test_looks_never_wait(void **state)
+{
+	look_while_hangs(*state, KVK_FAULT_UPDATE_FILE);
+}
+
+static void test_looks_ask_nothing(void **state)
+{
+	look_while_hangs(*state, KVK_FAULT_ASK);
+}
+
 /* Gets all the time, for as long as it takes to be stopped three times. Returns how many found no answer. */
 static int get_while_it_is_stopped(struct bed *bed)
 {
@@ -343,6 +411,10 @@ int main(void)
 		BED_TESTS(test_sickness_shows),
 		BED_TEST(test_all_lanes_hang, BED_RAM, "ram"),
 		BED_TEST(test_all_lanes_hang, BED_URING, "io_uring, buffered"),
+		BED_TEST(test_looks_never_wait, BED_RAM, "ram"),
+		BED_TEST(test_looks_never_wait, BED_URING, "io_uring, buffered"),
+		BED_TEST(test_looks_ask_nothing, BED_RAM, "ram"),
+		BED_TEST(test_looks_ask_nothing, BED_URING, "io_uring, buffered"),
 		BED_TEST(test_a_stop_is_no_hang, BED_URING, "io_uring, buffered"),
 		BED_TEST(test_closing_while_it_hangs, BED_URING, "io_uring, buffered"),
 		BED_TEST(test_closing_while_it_hangs, BED_THREADS_DIRECT, "threads, direct"),

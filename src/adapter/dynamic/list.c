@@ -120,6 +120,7 @@ int kvk_dynamic_folders(struct kvk_dynamic *dynamic, const char *prefix, uint32_
 	if (levels == 0)
 		return kvk_names_add(folders, prefix);
 	err = backend->ops->list(backend, prefix, &names);
+	atomic_fetch_add(&dynamic->base.counts.walked, 1);
 	if (err == -ENOENT || err == -ENOTDIR)
 		err = 0;
 	sort(&names);
@@ -147,6 +148,7 @@ static int visit_folder(struct kvk_dynamic *dynamic, const char *folder, const c
 	struct kvk_names names = { 0 };
 	int err = backend->ops->list(backend, folder, &names);
 
+	atomic_fetch_add(&dynamic->base.counts.walked, 1);
 	if (err == -ENOENT || err == -ENOTDIR || err == -ELOOP)
 		err = 0;
 	sort(&names);
@@ -218,6 +220,7 @@ static int unlink_one(struct kvk_dynamic *dynamic, const char *path, enum kvk_na
 	int *first_error = user;
 	int err;
 
+	atomic_fetch_add(&dynamic->base.counts.walked, 1);
 	kvk_xfer_init(&xfer, KVK_XFER_UNLINK, NULL, path);
 	err = run(&dynamic->base, &xfer);
 	if (err && err != -ENOENT && !*first_error)

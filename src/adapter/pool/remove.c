@@ -107,6 +107,7 @@ int kvk_pool_remove_all(struct kvk_adapter *adapter)
 	struct kvk_run run;
 
 	for (uint32_t slot = 0; kvk_pool_map_hold_at(&pool->map, slot, false, &run); slot = run.first + 1) {
+		atomic_fetch_add(&adapter->counts.walked, 1);
 		err = remove_held(pool, &run);
 		if (err && err != -ENOENT && !first_error)
 			first_error = err;

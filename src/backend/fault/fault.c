@@ -195,11 +195,39 @@ static int fault_now(struct kvk_backend *backend, uint64_t *now_ns)
 	return inner->ops->now(inner, now_ns);
 }
 
+/* Judges a question like a transfer, but only by rules that name it. -errno: it fails, and is not asked. */
+static int ask_begin(struct kvk_fault *fault)
+{
+	struct kvk_fault_verdict verdict;
+
+	pthread_mutex_lock(&fault->lock);
+	kvk_fault_rules_judge(&fault->rules, KVK_FAULT_ASK, &verdict);
+	if (verdict.struck)
+		atomic_fetch_add(&fault->struck, 1);
+	fault->hanging++;
+	if (verdict.struck && verdict.kind == KVK_FAULT_HANG)
+		hang(fault);
+	pthread_mutex_unlock(&fault->lock);
+	if (verdict.struck && verdict.kind == KVK_FAULT_DELAY)
+		sleep_us(verdict.delay_us);
+	return verdict.struck && verdict.kind <= KVK_FAULT_FAIL_AFTER ? -verdict.error : 0;
+}
+
+static int ask_end(struct kvk_fault *fault, int result)
+{
+	pthread_mutex_lock(&fault->lock);
+	fault->hanging--;
+	pthread_cond_broadcast(&fault->changed);
+	pthread_mutex_unlock(&fault->lock);
+	return result;
+}
+
 static int fault_space(struct kvk_backend *backend, struct kvk_space *ret)
 {
-	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
+	struct kvk_fault *fault = kvk_fault_of(backend);
+	int err = ask_begin(fault);
 
-	return inner->ops->space(inner, ret);
+	return ask_end(fault, err ? err : fault->inner->ops->space(fault->inner, ret));
 }
 
 static int fault_hold(struct kvk_backend *backend, bool exclusive)
@@ -225,9 +253,10 @@ static void fault_unlock(struct kvk_backend *backend, uint32_t byte)
 
 static int fault_is_locked(struct kvk_backend *backend, uint32_t byte)
 {
-	struct kvk_backend *inner = kvk_fault_of(backend)->inner;
+	struct kvk_fault *fault = kvk_fault_of(backend);
+	int err = ask_begin(fault);
 
-	return inner->ops->is_locked(inner, byte);
+	return ask_end(fault, err ? err : fault->inner->ops->is_locked(fault->inner, byte));
 }
 
 static int fault_sweep(struct kvk_backend *backend, const char *name)

@@ -22,6 +22,9 @@ enum kvk_fault_kind {
 /* Stands for update_file() among the ops of a rule. Rules for all ops mean transfers alone, so that what a store writes
  * beside its objects does not disturb their counts. */
 #define KVK_FAULT_UPDATE_FILE KVK_XFER_OP_COUNT
+/* The same for what only asks how the medium is: space() and is_locked(). */
+#define KVK_FAULT_ASK (KVK_XFER_OP_COUNT + 1)
+#define KVK_FAULT_OP_COUNT (KVK_XFER_OP_COUNT + 2)
 
 /* One rule. It looks at transfers whose op is in ops; of those it strikes the nth (from 1), and with every > 0 each
  * every-th after it. Independently, it strikes chance_ppm of them by chance. In all at most times times (0: without end).
@@ -58,7 +61,7 @@ uint64_t kvk_fault_places(struct kvk_backend *fault);
  * Reads the "fault" option: a JSON array of rules, {"do":"fail","ops":["read"],"nth":1,"every":0,"times":1,
  * "chance":0.001,"error":"EIO","part_kb":4,"delay_ms":10}. Needed are "do", and "nth" or "chance"; "part_kb" to
  * shorten; "delay_ms" to delay. Without "ops" all transfers are meant, without "error" EIO; "update_file"
- * is one of the ops as well. -EINVAL with *error filled; then
+ * and "ask" are among the ops as well. -EINVAL with *error filled; then
  * no rule was added.
  */
 int kvk_fault_parse(struct kvk_backend *fault, const char *json, struct kvk_error *error);

@@ -72,12 +72,13 @@ static int read_errno(const json_t *value, struct kvk_fault_rule *rule, const st
 
 static const char *op_name(unsigned op)
 {
-	return op == KVK_FAULT_UPDATE_FILE ? "update_file" : kvk_xfer_op_name((enum kvk_xfer_op)op);
+	return op == KVK_FAULT_UPDATE_FILE ? "update_file" : op == KVK_FAULT_ASK ? "ask"
+	     : kvk_xfer_op_name((enum kvk_xfer_op)op);
 }
 
 static int read_op(const char *text, uint32_t *ops)
 {
-	for (unsigned op = 0; text && op <= KVK_FAULT_UPDATE_FILE; op++) {
+	for (unsigned op = 0; text && op < KVK_FAULT_OP_COUNT; op++) {
 		if (!strcmp(text, op_name(op))) {
 			*ops |= 1u << op;
 			return 0;
@@ -96,7 +97,7 @@ static int read_ops(const json_t *value, struct kvk_fault_rule *rule, const stru
 		err = read_op(json_string_value(json_array_get(value, i)), &rule->ops);
 	if (!err)
 		return 0;
-	for (unsigned op = 0; op <= KVK_FAULT_UPDATE_FILE; op++) {
+	for (unsigned op = 0; op < KVK_FAULT_OP_COUNT; op++) {
 		size_t used = strlen(text);
 
 		snprintf(text + used, sizeof(text) - used, "%s \"%s\"", op ? "," : "", op_name(op));

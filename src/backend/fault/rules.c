@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #define ALL_OPS ((1u << KVK_XFER_OP_COUNT) - 1)
-#define SOME_OPS (ALL_OPS | 1u << KVK_FAULT_UPDATE_FILE)
+#define SOME_OPS ((1u << KVK_FAULT_OP_COUNT) - 1)
 #define BYTE_OPS (1u << KVK_XFER_READ | 1u << KVK_XFER_WRITE | 1u << KVK_FAULT_UPDATE_FILE)
 #define PPM 1000000u
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A lock on `.kvkeep/locks` belongs to the open file, which a forked child shares: while such a child lives, the lock
- * of a parent that died would look as if it lived. So a child closes its copies, which unlocks nothing.
+ * of a parent that died would look as if it lived. So a child closes its copies, which unlocks nothing. It is the same with a
+ * device, which is nobody else's while any copy of its descriptor is open: it is opened when KVK_LOCK_POOL is held.
  */
 #include "backend/posix/posix_private.h"
 
@@ -26,12 +27,14 @@ static void in_child(void)
 	while ((link = kvk_list_pop(&held))) {
 		struct kvk_posix *posix = kvk_container_of(link, struct kvk_posix, forks_link);
 
-		int account_fd = atomic_exchange(&posix->account_fd, -1);
+		int account_fd = atomic_exchange(&posix->account_fd, -1), device_fd = atomic_exchange(&posix->device_fd, -1);
 
 		posix->sys->close(posix->locks_fd);
 		posix->locks_fd = -1;
 		if (account_fd >= 0)
 			posix->sys->close(account_fd);
+		if (device_fd >= 0)
+			posix->sys->close(device_fd);
 	}
 	pthread_mutex_unlock(&lock);
 }
