@@ -10,6 +10,7 @@
 #include "store/core.h"
 #include "unit/store_kit.h"
 
+#include "control/evict.h"
 #include "control/room.h"
 
 /* What an object of OBJECT bytes costs: payload and one page of footer. */
@@ -224,6 +225,42 @@ static void test_two_openers(void **state)
 	assert_int_equal(bed_close(&second), 0);
 	printf("# %" PRIuFAST64 " and %" PRIuFAST64 " objects through 64 places, at most %" PRIu64 " at a time\n", writers[0].stored,
 	       writers[1].stored, most / CHARGE);
+}
+
+/* What others have removed is no reason to stop looking: all it knows is gone, and what it does not know lies in the folders. */
+static void test_others_removed_all_it_knows(void **state)
+{
+	struct bed *bed = *state, second;
+
+	bed_open(bed, CAP_16 LRU);
+	while (!atomic_load(&bed_core(bed->store)->keeper))
+		usleep(1000);
+	second = *bed;
+	second.store = NULL;
+	bed_open(&second, CAP_16 LRU);
+	put_some(second.store, 0, 12);
+	for (uint32_t i = 0; i < 12; i++)
+		assert_int_equal(bed_remove(bed->store, name_of(i), NULL), 0);
+	assert_int_equal(kit_used_settles(bed->store, 0), 0);
+	put_some(bed->store, 100, 12);
+	assert_int_equal(kvk_evict(bed_core(second.store), 1, NULL), CHARGE);
+	assert_int_equal(bed_stats(second.store).evicted, 1);
+	assert_int_equal(bed_list(bed->store).objects, 11);
+	assert_int_equal(bed_close(&second), 0);
+	BED_AGREES(bed->store);
+}
+
+/* The first visit leases no more than any other. */
+static void test_the_first_lease(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_core *core;
+
+	bed_open(bed, CAP_16);
+	core = bed_core(bed->store);
+	while (atomic_load(&core->view.processes) == 0)
+		usleep(100);
+	assert_true(atomic_load(&core->view.leased_bytes) <= 2 * CHARGE);
 }
 
 /* Puts count objects at once, from the first name on; returns how many were stored, all others having found no room. */
@@ -456,6 +493,8 @@ int main(void)
 		BED_TESTS(test_the_cap_changes),
 		BED_TESTS(test_no_policy),
 		BED_TESTS_POSIX(test_two_openers),
+		BED_TESTS_POSIX(test_others_removed_all_it_knows),
+		BED_TESTS(test_the_first_lease),
 		BED_TESTS_POSIX(test_gone_meanwhile_lmcache),
 		BED_TESTS_POSIX(test_gone_meanwhile_durable),
 		BED_TESTS_POSIX(test_damaged_in_a_full_store),
