@@ -460,13 +460,20 @@ static void test_a_lease_is_not_forever(void **state)
 {
 	const uint64_t second_us = 1000000;
 	struct bed *bed = *state;
+	struct kvk_backend_options options = { .path = bed->path };
+	struct kvk_backend *other;
 	struct kvk_room *room;
 	struct kvk_core *core;
-	uint64_t now_us;
+	uint64_t now_us, until_us;
 
 	bed_open(bed, CAP_16);
 	put_some(bed->store, 0, 2);
 	core = bed_core(bed->store);
+	/* What the two took is leased anew; then the lease stays as it is, for no visit comes through. */
+	while (kvk_catalog_room(core->catalog) == 0)
+		usleep(100);
+	assert_int_equal(kvk_backend_posix.open(&other, &options, NULL), 0);
+	assert_int_equal(other->ops->lock(other, KVK_LOCK_ACCOUNT, 10000), 0);
 	assert_int_equal(kvk_room_new(&room, core), 0);
 	now_us = kit_now_us();
 	kvk_room_watch(room, now_us + 1000 * second_us);
@@ -474,11 +481,16 @@ static void test_a_lease_is_not_forever(void **state)
 	core->backend->caps.many_hosts = true;
 	kvk_room_watch(room, now_us + 44 * second_us);
 	assert_true(kvk_catalog_room(core->catalog) > 0);
-	kvk_room_watch(room, now_us + 46 * second_us);
+	/* A visit that was over already may have something to add still. */
+	until_us = now_us + 20 * second_us;
+	do {
+		kvk_room_watch(room, now_us + 46 * second_us);
+	} while (kvk_catalog_room(core->catalog) > 0 && kit_now_us() < until_us);
 	assert_true(kvk_catalog_room(core->catalog) == 0);
 	/* Once more: nothing is left, and nothing is said. */
 	kvk_room_watch(room, now_us + 47 * second_us);
 	core->backend->caps.many_hosts = false;
+	other->ops->close(other);
 	kvk_room_free(room);
 	assert_true(has(bed->store, 0) && has(bed->store, 1));
 }
