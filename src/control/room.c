@@ -348,6 +348,8 @@ static bool make_run(struct kvk_room *room)
 		return true;
 	/* What was under way then may leave slots, or go itself. What hangs is not waited for. */
 	kvk_waiting_serve(core, -ENOSR, under_way ? now_us - PATIENCE_US : now_us + 1);
+	if (under_way)
+		kvk_waiting_pass(core);
 	return !under_way;
 }
 
