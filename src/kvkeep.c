@@ -468,7 +468,7 @@ int kvk_store_evict(struct kvk_store *store, uint64_t bytes, uint64_t *evicted_r
 		return -EINVAL;
 	if (store->core->spec.policy == KVK_POLICY_NOOP)
 		return -ENOTSUP;
-	*evicted_ret = kvk_evict(store->core, bytes);
+	*evicted_ret = kvk_evict(store->core, bytes, NULL);
 	kvk_room_ring(store->core);
 	return 0;
 }

@@ -41,6 +41,7 @@ int kvk_catalog_new(struct kvk_catalog **ret, uint64_t room_bytes, const struct 
 	atomic_init(&catalog->cap_bytes, options ? options->cap_bytes : 0);
 	for (uint32_t i = 0; i < KVK_USE_COUNT * KVK_SHARDS; i++)
 		atomic_init(&catalog->oldest[i / KVK_SHARDS][i % KVK_SHARDS], UINT64_MAX);
+	catalog->barren_changes = UINT64_MAX;
 	catalog->policy = kvk_policy_find(options ? options->kind : KVK_POLICY_LRU);
 	err = catalog->policy->init ? catalog->policy->init(catalog) : 0;
 	if (err)

@@ -23,6 +23,8 @@ static_assert(KVK_SHARDS == KVK_CATALOG_SHARDS, "who visits knows how many there
 #define KVK_NO_ID UINT32_MAX
 
 #define KVK_CHUNK_ENTRIES 128u
+/* Who looks at all entries of a shard looks at so many under one lock: some ten microseconds. */
+#define KVK_WALK_AT_ONCE 256u
 #define KVK_CHARGE_UNIT_BYTES 4096u
 
 /* What malloc itself takes for an allocation, header and rounding; memory_bytes counts it. */
@@ -111,6 +113,7 @@ struct kvk_shard {
 	uint64_t writing_bytes;
 	uint64_t objects;
 	uint64_t pinned_objects;
+	uint64_t changes;              /* after which something may go that could not before; only rises */
 	struct kvk_ghosts *ghosts;     /* of what was evicted; NULL until something was */
 	uint32_t versions[KVK_GROUPS]; /* never 0 */
 };
@@ -151,6 +154,8 @@ struct kvk_catalog {
 	_Alignas(64) pthread_mutex_t evict_lock;       /* one at a time chooses; taken before a shard's lock */
 	struct kvk_candidates *candidates;             /* IsolatedLRU's; guarded by evict_lock */
 	uint64_t evict_calls;
+	uint64_t barren_changes;       /* with so many in all shards nothing may go; UINT64_MAX: that is not known */
+	uint64_t walks;                /* over all objects, for want of any that may go */
 
 	/* S3-FIFO and ARC: of cold [0] and warm [1] entries, in lists or aside; what was chosen does not count. */
 	_Alignas(64) _Atomic uint64_t class_bytes[2];

@@ -118,6 +118,7 @@ static int count_and_link(struct kvk_catalog *catalog, const uint8_t *digest, st
 		place.entry->parent = link->id;
 		place.entry->parent_generation = link->generation;
 		place.entry->counted = true;
+		place.shard->changes++;
 	}
 	kvk_place_unlock(&place);
 	if (err)
@@ -240,15 +241,19 @@ static void for_all(struct kvk_catalog *catalog,
 {
 	for (uint32_t number = 0; number < KVK_SHARDS; number++) {
 		struct kvk_shard *shard = &catalog->shards[number];
+		bool more = true;
 
-		pthread_mutex_lock(&shard->lock);
-		for (uint32_t index = 0; index < shard->fresh; index++) {
-			struct kvk_entry *entry = kvk_shard_entry(shard, index);
+		for (uint32_t index = 0; more;) {
+			pthread_mutex_lock(&shard->lock);
+			for (uint32_t i = 0; i < KVK_WALK_AT_ONCE && index < shard->fresh; i++, index++) {
+				struct kvk_entry *entry = kvk_shard_entry(shard, index);
 
-			if (entry->state != KVK_CATALOG_UNKNOWN && entry->known)
-				visit(user, entry, index << KVK_SHARD_BITS | number);
+				if (entry->state != KVK_CATALOG_UNKNOWN && entry->known)
+					visit(user, entry, index << KVK_SHARD_BITS | number);
+			}
+			more = index < shard->fresh;
+			pthread_mutex_unlock(&shard->lock);
 		}
-		pthread_mutex_unlock(&shard->lock);
 	}
 }
 
@@ -320,6 +325,7 @@ bool kvk_chain_break(struct kvk_catalog *catalog)
 	struct unmarked found = { .coldest = { .id = KVK_NO_ID, .used_at = UINT64_MAX } };
 	struct kvk_entry *entry;
 
+	catalog->walks++;
 	for_all(catalog, unmark, NULL);
 	mark_all(catalog);
 	for_all(catalog, find_unmarked, &found);

@@ -60,7 +60,7 @@ void kvk_chain_rejoin(struct kvk_catalog *catalog, const uint8_t *digest);
 /*
  * For when nothing is found that may go. Looks for the coldest object that is kept by nothing but a circle of
  * links or a count of children that is too high, and lets it go. False: there is none: what there is is pinned,
- * leaving, or has such below it. Looks at every object.
+ * leaving, or has such below it. Looks at every object, some at a time under a shard's lock; evict_lock is held.
  */
 bool kvk_chain_break(struct kvk_catalog *catalog);
 

@@ -89,23 +89,42 @@ out:
 	return chosen;
 }
 
+/* What has happened of all that may let something go. Each shard's only rises: the same sum again says that nothing happened. */
+static uint64_t changes_of(struct kvk_catalog *catalog)
+{
+	uint64_t changes = 0;
+
+	for (uint32_t i = 0; i < KVK_SHARDS; i++) {
+		pthread_mutex_lock(&catalog->shards[i].lock);
+		changes += catalog->shards[i].changes;
+		pthread_mutex_unlock(&catalog->shards[i].lock);
+	}
+	return changes;
+}
+
 uint32_t kvk_catalog_evict(struct kvk_catalog *catalog, uint64_t bytes, struct kvk_victim *victims, uint32_t count)
 {
-	uint64_t chosen_bytes = 0;
+	uint64_t chosen_bytes = 0, changes;
 	uint32_t chosen = 0;
 
 	if (catalog->policy == &kvk_policy_noop)
 		return 0;
 	pthread_mutex_lock(&catalog->evict_lock);
 	catalog->evict_calls++;
+	/* Before the first look: what happens during it leads to another. */
+	changes = changes_of(catalog);
+	if (changes == catalog->barren_changes)
+		count = 0;
 	while (chosen < count && chosen_bytes < bytes) {
 		struct kvk_chain_link link;
 		struct kvk_coldest at, freed;
 
 		if (!catalog->policy->next(catalog, &at)) {
-			if (!kvk_chain_break(catalog))
-				break;
-			continue;
+			if (kvk_chain_break(catalog))
+				continue;
+			if (chosen == 0)
+				catalog->barren_changes = changes;
+			break;
 		}
 		if (!look_at(catalog, &at, &victims[chosen], &link))
 			continue;

@@ -5,7 +5,7 @@
  *
  * The order is LRU's. Who is chosen first would need a list for each tenant in each shard; instead all objects
  * are looked at in the order in which they lie in memory (at 10^6 objects some ten milliseconds, a shard's lock held
- * for a 64th of that), and the coldest 1,024 are kept for the calls that follow, as long as nobody else comes over
+ * for 256 objects at a time), and the coldest 1,024 are kept for the calls that follow, as long as nobody else comes over
  * his quota. What may go again since they were collected (a pin taken off, an old object that was
  * scanned) is looked at the next time.
  */
@@ -113,19 +113,23 @@ static void collect(struct kvk_catalog *catalog, enum kvk_share_standing sought)
 	kvk_share_standings(&catalog->tenants, candidates->standings);
 	for (uint32_t number = 0; number < KVK_SHARDS; number++) {
 		struct kvk_shard *shard = &catalog->shards[number];
+		bool more = true;
 
-		pthread_mutex_lock(&shard->lock);
-		for (uint32_t index = 0; index < shard->fresh; index++) {
-			const struct kvk_entry *entry = kvk_shard_entry(shard, index);
-			struct kvk_coldest candidate = {
-				.shard = number, .use = KVK_USE_ASIDE, .index = index,
-				.generation = entry->generation, .used_at = entry->used_at,
-			};
+		for (uint32_t index = 0; more;) {
+			pthread_mutex_lock(&shard->lock);
+			for (uint32_t i = 0; i < KVK_WALK_AT_ONCE && index < shard->fresh; i++, index++) {
+				const struct kvk_entry *entry = kvk_shard_entry(shard, index);
+				struct kvk_coldest candidate = {
+					.shard = number, .use = KVK_USE_ASIDE, .index = index,
+					.generation = entry->generation, .used_at = entry->used_at,
+				};
 
-			if (kvk_may_go(entry) && candidates->standings[entry->tenant] == sought)
-				offer(candidates, &candidate);
+				if (kvk_may_go(entry) && candidates->standings[entry->tenant] == sought)
+					offer(candidates, &candidate);
+			}
+			more = index < shard->fresh;
+			pthread_mutex_unlock(&shard->lock);
 		}
-		pthread_mutex_unlock(&shard->lock);
 	}
 	if (candidates->count == CANDIDATES)
 		candidates->warmest = candidates->heap[0].used_at;

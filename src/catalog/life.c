@@ -13,6 +13,7 @@ void kvk_place_make_known(struct kvk_catalog *catalog, struct kvk_place *place, 
 	struct kvk_entry *entry = place->entry;
 	uint64_t charge_bytes, used_at;
 
+	place->shard->changes++;
 	entry->state = KVK_CATALOG_PRESENT;
 	entry->known = true;
 	entry->durable = info->durable;
@@ -37,6 +38,7 @@ uint64_t kvk_place_forget(struct kvk_catalog *catalog, struct kvk_place *place, 
 	struct kvk_entry *entry = place->entry;
 	uint64_t charge_bytes = kvk_units_bytes(entry->charge_units);
 
+	place->shard->changes++;
 	*link_ret = (struct kvk_chain_link){
 		.id = entry->counted ? entry->parent : KVK_NO_ID,
 		.generation = entry->parent_generation, .used_at = entry->used_at,
@@ -86,6 +88,8 @@ void kvk_place_return(struct kvk_catalog *catalog, struct kvk_shard *shard, uint
 {
 	struct kvk_entry *entry = kvk_shard_entry(shard, index);
 
+	/* Whether it may go itself or not: what is above it may have waited for it alone. */
+	shard->changes++;
 	if (entry->use == KVK_USE_ASIDE && kvk_may_go(entry) && catalog->policy->back)
 		catalog->policy->back(catalog, shard, index);
 }

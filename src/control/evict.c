@@ -6,15 +6,18 @@
  */
 #include "control/evict.h"
 
-#include "control/scan.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/scan.h"
+#include "util/clock.h"
+
 #define VICTIMS 512
 /* Rounds in which everything chosen had been read by others, or could not be unlinked. */
 #define ROUNDS_IN_VAIN 8
+/* Where others have removed all that was chosen, so long at a time: who evicts has visits to make. */
+#define SEARCH_US 100000
 
 static int by_prefix(const void *a, const void *b)
 {
@@ -27,8 +30,14 @@ static uint32_t bucket_of(const struct kvk_core *core, const struct kvk_victim *
 	return core->adapter->ops->buckets(core->adapter) > 1 ? victim->prefix[0] : 0;
 }
 
-/* Tells catalog and account what became of one. Returns the bytes that are free now. */
-static uint64_t settle(struct kvk_core *core, uint32_t bucket, const struct kvk_evictee *evictee)
+/* What became of those that were chosen. */
+struct outcome {
+	uint64_t freed_bytes;
+	uint32_t gone;                 /* others had removed them */
+};
+
+/* Tells catalog and account what became of one. */
+static void settle(struct kvk_core *core, uint32_t bucket, const struct kvk_evictee *evictee, struct outcome *outcome)
 {
 	uint64_t charge = 0;
 
@@ -38,10 +47,12 @@ static uint64_t settle(struct kvk_core *core, uint32_t bucket, const struct kvk_
 		kvk_account_unlinked(core->account, bucket, kvk_page_ceil(evictee->freed_bytes));
 		atomic_fetch_add(&core->counts.evicted, 1);
 		atomic_fetch_add(&core->counts.evicted_bytes, evictee->freed_bytes);
+		outcome->freed_bytes += kvk_page_ceil(evictee->freed_bytes);
 		break;
 	case -ENOENT:
 		/* Somebody else removed it, and credits it. */
 		kvk_catalog_evicted(core->catalog, evictee->prefix, KVK_EVICT_ABSENT, 0, &charge);
+		outcome->gone++;
 		break;
 	default:
 		kvk_catalog_evicted(core->catalog, evictee->prefix, KVK_EVICT_KEPT, evictee->accessed_ns, &charge);
@@ -52,15 +63,14 @@ static uint64_t settle(struct kvk_core *core, uint32_t bucket, const struct kvk_
 		break;
 	}
 	kvk_catalog_credit(core->catalog, charge);
-	return evictee->status == 0 ? kvk_page_ceil(evictee->freed_bytes) : 0;
 }
 
 /* All of one bucket. */
-static uint64_t evict_run(struct kvk_core *core, uint32_t bucket, const struct kvk_victim *victims, uint32_t count)
+static void evict_run(struct kvk_core *core, uint32_t bucket, const struct kvk_victim *victims, uint32_t count,
+		      struct outcome *outcome)
 {
 	struct kvk_evictee evictees[VICTIMS];
 	uint32_t entered = kvk_account_enter(core->account);
-	uint64_t freed = 0;
 	int err;
 
 	for (uint32_t i = 0; i < count; i++) {
@@ -72,10 +82,9 @@ static uint64_t evict_run(struct kvk_core *core, uint32_t bucket, const struct k
 	for (uint32_t i = 0; i < count; i++) {
 		if (err && evictees[i].status == -ENOENT)
 			evictees[i].status = err;      /* it may be there: nobody looked */
-		freed += settle(core, bucket, &evictees[i]);
+		settle(core, bucket, &evictees[i], outcome);
 	}
 	kvk_account_leave(core->account, entered);
-	return freed;
 }
 
 /* ---- who is not the keeper ---------------------------------------------------------------------- */
@@ -117,16 +126,17 @@ static bool learn(struct kvk_core *core)
 	return lesson.learnt > 0;
 }
 
-uint64_t kvk_evict(struct kvk_core *core, uint64_t bytes)
+uint64_t kvk_evict(struct kvk_core *core, uint64_t bytes, bool *more_ret)
 {
+	uint64_t until_us = more_ret ? kvk_now_us() + SEARCH_US : UINT64_MAX;
 	struct kvk_victim victims[VICTIMS];
-	uint64_t freed = 0;
-	bool learnt = false;
+	struct outcome all = { 0 };
+	bool learnt = false, more = false;
 	int in_vain = 0;
 
-	while (freed < bytes && in_vain < ROUNDS_IN_VAIN && !atomic_load(&core->closing)) {
-		uint32_t count = kvk_catalog_evict(core->catalog, bytes - freed, victims, VICTIMS), first = 0;
-		uint64_t before = freed;
+	while (all.freed_bytes < bytes && in_vain < ROUNDS_IN_VAIN && !atomic_load(&core->closing)) {
+		uint32_t count = kvk_catalog_evict(core->catalog, bytes - all.freed_bytes, victims, VICTIMS), first = 0;
+		struct outcome outcome = { 0 };
 
 		if (count == 0 && !learnt) {
 			learnt = learn(core);
@@ -140,10 +150,20 @@ uint64_t kvk_evict(struct kvk_core *core, uint64_t bytes)
 		for (uint32_t i = 1; i <= count; i++) {
 			if (i < count && bucket_of(core, &victims[i]) == bucket_of(core, &victims[first]))
 				continue;
-			freed += evict_run(core, bucket_of(core, &victims[first]), victims + first, i - first);
+			evict_run(core, bucket_of(core, &victims[first]), victims + first, i - first, &outcome);
 			first = i;
 		}
-		in_vain = freed > before ? 0 : in_vain + 1;
+		all.freed_bytes += outcome.freed_bytes;
+		/* What is gone is forgotten by now, and not chosen again. */
+		if (outcome.freed_bytes > 0 || outcome.gone > 0)
+			in_vain = 0;
+		else
+			in_vain++;
+		more = outcome.gone > 0 && all.freed_bytes == 0;
+		if (more && kvk_now_us() > until_us)
+			break;
 	}
-	return freed;
+	if (more_ret)
+		*more_ret = more;
+	return all.freed_bytes;
 }

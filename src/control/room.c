@@ -149,8 +149,10 @@ void kvk_room_watch(struct kvk_room *room, uint64_t now_us)
 
 static uint64_t chunk_of(const struct kvk_room *room)
 {
-	uint64_t cap = room->last.cap_bytes, processes = room->last.processes ? room->last.processes : 1;
+	uint64_t processes = room->last.processes ? room->last.processes : 1, used, cap;
 
+	/* Before the first visit too: it is not to take all there is. */
+	kvk_account_usage(room->core->account, &used, &cap);
 	return cap ? min_u64(CHUNK_BYTES, cap / (CHUNK_OF_CAP * processes)) : CHUNK_BYTES;
 }
 
@@ -261,6 +263,7 @@ static uint64_t mind_watermark(struct kvk_room *room)
 {
 	struct kvk_core *core = room->core;
 	uint64_t used, cap, limit = room->limit_bytes, mark, part, freed;
+	bool more;
 
 	if (core->spec.policy == KVK_POLICY_NOOP || core->spec.wish.visitor || !atomic_load(&core->keeper) ||
 	    limit == UINT64_MAX) {
@@ -276,8 +279,8 @@ static uint64_t mind_watermark(struct kvk_room *room)
 	}
 	if (room->evict_bytes == 0)
 		return 0;
-	freed = kvk_evict(core, min_u64(room->evict_bytes, SLICE_BYTES));
-	room->evict_bytes -= freed ? min_u64(freed, room->evict_bytes) : room->evict_bytes;
+	freed = kvk_evict(core, min_u64(room->evict_bytes, SLICE_BYTES), &more);
+	room->evict_bytes -= freed || more ? min_u64(freed, room->evict_bytes) : room->evict_bytes;
 	return freed;
 }
 
@@ -346,7 +349,18 @@ static bool make_run(struct kvk_room *room)
 		return true;
 	/* What was under way then may leave slots, or go itself. What hangs is not waited for. */
 	kvk_waiting_serve(core, -ENOSR, under_way ? now_us - PATIENCE_US : now_us + 1);
+	if (under_way)
+		kvk_waiting_pass(core);
 	return !under_way;
+}
+
+/* Returns whether it is worth another visit. */
+static bool evict_for_waiting(struct kvk_room *room)
+{
+	uint64_t bytes = min_u64(atomic_load(&room->core->waiting.bytes), SLICE_BYTES) + chunk_of(room) / IDLE_PART;
+	bool more;
+
+	return kvk_evict(room->core, bytes, &more) > 0 || more;
 }
 
 /* The account may be visited as often as it takes; each time round something was evicted or credited, or it ends. */
@@ -389,8 +403,7 @@ static void make_room(struct kvk_room *room)
 		in_vain = 0;
 		/* For what still waits: some was served since it was asked for. What is larger than all that may be used would not fit
 		 * into an empty store: nothing leaves for it. */
-		if (core->spec.policy != KVK_POLICY_NOOP && need_bytes <= room->limit_bytes &&
-		    kvk_evict(core, min_u64(atomic_load(&core->waiting.bytes), SLICE_BYTES) + chunk_of(room) / IDLE_PART) > 0)
+		if (core->spec.policy != KVK_POLICY_NOOP && need_bytes <= room->limit_bytes && evict_for_waiting(room))
 			continue;
 		if (!refuse(room, asked_us))
 			return;

@@ -32,7 +32,7 @@ bool kvk_runs_make(struct kvk_core *core, uint64_t bytes)
 	if (!core->adapter->ops->could_fit(core->adapter, bytes, may_go, core))
 		return false;
 	while (!is_there(core, bytes)) {
-		if (kvk_evict(core, round_bytes) == 0)
+		if (kvk_evict(core, round_bytes, NULL) == 0)
 			return false;
 		round_bytes = 2 * round_bytes < bytes ? 2 * round_bytes : bytes;
 	}

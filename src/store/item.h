@@ -37,6 +37,7 @@ struct kvk_item {
 	uint64_t charge_bytes;                 /* put: what it reserves */
 	uint64_t asked_us;                     /* put: since when it waits for room */
 	uint8_t run_tries;                     /* put: how often it found room, but not side by side */
+	uint8_t passed;                        /* and how many that came later went before it */
 	bool again;                            /* put: it is to wait for room (again), and is not answered yet */
 	bool placing;                          /* put: it was given to the agent for a run it had waited for */
 };

@@ -7,6 +7,9 @@
 #include "store/item.h"
 #include "util/clock.h"
 
+/* So many go before one that waits for a run to be made. */
+#define PASSES_MAX 16
+
 void kvk_waiting_init(struct kvk_waiting *waiting)
 {
 	pthread_condattr_t attributes;
@@ -177,6 +180,41 @@ uint64_t kvk_waiting_serve(struct kvk_core *core, int refusal, uint64_t asked_be
 		kvk_agent_submit(core->agent, &ops);
 	pthread_mutex_unlock(&waiting->lock);
 	return need_bytes;
+}
+
+void kvk_waiting_pass(struct kvk_core *core)
+{
+	struct kvk_waiting *waiting = &core->waiting;
+	struct kvk_link *link, *next, ops;
+	struct kvk_slots slots;
+	struct kvk_item *first;
+	uint64_t free_bytes;
+
+	kvk_list_init(&ops);
+	pthread_mutex_lock(&waiting->lock);
+	link = waiting->items.next;
+	first = kvk_container_of(link, struct kvk_item, request.op.link);
+	if (link == &waiting->items || !lacks_run(core, first))
+		goto out;
+	core->adapter->ops->slots(core->adapter, &slots);
+	free_bytes = slots.longest_free_slots * slots.slot_bytes;
+	for (link = link->next; link != &waiting->items && first->passed < PASSES_MAX; link = next) {
+		struct kvk_item *item = kvk_container_of(link, struct kvk_item, request.op.link);
+
+		next = link->next;
+		if (item->run_tries > 0)
+			continue;
+		if (item->charge_bytes > free_bytes || !kvk_put_retry(item, 0))
+			break;
+		free_bytes -= item->charge_bytes;
+		first->passed++;
+		take_out(waiting, item);
+		kvk_list_push(&ops, link);
+	}
+	if (!kvk_list_empty(&ops))
+		kvk_agent_submit(core->agent, &ops);
+out:
+	pthread_mutex_unlock(&waiting->lock);
 }
 
 void kvk_waiting_end(struct kvk_core *core, const void *group, uint64_t now_us)

@@ -59,6 +59,12 @@ void kvk_waiting_placed(struct kvk_core *core, struct kvk_item *item);
  */
 uint64_t kvk_waiting_serve(struct kvk_core *core, int refusal, uint64_t asked_before_us);
 
+/*
+ * The first one lacks a run that cannot be made yet: gives those behind it to the agent that need none and fit what is free, in order.
+ * So many go before one at most that it is not kept waiting by them.
+ */
+void kvk_waiting_pass(struct kvk_core *core);
+
 /* Answers what is late (now_us), of a group, or (both 0) everything. */
 void kvk_waiting_end(struct kvk_core *core, const void *group, uint64_t now_us);
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What holds of evictions under every policy: bytes, pins, chains, circles, how they end, and what the clock
  * does. */
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "catalog_kit.h"
+#include "util/clock.h"
 
 static const enum kvk_policy_kind evicting[] = {
 	KVK_POLICY_LRU, KVK_POLICY_S3FIFO, KVK_POLICY_ARC, KVK_POLICY_ISOLATED_LRU,
@@ -325,6 +327,101 @@ static void circles_end(void **state)
 	}
 }
 
+static void unpin_number(struct kvk_catalog *catalog, uint64_t number)
+{
+	struct digest digest = digest_number(number);
+
+	kvk_catalog_unpin(catalog, digest.bytes);
+}
+
+/* All is pinned: that is found out once, and again only after something happened that may let one go. */
+static void nothing_to_evict_is_looked_for_once(void **state)
+{
+	(void)state;
+	for (size_t policy = 0; policy < POLICIES; policy++) {
+		struct kvk_catalog *catalog = new_with(evicting[policy]);
+		struct digest last = digest_number(999);
+		uint64_t walks;
+
+		for (uint64_t i = 0; i < 1000; i++) {
+			put_below(catalog, i, i % 10 ? i - 1 : 5000);
+			pin_number(catalog, i);
+		}
+		for (uint32_t i = 0; i < 50; i++)
+			assert_none(catalog);
+		assert_int_equal(catalog->walks, 1);
+		/* Nor do hits let anything go. */
+		for (uint64_t i = 0; i < 1000; i++)
+			use_number(catalog, i);
+		assert_none(catalog);
+		assert_int_equal(catalog->walks, 1);
+		/* A pin of two is none that was taken off. */
+		pin_number(catalog, 500);
+		unpin_number(catalog, 500);
+		assert_none(catalog);
+		assert_int_equal(catalog->walks, 1);
+		/* One that came and is pinned has to be looked at, but once. */
+		put_below(catalog, 2000, 5000);
+		pin_number(catalog, 2000);
+		assert_none(catalog);
+		assert_none(catalog);
+		assert_int_equal(catalog->walks, 2);
+		/* One that may go goes, and then the one above it that waited for it alone. */
+		unpin_number(catalog, 998);
+		assert_none(catalog);
+		kvk_catalog_unpin(catalog, last.bytes);
+		assert_next(catalog, 999);
+		assert_next(catalog, 998);
+		walks = catalog->walks;
+		assert_none(catalog);
+		assert_none(catalog);
+		assert_true(catalog->walks <= walks + 1);
+		kvk_catalog_free(catalog);
+	}
+}
+
+struct evictor {
+	struct kvk_catalog *catalog;
+	bool found;
+	struct kvk_victim victim;
+	pthread_t thread;
+};
+
+static void *evict_one(void *argument)
+{
+	struct evictor *evictor = argument;
+	uint64_t until_us = kvk_now_us() + 20000000;
+
+	while (!evictor->found && kvk_now_us() < until_us)
+		evictor->found = kvk_catalog_evict(evictor->catalog, 1, &evictor->victim, 1) == 1;
+	return NULL;
+}
+
+/* What may go from some moment of the search on is found by the search after it, at the latest. */
+static void a_pin_is_taken_off_during_the_search(void **state)
+{
+	struct kvk_catalog *catalog = new_with(KVK_POLICY_LRU);
+
+	(void)state;
+	for (uint64_t i = 0; i < 500; i++) {
+		put_below(catalog, i, 5000);
+		pin_number(catalog, i);
+	}
+	for (uint64_t i = 0; i < 500; i++) {
+		struct evictor evictor = { .catalog = catalog };
+
+		assert_int_equal(pthread_create(&evictor.thread, NULL, evict_one, &evictor), 0);
+		for (uint64_t spin = 0; spin < i * 100; spin++)
+			atomic_thread_fence(memory_order_seq_cst);
+		unpin_number(catalog, i);
+		pthread_join(evictor.thread, NULL);
+		assert_true(evictor.found);
+		assert_true(is_number(&evictor.victim, i));
+		end(catalog, &evictor.victim, KVK_EVICTED);
+	}
+	kvk_catalog_free(catalog);
+}
+
 /* The count of children ends at 65,535: such a parent goes when nothing else may. */
 static void more_children_than_are_counted(void **state)
 {
@@ -480,6 +577,8 @@ int main(void)
 		cmocka_unit_test(a_pin_holds_all_above),
 		cmocka_unit_test(whatever_ends_a_child_frees_its_parent),
 		cmocka_unit_test(circles_end),
+		cmocka_unit_test(nothing_to_evict_is_looked_for_once),
+		cmocka_unit_test(a_pin_is_taken_off_during_the_search),
 		cmocka_unit_test(more_children_than_are_counted),
 		cmocka_unit_test(ends_are_for_what_was_chosen),
 		cmocka_unit_test(kept_ones_move_back),

@@ -4,6 +4,8 @@
  * when it comes to replace it, a step says what it should not, and the deadline passes on the way. Whatever it is, the
  * answer is true, another's sound object stays, and nothing is left behind that a later run would not sweep.
  */
+#include <pthread.h>
+
 #include "unit/store_kit.h"
 
 #define BYTES 20000u
@@ -226,10 +228,70 @@ static void test_between_the_steps(void **state)
 	}
 }
 
+struct taker {
+	struct kvk_store *store;
+	bool evicts;
+	int status;
+	pthread_t thread;
+};
+
+static void *take(void *argument)
+{
+	struct taker *taker = argument;
+	uint64_t evicted;
+
+	taker->status = taker->evicts ? kvk_store_evict(taker->store, 1, &evicted) : bed_remove(taker->store, "x", NULL);
+	return NULL;
+}
+
+/* Others store something longer under the name after it was looked at, and before it is moved away: that is what is credited. No keeper
+ * puts the books right. */
+static void what_is_taken_is_credited(struct bed *bed, bool evicts)
+{
+	const char *more = "\"eviction\": {\"eviction_policy\": \"LRU\"}, \"fault\": [{\"do\": \"hang\", \"ops\": [\"move\"], \"nth\": 1, "
+			   "\"times\": 1}]";
+	struct bed second;
+	struct taker taker = { .evicts = evicts };
+
+	bed_keep_keeper_out(bed);
+	bed_open(bed, more);
+	second = *bed;
+	second.store = NULL;
+	second.outside = NULL;
+	bed_open(&second, "\"eviction\": {\"eviction_policy\": \"LRU\"}");
+	KIT_EXPECT(kit_store(bed->store, "x", BYTES, OTHERS), 0, KVK_REASON_NONE);
+	taker.store = bed->store;
+	assert_int_equal(pthread_create(&taker.thread, NULL, take, &taker), 0);
+	kit_wait_struck(bed->store, 1);
+	/* What is credited before it is posted would count too high: one waits for the other. */
+	assert_int_equal(kit_used_settles(second.store, 24576), 24576);
+	assert_int_equal(bed_remove(second.store, "x", NULL), 0);
+	KIT_EXPECT(kit_store(second.store, "x", 3 * BYTES, OURS), 0, KVK_REASON_NONE);
+	assert_int_equal(kit_used_settles(bed->store, 65536), 65536);
+	kvk_fault_release(bed_backend(bed->store));
+	pthread_join(taker.thread, NULL);
+	assert_int_equal(taker.status, 0);
+	assert_int_equal(kit_used_settles(bed->store, 0), 0);
+	assert_int_equal(bed_list(bed->store).objects, 0);
+	assert_int_equal(bed_close(&second), 0);
+}
+
+static void test_a_remove_credits_what_it_took(void **state)
+{
+	what_is_taken_is_credited(*state, false);
+}
+
+static void test_an_eviction_credits_what_it_took(void **state)
+{
+	what_is_taken_is_credited(*state, true);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BED_TESTS_POSIX(test_between_the_steps),
+		BED_TESTS_POSIX(test_a_remove_credits_what_it_took),
+		BED_TESTS_POSIX(test_an_eviction_credits_what_it_took),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

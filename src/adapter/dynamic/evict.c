@@ -82,7 +82,11 @@ static void evict_one(struct kvk_dynamic *dynamic, const char *name, const uint8
 		return;
 	if (listed.key_bytes > 0)
 		dynamic->evicted(dynamic->user, listed.key, listed.key_bytes);
+	/* Others may have removed it and stored it anew since it was looked at. */
 	evictee->freed_bytes = kvk_page_ceil(xfer.stat.bytes);
+	kvk_xfer_init(&xfer, KVK_XFER_STAT_NAME, NULL, gone);
+	if (!run(dynamic, &xfer))
+		evictee->freed_bytes = kvk_page_ceil(xfer.stat.bytes);
 	kvk_xfer_init(&xfer, KVK_XFER_UNLINK, NULL, gone);
 	if (run(dynamic, &xfer) && xfer.result != -ENOENT)
 		evictee->freed_bytes = 0;      /* the sweep of a later run has another try */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A remove:  LOOK --> MOVE to ....gone --> done() --> UNLINK on a worker --> freed() --> finished
+ * A remove:  LOOK --> MOVE to ....gone --> done() --> LOOK again --> UNLINK on a worker --> freed() --> finished
  *
  * It looks first, because a rename takes whatever lies there: a folder or a link that somebody planted, and where names do
- * not follow from digests (`a/b` and `a--b`) another key's object. What is not this key's own stays.
+ * not follow from digests (`a/b` and `a--b`) another key's object. What is not this key's own stays. And it looks at what it
+ * got: where others removed and stored it anew in between, another length is free.
  *
  * A rename inside the folder takes no lock of the whole file system, and two removals of one key cannot meet. The
  * unlink may be slow (26 ms for 32 MiB on a file system mounted with discard), so nobody waits for it.
@@ -48,6 +49,17 @@ static void unlinked(struct kvk_xfer *xfer)
 	removal_finish(removal);
 }
 
+static void looked_again(struct kvk_xfer *xfer)
+{
+	struct removal *removal = kvk_container_of(xfer, struct removal, xfer);
+
+	if (xfer->result == 0)
+		removal->request->unlinked_bytes = xfer->stat.bytes;
+	kvk_xfer_init(xfer, KVK_XFER_UNLINK, NULL, removal->gone);
+	xfer->done = unlinked;
+	kvk_op_submit(&removal->request->op, xfer);
+}
+
 static void move(struct removal *removal);
 static void look(struct removal *removal);
 
@@ -86,8 +98,8 @@ static void moved(struct kvk_xfer *xfer)
 	request->outcome = KVK_OUTCOME_REMOVED;
 	kvk_request_done(request, 0, KVK_REASON_NONE);
 	kvk_op_detach(&request->op);
-	kvk_xfer_init(xfer, KVK_XFER_UNLINK, NULL, removal->gone);
-	xfer->done = unlinked;
+	kvk_xfer_init(xfer, KVK_XFER_STAT_NAME, NULL, removal->gone);
+	xfer->done = looked_again;
 	kvk_op_submit(&request->op, xfer);
 }
 
