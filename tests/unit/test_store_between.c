@@ -226,10 +226,43 @@ static void test_between_the_steps(void **state)
 	}
 }
 
+/* What is damaged and replaced is given back by who unlinked it: where that fails it is still there, and charged. */
+static void test_credited_by_who_unlinks(void **state)
+{
+	static const struct kvk_fault_rule fails = FAIL(KVK_XFER_UNLINK, 1, EIO);
+	struct bed *bed = *state;
+	uint64_t used, file_bytes;
+	char path[PATH_MAX];
+	uint8_t *file;
+
+	bed_keep_keeper_out(bed);
+	bed_open(bed, "");
+	assert_int_equal(bed_put(bed->store, "key", BYTES, OTHERS, NULL), 0);
+	used = bed_usage(bed->store).used_bytes;
+	kit_path(path, bed->path, bed_key("key"));
+	file = kit_file_read(path, &file_bytes);
+	for (uint64_t failed = 0; failed < 2; failed++) {
+		assert_int_equal(bed_close(bed), 0);
+		file[file_bytes - 1] ^= 1;
+		publish(path, file, file_bytes);
+		file[file_bytes - 1] ^= 1;
+		bed_open(bed, "\"fault\": []");
+		if (failed)
+			assert_int_equal(kvk_fault_add(bed_backend(bed->store), &fails), 0);
+		assert_int_equal(bed_put(bed->store, "key", BYTES, OURS, NULL), 0);
+		assert_int_equal(kvk_fault_struck(bed_backend(bed->store)), failed);
+		assert_int_equal(bed_usage(bed->store).used_bytes, used + failed * used);
+		assert_int_equal(left_over(bed, failed), failed);
+		assert_int_equal(bed_get(bed->store, "key", BYTES, OURS, NULL), 0);
+	}
+	free(file);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BED_TESTS_POSIX(test_between_the_steps),
+		BED_TESTS_POSIX(test_credited_by_who_unlinks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
