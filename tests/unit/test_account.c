@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Leases, charges, credits and rows, over a medium in memory and over files. */
+/*
+ * Leases, charges, credits and rows, over a medium in memory and over files.
+ *
+ * What a dead process had leased is settled once, and only what the dead had: the_dead_leave_their_lease_until_a_pass and
+ * the_sum_never_exceeds_the_cap fail when either is taken out (tests/mutants/race.txt).
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

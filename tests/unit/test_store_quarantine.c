@@ -2,6 +2,9 @@
 /*
  * What is moved aside, and what never: only what fails its own proof twice, at a bounded rate, into a bounded room, and
  * charged; never for an error of the medium or a disagreement with the caller.
+ *
+ * That what was stored between judging and moving is fresh, and goes back, rests on its inode: with that taken out
+ * fresh_object_is_put_back fails (tests/mutants/race.txt).
  */
 #include <dirent.h>
 
