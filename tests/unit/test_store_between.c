@@ -258,11 +258,29 @@ static void test_credited_by_who_unlinks(void **state)
 	free(file);
 }
 
+/* Of what is there nothing is written, although nobody knows of it yet. */
+static void test_nothing_is_written_of_what_is_there(void **state)
+{
+	static const struct kvk_fault_rule no_write = ALWAYS(KVK_XFER_WRITE, EIO);
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+	struct bed *bed = *state;
+
+	bed_keep_keeper_out(bed);
+	bed_open(bed, "");
+	assert_int_equal(bed_put(bed->store, "key", BYTES, OTHERS, NULL), 0);
+	bed_reopen(bed, "\"fault\": []");
+	assert_int_equal(kvk_fault_add(bed_backend(bed->store), &no_write), 0);
+	assert_int_equal(bed_put(bed->store, "key", BYTES, OTHERS, &result), 0);
+	assert_int_equal(result.reason, KVK_REASON_PRESENT);
+	assert_int_equal(kvk_fault_struck(bed_backend(bed->store)), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BED_TESTS_POSIX(test_between_the_steps),
 		BED_TESTS_POSIX(test_credited_by_who_unlinks),
+		BED_TESTS_POSIX(test_nothing_is_written_of_what_is_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
