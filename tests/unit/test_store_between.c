@@ -3,6 +3,9 @@
  * What happens between the steps of a put: others publish or remove under its name, what it found damaged is gone or is sound
  * when it comes to replace it, a step says what it should not, and the deadline passes on the way. Whatever it is, the
  * answer is true, another's sound object stays, and nothing is left behind that a later run would not sweep.
+ *
+ * That EEXIST on a damaged file is no success, and that a damaged file is given back once, is what fails here when it is taken
+ * out (tests/mutants/publish.txt, put-found-... and replace-credited-once).
  */
 #include "unit/store_kit.h"
 
