@@ -40,6 +40,10 @@ coverage: dependencies
 	@scripts/check build-coverage --suite $(or $(SUITE),unit); status=$$?; \
 		scripts/coverage build-coverage $(COVERAGE_ARGS) && exit $$status
 
+# Takes one check or step at a time out of a copy of the tree and asks whether the tests notice; MUTANTS_ARGS=--help.
+mutants: dependencies
+	@scripts/mutants $(MUTANTS_ARGS)
+
 demo: all
 	@scripts/demo $(BUILD)
 
@@ -67,5 +71,5 @@ clean:
 distclean:
 	rm -rf build build-*
 
-.PHONY: all dependencies check coverage demo bench wheel check-engines install clean distclean
+.PHONY: all dependencies check coverage mutants demo bench wheel check-engines install clean distclean
 .DELETE_ON_ERROR:

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Leases, charges, credits and rows, over a medium in memory and over files. */
+/*
+ * Leases, charges, credits and rows, over a medium in memory and over files.
+ *
+ * What a dead process had leased is settled once, and only what the dead had: the_dead_leave_their_lease_until_a_pass and
+ * the_sum_never_exceeds_the_cap fail when either is taken out (tests/mutants/race.txt).
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -442,6 +447,24 @@ static void damage(struct process *process, unsigned how)
 			 0);
 }
 
+/* Who comes then and made the store himself cannot know that: it is an empty one only if nobody lives who has leased. */
+static void a_lost_account_of_the_living_is_no_empty_one(void **state)
+{
+	struct process one, two;
+	struct kvk_xfer unlink;
+
+	start(&one, *state);
+	visit(&one, 30 * MIB, 0, false);
+	kvk_xfer_init(&unlink, KVK_XFER_UNLINK, NULL, ".kvkeep/account");
+	one.backend->ops->run(one.backend, &unlink);
+	assert_int_equal(unlink.result, 0);
+	assert_int_equal(try_start(&two, *state, CAP, true), 0);
+	assert_true(image_of(&two)->needs_scan);
+	assert_true(visit(&two, CAP, 0, false) == 0);
+	stop(&two);
+	stop(&one);
+}
+
 /* Nothing is leased until a pass has counted, and what is loose or found then counts. */
 static void a_lost_account_waits_for_a_scan(void **state)
 {
@@ -566,6 +589,7 @@ int main(void)
 		OVER_BOTH(the_257th_is_told),
 		OVER_BOTH(threads_publish_while_it_visits),
 		OVER_BOTH(a_lost_account_waits_for_a_scan),
+		OVER_BOTH(a_lost_account_of_the_living_is_no_empty_one),
 		OVER_BOTH(a_lost_account_finds_its_processes_again),
 		OVER_BOTH(an_account_that_is_put_back_is_not_believed),
 	};

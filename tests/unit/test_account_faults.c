@@ -2,6 +2,8 @@
 /*
  * The account on a medium that fails. Whatever a write did that did not succeed: nothing is granted by it, the books are
  * never below what is there, and once writing works again they are exact.
+ *
+ * What a write posted that seemed to fail is not posted twice: every_write_fails is who notices (tests/mutants/race.txt).
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -169,6 +169,36 @@ static void what_is_newer_is_told_apart(void **state)
 	assert_memory_equal(&parsed, &untouched, sizeof(parsed));
 }
 
+/* Figures whose sum could overflow, and names of machines that are no text, under a checksum that is right. */
+static void values_that_cannot_be(void **state)
+{
+	enum { ROW = 8192 + 3 * 64 };
+	static const struct { const char *what; unsigned at, bytes; uint64_t value; } rows[] = {
+		{ "loose", 48, 8, KVK_ACCOUNT_VALUE_MAX + 1 },
+		{ "the first bucket", 128, 8, KVK_ACCOUNT_VALUE_MAX + 1 },
+		{ "the last bucket", 128 + 8 * (KVK_ACCOUNT_BUCKETS - 1), 8, KVK_ACCOUNT_VALUE_MAX + 1 },
+		{ "a lease", ROW + 8, 8, KVK_ACCOUNT_VALUE_MAX + 1 },
+		{ "a flag of a row", ROW + 32, 4, 2 },
+		{ "a host that rings", ROW + 40, 1, 7 },
+		{ "a host with a blank", ROW + 41, 1, ' ' },
+		{ "text behind a host", ROW + 45, 1, 0 },
+		{ "a host without end", ROW + 63, 1, 'x' },
+		{ "a free row with something in it", 8192 + 2 * 64 + 28, 4, 1 },
+	};
+
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		int err;
+
+		memcpy(forged, data, sizeof(forged));
+		seal_put(forged + rows[i].at, rows[i].bytes, rows[i].value);
+		seal_account(forged);
+		err = kvk_account_parse(&parsed, forged, sizeof(forged));
+		if (err != -EBADMSG)
+			fail_msg("%s: %d, not %d", rows[i].what, err, -EBADMSG);
+	}
+	assert_memory_equal(&parsed, &untouched, sizeof(parsed));
+}
+
 /* However far a write of the second copy came, the first is read; when it came to its end, the second. */
 static void a_torn_copy_leaves_the_other(void **state)
 {
@@ -240,6 +270,7 @@ int main(void)
 		cmocka_unit_test_setup(every_flipped_bit_is_refused, fill),
 		cmocka_unit_test_setup(every_sealed_bit_is_refused_or_written_so, fill),
 		cmocka_unit_test_setup(what_is_newer_is_told_apart, fill),
+		cmocka_unit_test_setup(values_that_cannot_be, fill),
 		cmocka_unit_test_setup(a_torn_copy_leaves_the_other, fill),
 		cmocka_unit_test_setup(a_file_of_any_length, fill),
 		cmocka_unit_test(buckets_of_names),

@@ -98,6 +98,7 @@ struct copy {
 	struct kvk_catalog *to;
 	uint64_t told;
 	uint64_t stop_at;
+	uint64_t used_at;              /* of the one before, in the same shard */
 };
 
 static bool copy_one(void *user, const uint8_t prefix[16], const struct kvk_object_info *info)
@@ -105,6 +106,8 @@ static bool copy_one(void *user, const uint8_t prefix[16], const struct kvk_obje
 	struct copy *copy = user;
 	uint8_t digest[32] = { 0 };
 
+	assert_in_range(info->used_at, copy->used_at, UINT64_MAX);
+	copy->used_at = info->used_at;
 	memcpy(digest, prefix, 16);
 	assert_int_equal(kvk_catalog_scanned(copy->to, digest, info), 0);
 	return ++copy->told != copy->stop_at;
@@ -152,8 +155,10 @@ static void a_copy_goes_in_the_same_order(void **state)
 		assert_int_equal(kvk_catalog_found(catalog, digest.bytes, &ticket, &info, false), 0);
 		kvk_catalog_look(catalog, used.bytes, false, true, &ticket, NULL);
 	}
-	for (uint32_t shard = 0; shard < KVK_CATALOG_SHARDS; shard++)
+	for (uint32_t shard = 0; shard < KVK_CATALOG_SHARDS; shard++) {
+		copy.used_at = 0;
 		assert_int_equal(kvk_catalog_visit(catalog, shard, copy_one, &copy), 0);
+	}
 	for (uint32_t shard = 0; shard < KVK_CATALOG_SHARDS; shard++)
 		assert_int_equal(kvk_catalog_visit(catalog, shard, link_one, &copy), 0);
 	assert_int_equal(copy.told, OBJECTS);
@@ -294,12 +299,93 @@ static void short_memory_changes_nothing(void **state)
 	assert_in_range(failures, 100, 100000);
 }
 
+/* Of what a listing shows nobody knows whether it is whole: it is charged, and answers neither a lookup nor a put. */
+static void what_was_only_listed_answers_nothing(void **state)
+{
+	struct kvk_catalog *catalog = new_catalog(KVK_POLICY_LRU);
+	struct digest digest = digest_number(7);
+	struct kvk_object_info info = info_of(3);
+	struct kvk_catalog_ticket ticket;
+	bool durable;
+
+	(void)state;
+	info.source = KVK_SOURCE_NAME;
+	assert_int_equal(kvk_catalog_scanned(catalog, digest.bytes, &info), KVK_CATALOG_WANTS_FOOTER);
+	assert_int_equal(totals_of(catalog).used_bytes, 3 * PAGE);
+	assert_int_equal(look(catalog, &digest, &ticket), KVK_CATALOG_UNKNOWN);
+	assert_int_equal(kvk_catalog_put_begin(catalog, digest.bytes, 3 * PAGE, &durable), 0);
+	kvk_catalog_put_end(catalog, digest.bytes, NULL);
+	assert_int_equal(totals_of(catalog).used_bytes, 0);
+
+	/* Its footer, and whoever finds it on the medium, tells what it is. */
+	assert_int_equal(kvk_catalog_scanned(catalog, digest.bytes, &info), KVK_CATALOG_WANTS_FOOTER);
+	assert_int_equal(look(catalog, &digest, &ticket), KVK_CATALOG_UNKNOWN);
+	info.source = KVK_SOURCE_FOOTER;
+	assert_int_equal(kvk_catalog_inspected(catalog, digest.bytes, &ticket, &info), 0);
+	assert_int_equal(look(catalog, &digest, &ticket), KVK_CATALOG_PRESENT);
+	assert_int_equal(kvk_catalog_put_begin(catalog, digest.bytes, 3 * PAGE, &durable), -EEXIST);
+	assert_int_equal(totals_of(catalog).used_bytes, 3 * PAGE);
+
+	/* Of an earlier life it says nothing. */
+	remove_object(catalog, &digest, 3);
+	put(catalog, &digest, 1);
+	assert_int_equal(kvk_catalog_inspected(catalog, digest.bytes, &ticket, &info), -ESTALE);
+	assert_int_equal(totals_of(catalog).used_bytes, PAGE);
+	kvk_catalog_free(catalog);
+}
+
+static void what_a_listing_does_not_show_is_lost(void **state)
+{
+	struct kvk_catalog *catalog = new_catalog(KVK_POLICY_LRU);
+
+	(void)state;
+	for (uint64_t n = 0; n < 1000; n++)
+		assert_int_equal(scan_at(catalog, n, (n + 1) * 1000), 0);
+	kvk_catalog_forget_seen(catalog, -1);
+	for (uint64_t n = 0; n < 1000; n += 4)
+		assert_int_equal(scan_at(catalog, n, (n + 1) * 1000), 0);
+	assert_int_equal(kvk_catalog_lose_unseen(catalog, -1), 750);
+	assert_int_equal(totals_of(catalog).objects, 250);
+	assert_int_equal(totals_of(catalog).used_bytes, 250 * PAGE);
+	for (uint64_t n = 0; n < 1000; n++) {
+		struct digest digest = digest_number(n);
+
+		assert_int_equal(state_of(catalog, &digest), n % 4 ? KVK_CATALOG_UNKNOWN : KVK_CATALOG_PRESENT);
+	}
+	assert_int_equal(kvk_catalog_lose_unseen(catalog, -1), 0);
+	kvk_catalog_free(catalog);
+}
+
+/* What a snapshot says answers nothing before a listing shows it, and is as good as a footer from then on. */
+static void a_snapshot_is_a_hint(void **state)
+{
+	struct kvk_catalog *catalog = new_catalog(KVK_POLICY_LRU);
+	struct digest there = digest_number(1), gone = digest_number(2);
+	struct kvk_object_info info = info_of(2);
+
+	(void)state;
+	info.source = KVK_SOURCE_SNAPSHOT;
+	assert_int_equal(kvk_catalog_scanned(catalog, there.bytes, &info), 0);
+	assert_int_equal(kvk_catalog_scanned(catalog, gone.bytes, &info), 0);
+	assert_int_equal(state_of(catalog, &there), KVK_CATALOG_UNKNOWN);
+	info.source = KVK_SOURCE_NAME;
+	assert_int_equal(kvk_catalog_scanned(catalog, there.bytes, &info), 0);
+	assert_int_equal(state_of(catalog, &there), KVK_CATALOG_PRESENT);
+	assert_int_equal(kvk_catalog_lose_unseen(catalog, -1), 1);
+	assert_int_equal(state_of(catalog, &there), KVK_CATALOG_PRESENT);
+	assert_int_equal(totals_of(catalog).used_bytes, 2 * PAGE);
+	kvk_catalog_free(catalog);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(scanned_objects_go_in_order_of_access),
 		cmocka_unit_test(scanning_again_changes_only_what_others_used),
 		cmocka_unit_test(a_copy_goes_in_the_same_order),
+		cmocka_unit_test(what_was_only_listed_answers_nothing),
+		cmocka_unit_test(what_a_listing_does_not_show_is_lost),
+		cmocka_unit_test(a_snapshot_is_a_hint),
 		cmocka_unit_test(visiting_stops_when_told),
 		cmocka_unit_test(links_come_in_any_order),
 		cmocka_unit_test(short_memory_changes_nothing),

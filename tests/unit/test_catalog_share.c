@@ -56,6 +56,8 @@ static void shares_by_tenant_and_model(void **state)
 	assert_int_equal(old[2].used_bytes, 99);
 
 	remove_number(catalog, 1);
+	assert_int_equal(kvk_catalog_shares(catalog, KVK_BY_TENANT, shares, 4), 3);
+	assert_share(&shares[1], "alice", 1);
 	remove_number(catalog, 4);
 	remove_number(catalog, 3);
 	assert_int_equal(kvk_catalog_shares(catalog, KVK_BY_TENANT, shares, 4), 1);

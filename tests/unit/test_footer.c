@@ -266,6 +266,11 @@ static void encoder_refuses(void **state)
 	sample.footer.block_bytes = 1048576;
 	sample.footer.block_count = 4097;
 	assert_int_equal(kvk_footer_encode(&sample.footer, sample.digest, other.encoded, 40960), -EINVAL);
+	/* The same with the size of a block, and with a length that one such block has room for. */
+	sample.footer.stored_bytes = sample.footer.logical_bytes = 200001;
+	sample.footer.block_bytes = 2097152;
+	sample.footer.block_count = 1;
+	assert_int_equal(kvk_footer_encode(&sample.footer, sample.digest, other.encoded, 4096), -EINVAL);
 
 	sample_make(&sample, 200001, 65536, 5, 9);
 	memset(other.encoded, 0x5a, sizeof(other.encoded));

@@ -74,7 +74,7 @@ static void heads_that_are_refused(void **state)
 		uint64_t value;
 		int expected;
 	} rows[] = {
-		{ "version 0", 8, 4, 0, -EBADMSG }, { "version 2", 8, 4, 2, -EPROTO }, { "incompat flag", 12, 4, 1, -EPROTO },
+		{ "magic", 0, 1, 'x', -EBADMSG }, { "version 0", 8, 4, 0, -EBADMSG }, { "version 2", 8, 4, 2, -EPROTO }, { "incompat flag", 12, 4, 1, -EPROTO },
 		{ "compat flag", 16, 4, 1, 0 }, { "slots of nothing", 48, 8, 0, -EBADMSG }, { "odd slots", 48, 8, 5000, -EBADMSG },
 		{ "long slots", 48, 8, KVK_POOL_SLOT_BYTES_MAX + 4096, -EBADMSG }, { "no slots", 56, 8, 0, -EBADMSG },
 		{ "many slots", 56, 8, KVK_POOL_SLOTS_MAX + 1, -EBADMSG }, { "setting", 64, 4, 2, -EBADMSG },

@@ -221,11 +221,39 @@ static void generations_and_losses(void **state)
 	kvk_pool_map_release(&map);
 }
 
+/* What footers claim after an open: no slot has two objects, and no key two runs. */
+static void claims_that_meet(void **state)
+{
+	static const struct {
+		uint64_t key;
+		uint32_t first, slots;
+		bool added;
+	} rows[] = { { 1, 2, 3, true }, { 2, 4, 2, false }, { 2, 1, 2, false }, { 1, 7, 1, false }, { 2, 5, 2, true } };
+	struct kvk_pool_totals totals;
+	struct kvk_pool_map map;
+
+	assert_int_equal(kvk_pool_map_init(&map, 10, 10, 1), 0);
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct kvk_run run = { .first = rows[i].first, .slots = rows[i].slots, .generation = 9 - i };
+		bool added = !rows[i].added;
+
+		prefix_of(run.prefix, (unsigned)rows[i].key);
+		assert_int_equal(kvk_pool_map_add(&map, &run, &added), 0);
+		if (added != rows[i].added)
+			fail_msg("row %u: added %d", i, added);
+	}
+	kvk_pool_map_totals(&map, &totals);
+	assert_int_equal(totals.objects, 2);
+	assert_int_equal(totals.free_slots, 5);
+	kvk_pool_map_release(&map);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_steps),
 		cmocka_unit_test(generations_and_losses),
+		cmocka_unit_test(claims_that_meet),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -346,6 +346,28 @@ static void test_sweep_spares_replacement(void **state)
 	assert_int_equal(bench->backend->ops->sweep(bench->backend, "ab/.tmp-1-1"), 0);
 }
 
+static int swept_root_fd;
+
+/* What has the name is exchanged when the sweep has opened it, as by a put that replaces what is damaged. */
+static int exchanging_flock(int fd, int operation)
+{
+	assert_int_equal(kvk_posix_sys_real.renameat2(swept_root_fd, OBJECT, swept_root_fd, "ab/.tmp-1-1", RENAME_EXCHANGE), 0);
+	return kvk_posix_sys_real.flock(fd, operation);
+}
+
+static void test_sweep_spares_what_it_did_not_open(void **state)
+{
+	struct bench *bench = *state;
+
+	assert_int_equal(put(bench, OBJECT, "sound"), 0);
+	assert_int_equal(put(bench, "ab/.tmp-1-1", "other"), 0);
+	swept_root_fd = kvk_posix_of(bench->backend)->root_fd;
+	bench->sys.flock = exchanging_flock;
+	assert_int_equal(bench->backend->ops->sweep(bench->backend, "ab/.tmp-1-1"), -EBUSY);
+	assert_content(bench, "ab/.tmp-1-1", "sound");
+	assert_content(bench, OBJECT, "other");
+}
+
 /* A link that was made, and whose answer got lost: the client of a network file system asks again and is told -EEXIST. */
 static int link_twice(int from_fd, const char *from, int to_fd, const char *to, int flags)
 {
@@ -555,6 +577,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test_setup_teardown(test_modes, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_hold, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_sweep_spares_replacement, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_sweep_spares_what_it_did_not_open, setup, teardown),
 };
 
 int main(void)

@@ -310,8 +310,49 @@ static void test_interrupted_and_short(void **state)
 	kvk_mem_free(loaded);
 }
 
+static int unsent(int fd)
+{
+	return -ENOSPC;
+}
+
+/* Where machines share the medium, what does not fit there is only said when it is sent: it gets no name before. */
+static void test_not_published_before_it_is_sent(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_place *place = create(bench, OBJECT);
+
+	bench->sys.fdatasync = unsent;
+	bench->backend->caps.many_hosts = true;
+	bench->backend->caps.direct = false;
+	assert_int_equal(place_op(bench, KVK_XFER_PUBLISH, place, OBJECT), -ENOSPC);
+	assert_int_equal(name_op(bench, KVK_XFER_STAT_NAME, OBJECT, NULL), -ENOENT);
+	bench->backend->caps.many_hosts = false;
+	assert_int_equal(place_op(bench, KVK_XFER_PUBLISH, place, OBJECT), 0);
+	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, place, NULL), 0);
+}
+
+/* Somebody guessed the next temporary name, and waits there for what is written. */
+static void test_planted_under_a_temporary_name(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_posix *posix = kvk_posix_of(bench->backend);
+	struct kvk_xfer xfer;
+	char temp[64];
+
+	kvk_posix_force_publish(bench->backend, KVK_PUBLISH_RENAME);
+	snprintf(temp, sizeof(temp), "ab/.tmp-%016llx-%llu", (unsigned long long)posix->writer_id,
+		 (unsigned long long)atomic_load(&posix->sequence) + 1);
+	assert_int_equal(put(bench, temp, "planted"), 0);
+	kvk_xfer_init(&xfer, KVK_XFER_CREATE, NULL, OBJECT);
+	assert_int_equal(run(bench, &xfer), -EEXIST);
+	assert_content(bench, temp, "planted");
+	assert_int_equal(put(bench, OBJECT, "ours"), 0);
+}
+
 static const struct CMUnitTest tests[] = {
 	BOTH(test_every_call_fails),
+	cmocka_unit_test_setup_teardown(test_planted_under_a_temporary_name, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_not_published_before_it_is_sent, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_every_call_fails_at_open, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_allocation_fails, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_interrupted_and_short, setup, teardown),

@@ -250,6 +250,14 @@ static void test_every_flip_and_every_cut_is_refused(void **state)
 		save_bytes(fixture, data, bytes);
 		expect_refused(fixture, -EPROTO, "newer", at);
 	}
+	/* An object fewer, or more, than what follows, and again the head's CRC is right. */
+	for (int more = -1; more <= 1; more += 2) {
+		memcpy(data, loaded, bytes);
+		kvk_put64(data + 48, kvk_get64(data + 48) + (uint64_t)(int64_t)more);
+		kvk_put32(data + 92, kvk_crc32c(data, 92, 0));
+		save_bytes(fixture, data, bytes);
+		expect_refused(fixture, -EBADMSG, "objects more", (uint64_t)(int64_t)more);
+	}
 	save_bytes(fixture, loaded, bytes);
 	is = what(fixture, 5);
 	assert_int_equal(kvk_snapshot_load(&is, &longer), 0);

@@ -3,6 +3,9 @@
  * What happens between the steps of a put: others publish or remove under its name, what it found damaged is gone or is sound
  * when it comes to replace it, a step says what it should not, and the deadline passes on the way. Whatever it is, the
  * answer is true, another's sound object stays, and nothing is left behind that a later run would not sweep.
+ *
+ * That EEXIST on a damaged file is no success, and that a damaged file is given back once, is what fails here when it is taken
+ * out (tests/mutants/publish.txt, put-found-... and replace-credited-once).
  */
 #include <pthread.h>
 
@@ -286,12 +289,63 @@ static void test_an_eviction_credits_what_it_took(void **state)
 	what_is_taken_is_credited(*state, true);
 }
 
+/* What is damaged and replaced is given back by who unlinked it: where that fails it is still there, and charged. */
+static void test_credited_by_who_unlinks(void **state)
+{
+	static const struct kvk_fault_rule fails = FAIL(KVK_XFER_UNLINK, 1, EIO);
+	struct bed *bed = *state;
+	uint64_t used, file_bytes;
+	char path[PATH_MAX];
+	uint8_t *file;
+
+	bed_keep_keeper_out(bed);
+	bed_open(bed, "");
+	assert_int_equal(bed_put(bed->store, "key", BYTES, OTHERS, NULL), 0);
+	used = bed_usage(bed->store).used_bytes;
+	kit_path(path, bed->path, bed_key("key"));
+	file = kit_file_read(path, &file_bytes);
+	for (uint64_t failed = 0; failed < 2; failed++) {
+		assert_int_equal(bed_close(bed), 0);
+		file[file_bytes - 1] ^= 1;
+		publish(path, file, file_bytes);
+		file[file_bytes - 1] ^= 1;
+		bed_open(bed, "\"fault\": []");
+		if (failed)
+			assert_int_equal(kvk_fault_add(bed_backend(bed->store), &fails), 0);
+		assert_int_equal(bed_put(bed->store, "key", BYTES, OURS, NULL), 0);
+		assert_int_equal(kvk_fault_struck(bed_backend(bed->store)), failed);
+		assert_int_equal(bed_usage(bed->store).used_bytes, used + failed * used);
+		assert_int_equal(left_over(bed, failed), failed);
+		assert_int_equal(bed_get(bed->store, "key", BYTES, OURS, NULL), 0);
+	}
+	free(file);
+}
+
+/* Of what is there nothing is written, although nobody knows of it yet. */
+static void test_nothing_is_written_of_what_is_there(void **state)
+{
+	static const struct kvk_fault_rule no_write = ALWAYS(KVK_XFER_WRITE, EIO);
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+	struct bed *bed = *state;
+
+	bed_keep_keeper_out(bed);
+	bed_open(bed, "");
+	assert_int_equal(bed_put(bed->store, "key", BYTES, OTHERS, NULL), 0);
+	bed_reopen(bed, "\"fault\": []");
+	assert_int_equal(kvk_fault_add(bed_backend(bed->store), &no_write), 0);
+	assert_int_equal(bed_put(bed->store, "key", BYTES, OTHERS, &result), 0);
+	assert_int_equal(result.reason, KVK_REASON_PRESENT);
+	assert_int_equal(kvk_fault_struck(bed_backend(bed->store)), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BED_TESTS_POSIX(test_between_the_steps),
 		BED_TESTS_POSIX(test_a_remove_credits_what_it_took),
 		BED_TESTS_POSIX(test_an_eviction_credits_what_it_took),
+		BED_TESTS_POSIX(test_credited_by_who_unlinks),
+		BED_TESTS_POSIX(test_nothing_is_written_of_what_is_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What is synced, when, and in which order, seen at the system calls; and what is answered when a sync fails.
+ *
+ * With `object` a footer alone acknowledges nothing: test_object_that_is_damaged fails when the proof of all bytes is taken out
+ * (put-found-whole in tests/mutants/publish.txt).
  */
 #include "support/skip.h"
 

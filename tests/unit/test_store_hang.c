@@ -2,6 +2,9 @@
 /*
  * The medium hangs. Every request is answered by its deadline; no late read or write reaches memory that was given
  * back; what comes to an end late is not published; and when the medium goes on, so does the store.
+ *
+ * Memory that was given back cannot be touched here, so that a late completion, or a transfer straight into memory that was
+ * not lent, ends in a crash when what keeps it away is taken out (tests/mutants/race.txt).
  */
 #include "support/skip.h"
 

@@ -2,6 +2,8 @@
 /*
  * One process keeps the store for all: it learns what the others do, is followed when it ends or dies, and what disturbs its
  * scan does not make it wrong.
+ *
+ * That there is one keeper at a time is what the first case falls over when the lock is taken out (tests/mutants/race.txt).
  */
 #include <pthread.h>
 #include <sys/file.h>

@@ -2,6 +2,9 @@
 /*
  * What is moved aside, and what never: only what fails its own proof twice, at a bounded rate, into a bounded room, and
  * charged; never for an error of the medium or a disagreement with the caller.
+ *
+ * That what was stored between judging and moving is fresh, and goes back, rests on its inode: with that taken out
+ * fresh_object_is_put_back fails (tests/mutants/race.txt).
  */
 #include <dirent.h>
 
@@ -268,6 +271,31 @@ static void disagreements_with_the_caller(void **state)
 	assert_int_equal(bed_stats(bed->store).quarantined, 0);
 }
 
+/* What the medium does not let be moved stays where it is, charged and known, and takes nothing of the room for two of these. */
+static void what_cannot_be_moved_stays(void **state)
+{
+	struct kvk_fault_rule rule = { .kind = KVK_FAULT_FAIL, .ops = 1u << KVK_XFER_MOVE, .nth = 1, .every = 1, .error = EIO };
+	struct bed *bed = *state;
+
+	bed_keep_keeper_out(bed);
+	bed_open(bed, "params:\"max_capacity_gb\": 0.005;\"fault\": []");
+	KIT_EXPECT(kit_store(bed->store, "key", BYTES, 1), 0, KVK_REASON_NONE);
+	damage(bed, "key");
+	assert_int_equal(kvk_fault_add(bed_backend(bed->store), &rule), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		KIT_EXPECT(kit_load(bed->store, "key", BYTES, 1), -EBADMSG, KVK_REASON_DAMAGED);
+		assert_true(is_there(bed, "key"));
+		expect_quarantine(bed, 0);
+		assert_int_equal(bed_usage(bed->store).objects, 1);
+		assert_int_equal(bed_usage(bed->store).used_bytes, CHARGE);
+	}
+	kvk_fault_clear(bed_backend(bed->store));
+	KIT_EXPECT(kit_load(bed->store, "key", BYTES, 1), -EBADMSG, KVK_REASON_DAMAGED);
+	assert_false(is_there(bed, "key"));
+	expect_quarantine(bed, 1);
+	assert_int_equal(bed_usage(bed->store).objects, 0);
+}
+
 /* ---- races of judging and moving --------------------------------------------------------------------------- */
 
 /* Between judging and moving somebody stored it anew: that one goes back to its place. */
@@ -347,6 +375,7 @@ int main(void)
 		BED_TESTS_POSIX(damaged_object_is_moved_aside_and_charged),
 		BOTH(no_more_than_sixteen_a_minute),
 		BOTH(no_more_than_a_share_of_the_cap),
+		BOTH(what_cannot_be_moved_stays),
 		BED_TESTS_POSIX(one_bad_transfer),
 		BED_TESTS_POSIX(errors_of_the_medium),
 		BED_TESTS_POSIX(disagreements_with_the_caller),

@@ -5,6 +5,11 @@
  * Method: the fault backend makes one step of one request hang, between the two halves of what could go wrong; the other
  * request runs meanwhile; then the step is let go. So each interleaving happens every time. At the end the bytes in use
  * are what a list of the medium shows. After these come many threads without any order.
+ *
+ * Each race is found again when its fix is taken out (tests/mutants/race.txt; `make mutants MUTANTS_ARGS='--only race'`): put and
+ * lookup charge one object both, the race of LMCache's tier, by lookup_while_a_put_is_published and lookups_of_a_former_run;
+ * remove against lookup by remove_while_a_lookup_has_it_open and everything_while_a_name_goes; remove against put by that one and
+ * everything_while_bytes_are_freed; two puts by the first.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -85,11 +90,6 @@ static struct kvk_result answer(struct asked *asked)
 	return result;
 }
 
-static void done(struct asked *asked)
-{
-	free(asked->memory);
-}
-
 static void process_key(char text[32], unsigned number)
 {
 	snprintf(text, 32, "key %u", number);
@@ -129,7 +129,7 @@ static void lookup_while_a_put_is_published(void **state)
 		KIT_EXPECT(kit_remove(bed->store, key), -ENOENT, KVK_REASON_BUSY);
 		let_go(bed);
 		result = answer(&put);
-		done(&put);
+		free(put.memory);
 		assert_int_equal(result.status, 0);
 		expect_at_rest(bed, (pin + 1) * CHARGE, pin + 1);
 		KIT_EXPECT(kit_load(bed->store, key, BYTES, 1), 0, KVK_REASON_NONE);
@@ -346,7 +346,7 @@ static void remove_while_a_get_reads(void **state)
 	assert_true(result.status == 0 || result.status == -ENOENT);
 	if (result.status == 0)
 		assert_int_equal(bed_judge(get.memory, BYTES, bed_key("key"), 1, 0), BED_RIGHT);
-	done(&get);
+	free(get.memory);
 	expect_at_rest(bed, 0, 0);
 }
 
@@ -368,7 +368,7 @@ static void two_stores_put_one_key(void **state)
 	KIT_EXPECT(kit_store(other.store, "key", BYTES, 1), 0, KVK_REASON_NONE);
 	let_go(bed);
 	result = answer(&put);
-	done(&put);
+	free(put.memory);
 	assert_int_equal(result.status, 0);
 	assert_int_equal(result.reason, KVK_REASON_PRESENT);
 	expect_at_rest(bed, CHARGE, 1);

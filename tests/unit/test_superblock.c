@@ -164,6 +164,43 @@ static void refusals(void **state)
 	}
 }
 
+/* A pool whose shape cannot be, or that has another naming than it can have, is damage, whatever its checksum says. */
+static void pools_that_cannot_be(void **state)
+{
+	static const struct {
+		const char *what;
+		unsigned at, bytes;
+		uint64_t value;
+	} rows[] = {
+		{ "no slot", 72, 8, 0 },
+		{ "a slot of odd bytes", 72, 8, 4097 },
+		{ "a slot too large", 72, 8, KVK_POOL_SLOT_BYTES_MAX + KVK_PAGE_BYTES },
+		{ "no slots", 80, 8, 0 },
+		{ "too many slots", 80, 8, KVK_POOL_SLOTS_MAX + 1 },
+		{ "files without slots", 88, 8, 0 },
+		{ "too many slots a file", 88, 8, KVK_POOL_SLOTS_MAX + 1 },
+		{ "LMCache's names", 48, 4, KVK_NAMING_LMCACHE },
+	};
+	struct kvk_superblock pool = sample, out;
+	uint8_t data[KVK_SUPERBLOCK_BYTES];
+
+	pool.layout = (struct kvk_layout){ KVK_NAMING_KVKEEP, 2 };
+	pool.pool = (struct kvk_pool_shape){ .slot_bytes = 8192, .slots = 100, .file_slots = 50, .opens = 3 };
+	kvk_superblock_encode(&pool, data);
+	assert_int_equal(kvk_superblock_parse(&out, data, sizeof(data)), 0);
+	assert_memory_equal(&out.pool, &pool.pool, sizeof(out.pool));
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		int err;
+
+		kvk_superblock_encode(&pool, data);
+		seal_put(data + rows[i].at, rows[i].bytes, rows[i].value);
+		seal_superblock(data);
+		err = kvk_superblock_parse(&out, data, sizeof(data));
+		if (err != -EBADMSG)
+			fail_msg("%s: %d, not %d", rows[i].what, err, -EBADMSG);
+	}
+}
+
 /* Something written by a later version into the reserved bytes is read over if its flag says so. */
 static void later_fields_behind_a_compat_flag(void **state)
 {
@@ -197,6 +234,7 @@ int main(void)
 		cmocka_unit_test(every_flipped_bit_is_refused),
 		cmocka_unit_test(every_sealed_bit_is_refused_or_written_so),
 		cmocka_unit_test(refusals),
+		cmocka_unit_test(pools_that_cannot_be),
 		cmocka_unit_test(later_fields_behind_a_compat_flag),
 		cmocka_unit_test(every_other_length_is_refused),
 	};
