@@ -77,9 +77,9 @@ def parse():
     if args.pairs is not None and args.pairs < 1 or args.mb is not None and args.mb < 1:
         parser.error("--pairs and --mb are at least 1")
     args.sizes = args.sizes or ([64 * KIB, MIB] if args.smoke else [64 * KIB, MIB, 16 * MIB, 32 * MIB])
-    args.in_flight = args.in_flight or ([1, 4] if args.smoke else [1, 16])
+    args.in_flight = args.in_flight or ([4] if args.smoke else [1, 16])
     args.pairs = args.pairs or (1 if args.smoke else 5)
-    args.mb = args.mb or (2 if args.smoke else 64)
+    args.mb = args.mb or (1 if args.smoke else 64)
     return args
 
 

@@ -85,10 +85,12 @@ class Peer:
     def __init__(self, name, python):
         self.name = name
         self.log = tempfile.TemporaryFile("a+")    # a process appends, and its end is read here
+        # One thread in torch: the benchmark zeroes its buffers before each load, and a thread of torch that helped spins on a
+        # core of the load for a while afterwards.
         self.process = subprocess.Popen(
             [python, "-u", os.path.join(ROOT, "bench", "harness", "lmcache_bench.py")], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self.log, text=True,
-            env={**os.environ, "LMCACHE_LOG_LEVEL": "WARNING", "PYTHONDONTWRITEBYTECODE": "1"})
+            env={**os.environ, "LMCACHE_LOG_LEVEL": "WARNING", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"})
         self.versions = self._answer()
 
     def why_not(self):
