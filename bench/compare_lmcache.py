@@ -94,10 +94,10 @@ class Comparison:
         self.runs = 0
 
     def start(self):
-        for name in self.args.peers:
-            peer = peers.Peer(name, self.python)
-            self.running[name] = peer
-            self.out.line({"peer": name, "versions": peer.versions})
+        # All at once: each takes seconds to load torch.
+        self.running = {name: peers.Peer(name, self.python) for name in self.args.peers}
+        for name, peer in list(self.running.items()):
+            self.out.line({"peer": name, "versions": peer.ready()})
             why = peer.why_not()
             if why:
                 self.out.skip(name, why)
@@ -121,7 +121,9 @@ class Comparison:
                 self.runs += 1
                 try:
                     if self.running[name].process.poll() is not None:
+                        self.running[name].close()
                         self.running[name] = peers.Peer(name, self.python)
+                        self.running[name].ready()
                     answer = self.running[name].go(os.path.join(folder, f"{name}-{self.runs}"), mode == "direct",
                                                    mode == "cold", size, in_flight, rounds, max(1, rounds // 8))
                 except programs.Failed as error:
@@ -148,15 +150,14 @@ class Comparison:
                         taken = {name: [answer[operation] for answer in answers] for name, answers in results.items()}
                         name = f"{where}-{mode}-{operation}-{report.size_text(size)}-x{in_flight}"
                         self.judge(name, mode, operation, size, in_flight, taken)
-                        everybody.append([name, *(cell(taken.get(peer)) for peer in self.args.peers)])
+                        everybody.append(line(name, self.args.peers, taken))
         return everybody
 
     def judge(self, name, mode, operation, size, in_flight, taken):
         """Ours beside the best of the others, and beside nixl_store_dynamic."""
-        theirs = {peer: rates for peer, rates in taken.items() if peer not in peers.OURS}
-        if not theirs:
+        best = best_of(taken)
+        if not best:
             return
-        best = max(theirs, key=lambda peer: middle(theirs[peer], pairs.rate))
         through_cache = mode == "hot" or operation == "store" and mode != "direct"
         for peer in peers.OURS:
             if peer not in taken:
@@ -174,6 +175,29 @@ class Comparison:
                                 pairs.ratio(list(zip(taken[peer], taken[other])), pairs.rate), at_least=mark,
                                 ours=report.gb_per_s(middle(taken[peer], pairs.rate)),
                                 beside=f"{report.gb_per_s(middle(taken[other], pairs.rate))}, {other}")
+
+
+def best_of(taken):
+    """The fastest of those that are not ours, or None."""
+    theirs = [peer for peer in taken if peer not in peers.OURS]
+    return max(theirs, key=lambda peer: middle(taken[peer], pairs.rate), default=None)
+
+
+def line(name, everybody, taken):
+    """A row of the table of everybody."""
+    ratios = []
+    for other in (best_of(taken), "nixl_store_dynamic"):
+        for peer in peers.OURS:
+            if peer in taken and other in taken:
+                median, low, high = pairs.ratio(list(zip(taken[peer], taken[other])), pairs.rate)
+                ratios.append(f"{report.number(median)} [{report.number(low)}-{report.number(high)}]")
+            else:
+                ratios.append("-")
+    return [name, *(cell(taken.get(peer)) for peer in everybody), *ratios]
+
+
+def columns(everybody):
+    return ["", *everybody, *(f"{peer} / {other}" for other in ("best", "NIXL") for peer in peers.OURS)]
 
 
 def middle(answers, figure):
@@ -202,8 +226,8 @@ def everywhere(comparison, args, folder):
         for where, path in places:
             comparison.out.header()
             everybody = comparison.measure(where, path)
-            comparison.out.table(f"everybody-{where}", "GB/s / p50 of a round in ms / core-seconds a GB",
-                                 ["", *args.peers], everybody)
+            comparison.out.table(f"everybody-{where}", "GB/s / p50 of a round in ms / core-seconds a GB; ratios of GB/s",
+                                 columns(args.peers), everybody)
     finally:
         if made:
             made.close()

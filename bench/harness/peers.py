@@ -11,11 +11,10 @@ import tempfile
 from .programs import Failed
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-# The same LMCache that `make check-engines` tries, and the NIXL that LMCache's own storage wants.
+# The same releases that `make check-engines` tries.
 sys.path.insert(0, os.path.join(ROOT, "python", "tests"))
 from check_engines import PINNED  # noqa: E402
 
-NIXL = "nixl==1.5.1"
 CAP_GB = 64
 OURS = ("connector", "adapter")
 
@@ -48,7 +47,7 @@ def environment(folder, make, fresh):
     gigabytes; fresh: whether kvkeep is built anew from this source."""
     python = os.path.join(folder, "bin", "python")
     stamp = os.path.join(folder, "kvkeep-compare")
-    wanted = " ".join([*PINNED[0], NIXL])
+    wanted = " ".join(PINNED[0])
     try:
         with open(stamp, encoding="utf-8") as file:
             there = file.read() == wanted
@@ -63,7 +62,7 @@ def environment(folder, make, fresh):
     if not there:
         print(f"installing {wanted} into {folder}: gigabytes", file=sys.stderr)
         _install([sys.executable, "-m", "venv", folder])
-        _install([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *PINNED[0], NIXL])
+        _install([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *PINNED[0]])
     if fresh or not there:
         _install([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--force-reinstall",
                   "--no-deps", ROOT])
@@ -91,14 +90,19 @@ class Peer:
             [python, "-u", os.path.join(ROOT, "bench", "harness", "lmcache_bench.py")], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self.log, text=True,
             env={**os.environ, "LMCACHE_LOG_LEVEL": "WARNING", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"})
+        self.versions = None
+
+    def ready(self):
+        """Waits until it can be told to go. Returns the versions of what is installed."""
         self.versions = self._answer()
+        return self.versions
 
     def why_not(self):
         """Why this peer cannot run here, or None."""
         if self.name != "nixl_store_dynamic":
             return None
         if not self.versions["nixl"]:
-            return f"{NIXL} is not installed"
+            return "NIXL is not installed"
         return self.versions.get("nixl_fault")
 
     def _answer(self):
