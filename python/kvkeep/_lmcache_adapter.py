@@ -10,6 +10,7 @@ eviction.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -447,6 +448,11 @@ def _layout(obj: Any) -> bytes | None:
         return None
     shapes = getattr(meta, 'shapes', None) or [getattr(meta, 'shape', None)]
     dtypes = getattr(meta, 'dtypes', None) or [getattr(meta, 'dtype', None)]
-    text = repr([[str(dtype) for dtype in dtypes], [list(shape or ()) for shape in shapes],
-                 str(getattr(meta, 'fmt', ''))])
+    return _layout_digest(tuple(dtypes), tuple(tuple(shape or ()) for shape in shapes), getattr(meta, 'fmt', ''))
+
+
+@functools.lru_cache(maxsize=256)
+def _layout_digest(dtypes: tuple[Any, ...], shapes: tuple[tuple[int, ...], ...], fmt: Any) -> bytes:
+    """Kept: a model has few layouts, and writing one out takes three times as long as writing the key."""
+    text = repr([[str(dtype) for dtype in dtypes], [list(shape) for shape in shapes], str(fmt)])
     return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -20,16 +20,17 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 
-# LMCache with all that it wants (torch among it); the others without, since their storage interfaces run without the
-# gigabytes of kernels, but for what importing those asks for.
-PINNED = [['lmcache==0.5.6', 'pytest'],
+# LMCache with all that it wants (torch among it), and NIXL, for the storage of LMCache's own beside which kvkeep is
+# measured; the others without, since their storage interfaces run without the gigabytes of kernels, but for what
+# importing those asks for.
+PINNED = [['lmcache==0.5.6', 'nixl==1.5.1', 'pytest'],
           ['--no-deps', 'vllm==0.33.0', 'sglang==0.5.23', 'orjson', 'pybase64', 'pillow', 'ipython', 'traitlets',
            'requests', 'cbor2', 'openai', 'openai-harmony', 'sniffio', 'cloudpickle', 'uvloop', 'xgrammar',
            'apache-tvm-ffi', 'partial-json-parser', 'llguidance']]
 VERSIONS = """
 import importlib.metadata, platform
 print(f'tried: Python {platform.python_version()}', *[f'{name} {importlib.metadata.version(name)}' for name in
-      ('lmcache', 'vllm', 'sglang', 'torch', 'numpy', 'kvkeep')], sep=', ')
+      ('lmcache', 'nixl', 'vllm', 'sglang', 'torch', 'numpy', 'kvkeep')], sep=', ')
 """
 CONTRACTS = {
     'lmcache': ['test_torch.py', 'test_lmcache_connector.py', 'test_lmcache_adapter.py', 'engine_lmcache.py'],

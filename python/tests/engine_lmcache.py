@@ -43,6 +43,18 @@ def test_bench_l2_verifies(folder, kind, size_kb, keys, in_flight):
         assert facts['Total success'] == facts['Total keys'] == str(2 * keys * in_flight)
 
 
+def test_the_comparison_with_its_own_storage(folder):
+    """A moment of it: who cannot run on this machine is named, and every load of everybody else is verified."""
+    script = os.path.join(os.path.dirname(__file__), '..', '..', 'bench', 'compare_lmcache.py')
+    done = subprocess.run([sys.executable, script, '--smoke', '--venv', sys.prefix, '--dir', folder, '--json',
+                           folder + '/lines'], capture_output=True, text=True, timeout=600)
+    print(done.stdout + done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with open(folder + '/lines', encoding='utf-8') as file:
+        records = [json.loads(line) for line in file]
+    assert {'connector', 'adapter', 'fs', 'fs_native'} <= {record['peer'] for record in records if 'run' in record}
+
+
 def manager(adapter):
     from lmcache.v1.distributed import config
     from lmcache.v1.distributed.l2_adapters.config import add_l2_adapters_args, parse_args_to_l2_adapters_config
