@@ -141,6 +141,7 @@ static void change_everything(uint64_t object_bytes, bool bits)
 	printf("# %" PRIu64 " %s of an object of %" PRIu64 " bytes: %" PRIuFAST64 " refused, %" PRIuFAST64 " accepted\n",
 	       (field.places + field.stride - 1) / field.stride, bits ? "bits" : "bytes", object_bytes,
 	       atomic_load(&field.refused), atomic_load(&field.accepted));
+	proof_tell(10, atomic_load(&field.refused) + atomic_load(&field.accepted), "changes", atomic_load(&field.accepted));
 	assert_int_equal(atomic_load(&field.accepted), 0);
 	assert_int_equal(atomic_load(&field.other), 0);
 	assert_int_equal(atomic_load(&field.refused), (field.places + field.stride - 1) / field.stride);
@@ -218,6 +219,7 @@ static void victim_release(struct victim *victim)
 	assert_int_equal(bed_judge(victim->buffer, victim->object_bytes, bed_key("victim"), 2, 0), BED_RIGHT);
 	printf("# %s: %" PRIu64 " damaged files of %" PRIu64 " bytes, 0 accepted\n", bed_kind_name(victim->bed->kind), victim->tried,
 	       victim->file_bytes);
+	proof_tell(10, victim->tried, "changes", atomic_load(&bed_wrong_answers));
 	free(victim->good);
 	free(victim->other);
 	free(victim->older);

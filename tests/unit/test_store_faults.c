@@ -4,6 +4,7 @@
  * stays open, no wrong byte is delivered, a put that fails leaves nothing visible, what is charged is what is there,
  * and when the fault is over everything works.
  */
+#include "support/proof.h"
 #include "support/skip.h"
 
 #include <errno.h>
@@ -302,7 +303,7 @@ static void run_scene(struct bed *bed, const char *more, uint64_t bytes, uint32_
 		}
 		agree(&scene, "after all calls");
 	}
-	print_message("# %s: %u cases\n", bed_kind_name(bed->kind), cases);
+	proof_tell(2, cases, "faults", atomic_load(&bed_wrong_answers));
 	assert_true(cases > 0);
 }
 
