@@ -77,7 +77,8 @@ class World:
         """Status and what was said."""
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
-            status = self.proof.main([self.folder, '--output', self.path('document'), '--corpus', self.path('corpus'), *arguments])
+            status = self.proof.main([self.folder, '--output', self.path('document'), '--corpus', self.path('corpus'),
+                                      *arguments])
         return status, said.getvalue()
 
 
