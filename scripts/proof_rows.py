@@ -116,6 +116,7 @@ ROWS = [
     ], 'hangs below the file system, and ones of minutes'),
     Row(17, 'what is planted, who may look in, and secrets', [
         Test('store_attack'),
+        Test('store_planted'),
         Test('store_private'),
         Test('posix_root'),
     ]),
