@@ -86,7 +86,7 @@ ROWS = [
     ], 'schedules from a seed: the interleavings here are made by hand, or left to the machine; and the known races found again '
        'with their fixes taken out'),
     Row(10, 'every bit and byte of an object changed, every truncation, every block swapped', [
-        Test('store_corrupt', 'changes', None, None, seed='KVK_SEED'),
+        Test('store_corrupt', 'changes'),
     ], 'random changes of a store that is in use'),
     Row(11, 'inputs of any bytes', [
         Test('fuzz-footer', 'inputs', 10**9, '--runs', 20000, seed='--seed'),

@@ -135,7 +135,7 @@ def tells_skips_with_their_reasons(world):
 def a_failed_run_is_kept_and_run_first(world):
     world.write('first.fails', '')
     status, said = world.run('--rows', '1')
-    expect(status == 1 and 'FAILED: first: second: it is so' in said, said)
+    expect(status == 1 and 'FAILED 1 cases, the first: first: second: it is so' in said, said)
     entry = json.loads(world.read('corpus'))
     expect(entry['row'] == 1 and entry['environment']['KVK_STEPS'] == '10' and entry['environment']['KVK_SEED'], entry)
     expect('- row 1, first: second: it is so' in world.read('document'), world.read('document'))
