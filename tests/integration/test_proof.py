@@ -109,7 +109,7 @@ def goes_on_where_it_was(world):
     # Of other sources nothing counts.
     world.write('proof.jsonl', world.read('proof.jsonl').replace('"commit": "', '"commit": "x'))
     world.run('--document')
-    expect('40 answers' not in world.read('document') and '| not run |' in world.read('document'), world.read('document'))
+    expect('40 answers' not in world.read('document') and '| first (some) | not run | 100 |' in world.read('document'), world.read('document'))
 
 
 def leaves_what_is_written_by_hand(world):
