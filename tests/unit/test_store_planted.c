@@ -229,10 +229,14 @@ static void scene_setup(struct scene *scene, const struct place *place)
 	snprintf(scene->outside, sizeof(scene->outside), "%s.outside", scene->bed.path);
 	snprintf(scene->moved, sizeof(scene->moved), "%.4000s/moved", scene->outside);
 	assert_int_equal(mkdir(scene->outside, 0700), 0);
-	if (place->beside || place->behind)
+	if (place->beside || place->behind) {
 		kit_file_write(scene->moved, "what a put left behind", 22);
-	else
-		assert_int_equal(rename(scene->path, scene->moved), 0);
+	} else if (rename(scene->path, scene->moved)) {
+		/* There is a snapshot only if the keeper was through with its scan before the close. */
+		assert_int_equal(errno, ENOENT);
+		assert_string_equal(place->name, ".kvkeep/snapshot");
+		kit_file_write(scene->moved, "no snapshot", 11);
+	}
 }
 
 /* Opens what it finds, and lives on it. */
