@@ -40,6 +40,10 @@ coverage: dependencies
 	@scripts/check build-coverage --suite $(or $(SUITE),unit); status=$$?; \
 		scripts/coverage build-coverage $(COVERAGE_ARGS) && exit $$status
 
+# The long run: hours, days; a later call goes on. PROOF_ARGS='--rows 5,6 --minutes 10' does a part of it, --help says more.
+proof: all
+	@scripts/proof $(BUILD) --results $(wildcard build*/proof.jsonl) $(PROOF_ARGS)
+
 # Takes one check or step at a time out of a copy of the tree and asks whether the tests notice; MUTANTS_ARGS=--help.
 mutants: dependencies
 	@scripts/mutants $(MUTANTS_ARGS)
@@ -71,5 +75,5 @@ clean:
 distclean:
 	rm -rf build build-*
 
-.PHONY: all dependencies check coverage mutants demo bench wheel check-engines install clean distclean
+.PHONY: all dependencies check proof coverage mutants demo bench wheel check-engines install clean distclean
 .DELETE_ON_ERROR:

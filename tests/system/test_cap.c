@@ -233,7 +233,8 @@ static void tell(const struct run *run, uint64_t seconds)
 	       ((double)run->cap_bytes + (double)run->own_bytes - (double)run->shared->most_bytes) / mib,
 	       shared->descriptors[1], shared->descriptors[2], (double)shared->memory[1] / mib,
 	       (double)shared->memory[2] / mib);
-	fflush(stdout);
+	proof_tell_more(14, seconds, "seconds", ledger->wrong + atomic_load(&bed_wrong_answers), "kills=%" PRIu64 " stops=%" PRIu64
+			" samples=%" PRIuFAST64, run->kills, run->stops, run->shared->samples);
 }
 
 static void cap_holds(struct run *run, const struct disk_kind *kind)

@@ -161,6 +161,7 @@ static void each_write(struct run *run, const struct disk_kind *kind, uint64_t d
 		assert_int_equal(bed_close(&run->bed), 0);
 	}
 	printf("# %s: %u puts refused, %u stored, at 0 to %u free blocks\n", kind->name, refused, stored, free_max);
+	proof_tell_more(15, refused, "puts", atomic_load(&bed_wrong_answers), "stored=%u", stored);
 	assert_true(refused > 0 && stored > 0);
 	assert_int_equal(atomic_load(&bed_wrong_answers), 0);
 }

@@ -157,6 +157,8 @@ static void test_kills(void **state)
 	       PRIuFAST64 " gets (%" PRIuFAST64 " hits); after them %" PRIu64 " loads, %" PRIu64 " lost, %" PRIu64
 	       " wrong; at most %" PRIu64 " files left to sweep\n", run.kills, run.keepers, run.opening, ledger->puts, ledger->removes,
 	       ledger->gets, ledger->hits, run.found.hits + run.found.absent, run.found.lost, run.found.wrong, run.most_left);
+	proof_tell_more(7, run.kills, "kills", ledger->wrong + run.found.wrong, "lost=%" PRIu64 " keepers=%" PRIu64, run.found.lost,
+			run.keepers);
 	/* Nothing that a child met was out of the ordinary. */
 	assert_int_equal(ledger->refused, 0);
 	assert_true(run.keepers > 0);

@@ -244,6 +244,9 @@ static uint64_t tell(const struct run *run)
 		       tally->found.hits + tally->found.absent + tally->found.rejected +
 			       tally->found.rejected_again, tally->found.hits,
 		       tally->found.undone, tally->found.rejected, tally->found.wrong, tally->found.lost);
+		proof_tell_more(5, tally->cuts, "cuts", tally->found.wrong, "lost=%" PRIu64 " rejected=%" PRIu64 " opening=%" PRIu64
+				" loads=%" PRIu64, tally->found.lost, tally->found.rejected, tally->opening,
+				tally->found.hits + tally->found.absent + tally->found.rejected + tally->found.rejected_again);
 		rejected += tally->found.rejected;
 		acknowledged += tally->acknowledged;
 	}

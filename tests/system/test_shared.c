@@ -146,7 +146,8 @@ static void tell(const struct run *run, uint64_t seconds)
 	       ledger->get_reasons[KVK_REASON_DAMAGED], (double)ledger->slowest_us / 1e6);
 	printf("# cap %" PRIu64 " bytes; at most %" PRIu64 " there and %" PRIu64 " counted, in %" PRIu64 " counts\n", run->cap_bytes,
 	       run->most_bytes, run->most_counted_bytes, run->counts);
-	fflush(stdout);
+	proof_tell_more(14, seconds, "seconds", ledger->wrong + atomic_load(&bed_wrong_answers), "kills=%" PRIu64
+			" counts=%" PRIu64, run->kills, run->counts);
 }
 
 /* KVK_SHARED_DIRS is MOUNT:MOUNT:DIRECTORY OF THE SERVER. */
@@ -254,6 +255,8 @@ static void in_world(const char *script)
 			SKIP("%s", line + 6);
 		}
 		sscanf(line, "shared: status %d", &status);
+		if (!strncmp(line, "# proof: ", 9))
+			printf("%s\n", line);
 		if (line[0])
 			fprintf(stderr, "# %s: %s\n", script, line);
 	}

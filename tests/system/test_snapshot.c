@@ -108,6 +108,7 @@ static void snapshots(struct run *run, const struct disk_kind *kind)
 {
 	const char *why = disk_unable(&disk_xfs) ? disk_unable(&disk_xfs) : disk_unable(kind);
 	uint64_t wanted = (kit_number("KVK_SNAPSHOTS", SNAPSHOTS) + 2) / 3;
+	struct load_found all = { 0 };
 	unsigned level = 0;
 	bool ring;
 
@@ -153,9 +154,14 @@ static void snapshots(struct run *run, const struct disk_kind *kind)
 		       i == OBJECT ? "object" : i ? "batch" : "none",
 		       found->hits + found->absent + found->rejected + found->rejected_again, found->hits, found->undone,
 		       found->rejected, found->wrong, found->lost);
+		all.hits += found->hits;
+		all.rejected += found->rejected;
+		all.wrong += found->wrong;
+		all.lost += found->lost;
 	}
 	printf("# %" PRIu64 " snapshots; %" PRIu64 " of the loads had to hit\n", wanted, run->sure);
-	fflush(stdout);
+	proof_tell_more(6, wanted, "snapshots", run->ledger.wrong + all.wrong, "lost=%" PRIu64 " rejected=%" PRIu64
+			" hits=%" PRIu64, all.lost, all.rejected, all.hits);
 	assert_int_equal(run->found[OBJECT].rejected, 0);
 	assert_true(wanted < 3 * PER_OPEN || run->sure > 0);
 }

@@ -15,6 +15,7 @@
 
 #include <kvkeep/kvkeep.h>
 
+#include "support/proof.h"
 #include "support/skip.h"
 
 #include "store_bed.h"

@@ -7,6 +7,7 @@
  * A short transfer that ends on the lane is counted once: without that the first case of test_every_step ends in a crash
  * (tests/mutants/race.txt).
  */
+#include "support/proof.h"
 #include "support/skip.h"
 
 #include <errno.h>
@@ -305,7 +306,7 @@ static void run_scene(struct bed *bed, const char *more, uint64_t bytes, uint32_
 		}
 		agree(&scene, "after all calls");
 	}
-	print_message("# %s: %u cases\n", bed_kind_name(bed->kind), cases);
+	proof_tell(2, cases, "faults", atomic_load(&bed_wrong_answers));
 	assert_true(cases > 0);
 }
 

@@ -203,7 +203,7 @@ static void run_and_kill(struct bed *bed, struct ledger *ledger, uint64_t *rando
 }
 
 struct tally {
-	uint64_t acknowledged, under_way, came_through, left;
+	uint64_t kills, acknowledged, under_way, came_through, left;
 };
 
 static void check_key(struct bed *bed, struct ledger *ledger, unsigned number, struct tally *tally)
@@ -299,6 +299,7 @@ static void killed_processes(void **state)
 		else if (kind == BED_URING)
 			bed->kind = ring ? (enum bed_kind)(BED_URING + round % 4) : (enum bed_kind)(BED_THREADS + round % 2);
 		run_and_kill(bed, ledger, &random);
+		tally.kills += bed_is_pool(bed) ? 1 : PROCESSES;
 		check_round(bed, ledger, thorough, &tally);
 		since_sweep = thorough ? 0 : since_sweep + 1;
 		assert_in_range(tally.left, 0, LEFT_MAX * (since_sweep + 20));
@@ -308,6 +309,7 @@ static void killed_processes(void **state)
 	       " came through), at most %" PRIu64 " files left to sweep; 0 wrong\n", rounds, ledger->puts,
 	       ledger->removes, ledger->gets, ledger->hits, tally.acknowledged, tally.under_way, tally.came_through,
 	       tally.left);
+	proof_tell_more(7, tally.kills, "kills", atomic_load(&bed_wrong_answers), "acknowledged=%" PRIu64, tally.acknowledged);
 	munmap(ledger, sizeof(*ledger));
 }
 

@@ -353,6 +353,8 @@ static void run_seed(enum bed_kind kind, uint64_t seed, uint64_t steps)
 	printf("# %s, KVK_SEED=%" PRIu64 ": %" PRIu64 " requests, cap %" PRIu64 " bytes; %" PRIu64 " answers checked, %" PRIu64
 	       " hits, %" PRIu64 " damaged, %" PRIu64 " restarts; 0 wrong\n", bed_kind_name(kind), seed, model.steps,
 	       model.cap_bytes, model.answers, model.hits, model.damaged, model.restarts);
+	proof_tell_more(8, model.answers, "answers", atomic_load(&bed_wrong_answers), "hits=%" PRIu64 " damaged=%" PRIu64
+			" restarts=%" PRIu64, model.hits, model.damaged, model.restarts);
 	model_release(&model);
 }
 
@@ -430,5 +432,6 @@ int main(void)
 		BED_TESTS_POSIX(on_disk),
 	};
 
+	cmocka_set_test_filter(getenv("KVK_ONLY"));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,6 @@
 #include <sys/wait.h>
 
 #include "unit/store_kit.h"
-
 #include "format/format.h"
 #include "store/core.h"
 
@@ -423,7 +422,7 @@ static void every_mix_of_pages(void **state)
 			assert_int_equal(bed_close(bed), 0);
 		}
 	}
-	printf("# %u mixes of %u moments: %u hits, all right\n", images, count, hits);
+	proof_tell_more(4, images, "states", atomic_load(&bed_wrong_answers), "hits=%u", hits);
 	assert_true(hits > 0);
 	free(mix);
 	while (count > 0)
@@ -596,5 +595,6 @@ int main(void)
 		BED_TEST(device, BED_POOL, "loop device"),
 	};
 
+	cmocka_set_test_filter(getenv("KVK_ONLY"));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

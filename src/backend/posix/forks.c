@@ -6,6 +6,8 @@
  */
 #include "backend/posix/posix_private.h"
 
+#include <errno.h>
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;       /* guards what follows, across a fork too */
 static struct kvk_link held = { &held, &held };
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -46,17 +48,28 @@ static void register_handlers(void)
 
 int kvk_posix_locks_open(struct kvk_posix *posix)
 {
-	int fd;
+	const int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+	struct kvk_stat stat;
+	int fd, err = 0;
 
 	pthread_once(&once, register_handlers);
 	pthread_mutex_lock(&lock);
-	fd = posix->sys->openat(posix->own_fd, "locks", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, posix->file_mode);
-	if (fd >= 0) {
-		posix->locks_fd = fd;
-		kvk_list_push(&held, &posix->forks_link);
+	fd = posix->sys->openat(posix->own_fd, "locks", flags, posix->file_mode);
+	if (fd < 0)
+		goto out;
+	/* The kernel locks bytes of whatever has a name; what somebody planted is not asked to be a file. */
+	err = kvk_posix_stat(posix, fd, &stat);
+	if (!err && !stat.regular)
+		err = -EINVAL;
+	if (err) {
+		posix->sys->close(fd);
+		goto out;
 	}
+	posix->locks_fd = fd;
+	kvk_list_push(&held, &posix->forks_link);
+out:
 	pthread_mutex_unlock(&lock);
-	return fd < 0 ? fd : 0;
+	return fd < 0 ? fd : err;
 }
 
 void kvk_posix_locks_close(struct kvk_posix *posix)
