@@ -193,6 +193,7 @@ int kvk_catalog_link(struct kvk_catalog *catalog, const uint8_t *digest, const u
 	struct kvk_entry *parent;
 	struct kvk_place place;
 	bool has_children;
+	uint16_t generation;
 	uint32_t id;
 
 	if (same_prefix(digest, parent_digest))
@@ -204,6 +205,7 @@ int kvk_catalog_link(struct kvk_catalog *catalog, const uint8_t *digest, const u
 		return -ENOENT;
 	}
 	id = place.index << KVK_SHARD_BITS | kvk_prefix_shard(&place.prefix);
+	generation = place.entry->generation;
 	has_children = place.entry->children > 0;
 	if (place.entry->counted)
 		has = link_of(place.entry);
@@ -222,10 +224,11 @@ int kvk_catalog_link(struct kvk_catalog *catalog, const uint8_t *digest, const u
 			place.entry->counted = false;
 		kvk_place_unlock(&place);
 	}
-	/* Who has no children is before nobody. So chains that are linked from their root on cost nothing here. */
+	/* Who has no children is before nobody. So chains that are linked from their root on cost nothing here. A link up to an
+	 * object that is gone may name the slot that this one has now. */
 	way = link;
 	for (uint32_t steps = 0; has_children; steps++) {
-		if (way.id == id || steps == KVK_CHAIN_STEPS_MAX)
+		if ((way.id == id && way.generation == generation) || steps == KVK_CHAIN_STEPS_MAX)
 			return -ELOOP;
 		if (!step_up(catalog, &way))
 			break;

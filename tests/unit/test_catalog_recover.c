@@ -246,6 +246,27 @@ static void links_come_in_any_order(void **state)
 	free(victims);
 }
 
+/* A link up to what is gone names a slot that another object has now: that one may come below it all the same. */
+static void a_slot_is_no_object(void **state)
+{
+	struct kvk_catalog *catalog = new_catalog(KVK_POLICY_LRU);
+	struct digest gone = digest_at(5, 1, 1), below = digest_at(9, 1, 1), next = digest_at(5, 2, 2), child = digest_at(9, 2, 2);
+	struct kvk_catalog_ticket ticket;
+
+	(void)state;
+	put(catalog, &gone, 1);
+	put(catalog, &below, 1);
+	assert_int_equal(kvk_catalog_link(catalog, below.bytes, gone.bytes), 0);
+	assert_int_equal(look(catalog, &gone, &ticket), KVK_CATALOG_PRESENT);
+	kvk_catalog_lost(catalog, gone.bytes, &ticket);
+	put(catalog, &next, 1);
+	put(catalog, &child, 1);
+	assert_int_equal(kvk_catalog_link(catalog, child.bytes, next.bytes), 0);
+	assert_int_equal(kvk_catalog_link(catalog, next.bytes, below.bytes), 0);
+	assert_int_equal(kvk_catalog_link(catalog, below.bytes, child.bytes), -ELOOP);
+	kvk_catalog_free(catalog);
+}
+
 /* The nth allocation fails: nothing is known, used or linked by half. What evicting remembers is not needed. */
 static void short_memory_changes_nothing(void **state)
 {
@@ -388,6 +409,7 @@ int main(void)
 		cmocka_unit_test(a_snapshot_is_a_hint),
 		cmocka_unit_test(visiting_stops_when_told),
 		cmocka_unit_test(links_come_in_any_order),
+		cmocka_unit_test(a_slot_is_no_object),
 		cmocka_unit_test(short_memory_changes_nothing),
 	};
 
