@@ -167,8 +167,8 @@ void bed_spec(const struct bed *bed, char *spec, size_t spec_bytes, const char *
 	if (bed_is_pool(bed))
 		pool_spec(bed, pool, sizeof(pool), &params, &params_bytes);
 	if (bed_is_ram(bed))
-		snprintf(spec, spec_bytes, "{%s%s, \"backend_params\": {%.*s}%s%s}", kinds[bed->kind].spec, pool, params_bytes,
-			 params, *more ? ", " : "", more);
+		snprintf(spec, spec_bytes, "{%s%s%s, \"backend_params\": {%.*s}%s%s}", kinds[bed->kind].spec, pool,
+			 bed->has_no_keeper ? ", \"keeper\": false" : "", params_bytes, params, *more ? ", " : "", more);
 	else
 		snprintf(spec, spec_bytes,
 			 "{%s%s, \"backend_params\": {\"file_path\": \"%s\", \"use_direct_io\": %s%s%.*s}%s%s}",
@@ -225,7 +225,8 @@ void bed_keep_keeper_out(struct bed *bed)
 {
 	struct kvk_backend_options options = { .path = bed->path };
 
-	if (bed_is_ram(bed))
+	bed->has_no_keeper = bed_is_ram(bed);
+	if (bed->has_no_keeper)
 		return;
 	bed_open(bed, "");
 	bed_close(bed);

@@ -41,7 +41,8 @@ struct bed {
 	char path[64];                 /* the store's root, made by the store; empty for BED_RAM */
 	struct kvk_store *store;       /* NULL: not open */
 	const struct kvk_hooks *hooks; /* for the opens that follow; NULL: none */
-	struct kvk_backend *outside;   /* of bed_keep_keeper_out() */
+	struct kvk_backend *outside;   /* of bed_keep_keeper_out(), ... */
+	bool has_no_keeper;            /* ... in memory */
 };
 
 bool bed_is_ram(const struct bed *bed);
@@ -99,7 +100,7 @@ void bed_reopen(struct bed *bed, const char *more);
 void bed_close_forgetting(struct bed *bed);
 
 /*
- * Makes the store and takes the keeper's lock until bed_end(); a store in memory stays as it is. A keeper tells what a test wants
+ * Makes the store and takes the keeper's lock until bed_end(); a store in memory is opened without one from now on. A keeper tells what a test wants
  * to be looked for on the medium, reads the footers that shall hang, and unlinks what a remove has renamed: then it is struck.
  */
 void bed_keep_keeper_out(struct bed *bed);
