@@ -83,8 +83,7 @@ ROWS = [
         Test('store_race', 'requests', 10**7, 'KVK_STEPS', 1500),
         Test('catalog_race', 'operations', 10**7, 'KVK_STEPS', 20000),
         Test('store_fork'),
-    ], 'schedules from a seed: the interleavings here are made by hand, or left to the machine; and the known races found again '
-       'with their fixes taken out'),
+    ], 'schedules from a seed: the interleavings here are made by hand, or left to the machine'),
     Row(10, 'every bit and byte of an object changed, every truncation, every block swapped', [
         Test('store_corrupt', 'changes'),
     ], 'random changes of a store that is in use'),
@@ -120,7 +119,8 @@ ROWS = [
         Test('store_private'),
         Test('posix_root'),
     ]),
-    Row(18, 'tests notice when a check is taken out', [], 'a list of single changes, and what applies them'),
+    Row(18, 'tests notice when a check is taken out', [], 'figures in this table: `make mutants` is a run of its own, and its '
+        'figures stand below'),
     Row(19, 'files of every released format open', [
         Test('golden'),
     ]),
