@@ -258,13 +258,15 @@ out:
 	return err;
 }
 
-static void lose(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_catalog_ticket *ticket, bool keeps_pins)
+static bool lose(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_catalog_ticket *ticket, bool keeps_pins)
 {
 	struct kvk_chain_link link = { .id = KVK_NO_ID };
 	struct kvk_place place;
+	bool is_life;
 
 	kvk_place_lock(&place, catalog, digest);
-	if (kvk_place_is_life(&place, ticket)) {
+	is_life = kvk_place_is_life(&place, ticket);
+	if (is_life) {
 		kvk_version_move(&place);
 		if (keeps_pins && place.entry->pins > 0) {
 			place.entry->source = KVK_SOURCE_NAME;
@@ -275,12 +277,13 @@ static void lose(struct kvk_catalog *catalog, const uint8_t digest[32], const st
 	}
 	kvk_place_unlock(&place);
 	kvk_chain_release(catalog, &link);
+	return is_life;
 }
 
-void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
+bool kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket)
 {
-	lose(catalog, digest, ticket, false);
+	return lose(catalog, digest, ticket, false);
 }
 
 void kvk_catalog_lost_to_put(struct kvk_catalog *catalog, const uint8_t digest[32],

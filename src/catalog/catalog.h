@@ -134,8 +134,9 @@ void kvk_catalog_warm(struct kvk_catalog *catalog, const uint8_t *const *digests
 int kvk_catalog_found(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket, const struct kvk_object_info *info, bool pin);
 
-/* The medium does not have it (any more): present -> unknown and not used, if the ticket is still true; pins go. */
-void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
+/* The medium does not have it (any more): present -> unknown and not used, if the ticket is still true; pins go. Returns whether
+ * it was. */
+bool kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket);
 
 /* The same, told by a put that is about to store it anew: what is pinned stays with its pins, as what was only listed is

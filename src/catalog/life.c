@@ -102,4 +102,7 @@ void kvk_place_renew(struct kvk_catalog *catalog, struct kvk_place *place)
 		place->entry->used_at = now & KVK_USED_AT_MAX;
 	if (catalog->policy->touch)
 		catalog->policy->touch(catalog, place->shard, place->index);
+	/* On its way from one list to another it may have been in none that a search looked at. */
+	if (kvk_may_go(place->entry))
+		place->shard->changes++;
 }

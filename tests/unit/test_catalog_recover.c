@@ -258,7 +258,8 @@ static void a_slot_is_no_object(void **state)
 	put(catalog, &below, 1);
 	assert_int_equal(kvk_catalog_link(catalog, below.bytes, gone.bytes), 0);
 	assert_int_equal(look(catalog, &gone, &ticket), KVK_CATALOG_PRESENT);
-	kvk_catalog_lost(catalog, gone.bytes, &ticket);
+	assert_true(kvk_catalog_lost(catalog, gone.bytes, &ticket));
+	assert_false(kvk_catalog_lost(catalog, gone.bytes, &ticket));
 	put(catalog, &next, 1);
 	put(catalog, &child, 1);
 	assert_int_equal(kvk_catalog_link(catalog, child.bytes, next.bytes), 0);
