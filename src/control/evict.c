@@ -160,7 +160,7 @@ uint64_t kvk_evict(struct kvk_core *core, uint64_t bytes, bool *more_ret)
 		else
 			in_vain++;
 		more = outcome.gone > 0 && all.freed_bytes == 0;
-		if (more && kvk_now_us() > until_us)
+		if (outcome.gone > 0 && kvk_now_us() > until_us)
 			break;
 	}
 	if (more_ret)

@@ -341,17 +341,22 @@ static bool make_run(struct kvk_room *room)
 {
 	struct kvk_core *core = room->core;
 	uint64_t now_us = kvk_now_us();
+	uint64_t still_us = still_since_us(room, now_us);
 	bool under_way = is_under_way(core);
 
 	if (atomic_load(&core->waiting.placing_bytes) > 0)
 		return false;
 	if (kvk_runs_make(core, core->waiting.run_bytes))
 		return true;
+	if (!under_way) {
+		kvk_waiting_serve(core, -ENOSR, now_us + 1);
+		return true;
+	}
 	/* What was under way then may leave slots, or go itself. What hangs is not waited for. */
-	kvk_waiting_serve(core, -ENOSR, under_way ? now_us - PATIENCE_US : now_us + 1);
-	if (under_way)
-		kvk_waiting_pass(core);
-	return !under_way;
+	if (now_us - still_us > PATIENCE_US)
+		kvk_waiting_serve(core, -ENOSR, now_us - PATIENCE_US);
+	kvk_waiting_pass(core);
+	return false;
 }
 
 /* Returns whether it is worth another visit. */
