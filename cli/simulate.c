@@ -220,6 +220,8 @@ static int prepare(struct simulate *simulate, const struct kvk_cli_verb *verb)
 {
 	struct kvk_trace *trace = &simulate->trace;
 
+	if (trace->block_count == 0)
+		return kvk_cli_fail("%s: no request names a block", simulate->trace_argument);
 	if (simulate->bytes_per_token > KVK_OBJECT_BYTES_MAX / trace->block_tokens)
 		return kvk_cli_usage(verb, "--bytes-per-token: a block of %u tokens must have from 1 byte to 4 GiB", trace->block_tokens);
 	/* What a block counts: whole pages. */
@@ -274,6 +276,6 @@ const struct kvk_cli_verb kvk_cli_simulate = {
 		"  --json                an object with an array `runs` instead of the table\n\n"
 		"Nothing is stored: the trace runs through the catalog of a store, the very code that evicts. Requests come\n"
 		"one after the other; hits are their leading blocks that are there, the others are stored. The last line of\n"
-		"each capacity is Belady's: no policy can hit more, since it knows the future, nor has to write more.\n",
+		"each capacity is Belady's, which knows the future: no policy can hit more.\n",
 	.run = run,
 };

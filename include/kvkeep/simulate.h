@@ -41,7 +41,7 @@ struct kvk_simulation_counts {
 
 /**
  * Makes a simulation; end it with kvk_simulation_free().
- * -EINVAL: no such policy, or a struct_bytes that is not known. -ENOMEM. *ret is untouched on failure.
+ * -EINVAL: no such policy, a NULL, or a struct_bytes that is not known. -ENOMEM. *ret is untouched on failure.
  */
 KVK_API int kvk_simulation_new(struct kvk_simulation **ret, const struct kvk_simulation_options *options);
 
@@ -53,12 +53,12 @@ KVK_API void kvk_simulation_free(struct kvk_simulation *simulation);
  * same number means the same block after the same prefix. The leading blocks that are there are hits, are pinned and used;
  * those behind the first that is not are stored where they are not there, and evict what the policy says. A block counts
  * block_bytes, rounded up to 4,096, and no footer. *hits_ret (may be NULL) gets the number of hits.
- * -EINVAL: block_bytes is 0 or above 4 GiB. -ENOMEM: what was done of the request stays done.
+ * -EINVAL: block_bytes is 0 or above 4 GiB, or count is 2^32 - 1. -ENOMEM: what was done of the request stays done.
  */
 KVK_API int kvk_simulation_request(struct kvk_simulation *simulation, const uint64_t *blocks, uint32_t count,
 				   uint64_t block_bytes, uint32_t *hits_ret);
 
-/** Fills *ret, whose struct_bytes must be set. -EINVAL: it is not known. */
+/** Fills *ret, whose struct_bytes must be set. -EINVAL: it is not known, or ret is NULL. */
 KVK_API int kvk_simulation_counts(struct kvk_simulation *simulation, struct kvk_simulation_counts *ret);
 
 #ifdef __cplusplus

@@ -14,6 +14,7 @@
 
 struct kvk_simulation {
 	struct kvk_catalog *catalog;
+	uint64_t cap_bytes;            /* UINT64_MAX: none */
 	struct kvk_simulation_counts counts;
 	uint8_t (*digests)[KVK_DIGEST_BYTES];          /* of the request's blocks, behind a zero one */
 	uint32_t digest_room;
@@ -39,22 +40,24 @@ static void digest_of(uint8_t digest[KVK_DIGEST_BYTES], uint64_t block)
 
 int kvk_simulation_new(struct kvk_simulation **ret, const struct kvk_simulation_options *options)
 {
-	struct kvk_policy_options policy = { .cap_bytes = options->cap_bytes };
+	struct kvk_policy_options policy = { 0 };
 	struct kvk_simulation *simulation;
 	unsigned index = 0;
 	int err;
 
-	if (options->struct_bytes != sizeof(*options) || !options->policy)
+	if (!ret || !options || options->struct_bytes != sizeof(*options) || !options->policy)
 		return -EINVAL;
 	while (kvk_policy_words[index] && strcmp(kvk_policy_words[index], options->policy))
 		index++;
 	if (!kvk_policy_words[index])
 		return -EINVAL;
 	policy.kind = (enum kvk_policy_kind)index;
+	policy.cap_bytes = options->cap_bytes;
 	simulation = kvk_mem_zalloc(1, sizeof(*simulation));
 	if (!simulation)
 		return -ENOMEM;
-	err = kvk_catalog_new(&simulation->catalog, options->cap_bytes ? options->cap_bytes : UINT64_MAX, &policy);
+	simulation->cap_bytes = options->cap_bytes ? options->cap_bytes : UINT64_MAX;
+	err = kvk_catalog_new(&simulation->catalog, simulation->cap_bytes, &policy);
 	if (err) {
 		kvk_mem_free(simulation);
 		return err;
@@ -78,6 +81,9 @@ static bool make_room(struct kvk_simulation *simulation, uint64_t charge_bytes)
 	struct kvk_victim victim;
 	uint64_t charge, room;
 
+	/* Nothing leaves for what cannot fit. */
+	if (charge_bytes > simulation->cap_bytes)
+		return false;
 	while ((room = kvk_catalog_room(simulation->catalog)) < charge_bytes) {
 		if (!kvk_catalog_evict(simulation->catalog, charge_bytes - room, &victim, 1))
 			return false;
@@ -106,9 +112,9 @@ static int store(struct kvk_simulation *simulation, const uint8_t (*digest)[KVK_
 	};
 	struct kvk_catalog_ticket ticket;
 	bool durable;
-	int err = make_room(simulation, info.charge_bytes) ? 0 : -ENOSPC;
+	int err = kvk_catalog_put_begin(simulation->catalog, digest[0], info.charge_bytes, &durable);
 
-	if (!err)
+	if (err == -ENOSPC && make_room(simulation, info.charge_bytes))
 		err = kvk_catalog_put_begin(simulation->catalog, digest[0], info.charge_bytes, &durable);
 	if (err == -EEXIST) {
 		kvk_catalog_look(simulation->catalog, digest[0], false, true, &ticket, NULL);
@@ -183,7 +189,7 @@ int kvk_simulation_counts(struct kvk_simulation *simulation, struct kvk_simulati
 {
 	struct kvk_catalog_totals totals;
 
-	if (ret->struct_bytes != sizeof(*ret))
+	if (!ret || ret->struct_bytes != sizeof(*ret))
 		return -EINVAL;
 	kvk_catalog_totals(simulation->catalog, &totals);
 	*ret = simulation->counts;

@@ -105,6 +105,9 @@ simulates()
 	gives 2 "$kvkeep" simulate chat:users=4,turns=2 --capacity 0
 	gives 2 "$kvkeep" simulate chat:users=4,turns=2 --bytes-per-token 10000000
 	gives 1 "$kvkeep" simulate missing
+	echo '{"timestamp": 0, "input_length": 5, "output_length": 1, "hash_ids": []}' >empty.jsonl
+	gives 1 "$kvkeep" simulate empty.jsonl --json
+	says err 'no request names a block'
 	gives 2 "$kvkeep" simulate
 }
 

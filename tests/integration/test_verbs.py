@@ -182,6 +182,15 @@ ROWS = {
         (2, ['fresh', 'chat:users=1'], None),
         (2, ['fresh', CHATS, '--kill-at', '9'], None),
     ],
+    'simulate': [
+        (0, [CHATS, '--bytes-per-token', '8'],
+         {'requests', 'accesses', 'distinct_blocks', 'block_bytes', 'unlimited_hits', 'unlimited_hit_ratio', 'runs'}),
+        (1, ['nowhere.jsonl'], None),
+        (2, [], None),
+        (2, ['chat:users=1'], None),
+        (2, [CHATS, '--policy', 'FIFO'], None),
+        (2, [CHATS, '--capacity', 'much'], None),
+    ],
     'bench': [
         (0, ['store', '--bytes', '4KiB', '--seconds', '20ms', '--total', '256KiB'], {'wrong_bytes', 'put', 'get', 'lookup'}),
         (1, ['open', '--seconds', '20ms'], None),
@@ -192,9 +201,9 @@ ROWS = {
     ],
 }
 
-# What no verb takes: options that there are not, and specifications that are wrong.
-NO_VERB_TAKES = [['store', '--frob'], ['store', '--json=yes'], ['{"backend_params": ']]
-WRONG_OPTION = ['{"frob": 1}']
+# What no verb takes: options that there are not; and where a store is named, specifications that are wrong.
+NO_VERB_TAKES = [['store', '--frob'], ['store', '--json=yes']]
+WRONG_STORES = [['{"backend_params": '], ['{"frob": 1}']]
 # What a specification is followed by, for verbs that want more words.
 MORE_WORDS = {'put': ['k', 'in'], 'get': ['k'], 'has': ['k'], 'rm': ['k'], 'evict': ['1'], 'purge': ['--tenant', 't1'],
               'replay': [CHATS]}
@@ -323,7 +332,7 @@ def check_verb(bed, verb):
         faults = [fault for row in ROWS[verb] if row[0] == status for fault in check_row(bed, verb, *row)]
         if status == 2:
             # To doctor, an option of a store that there is not is a finding like any other.
-            for words in NO_VERB_TAKES + [WRONG_OPTION] * (verb != 'doctor'):
+            for words in NO_VERB_TAKES + {'doctor': WRONG_STORES[:1], 'simulate': []}.get(verb, WRONG_STORES):
                 faults += check_row(bed, verb, 2, [*words, *MORE_WORDS.get(verb, [])], None)
         bed.tell(f'{verb}: {["what is done ends with 0", "what is not there or fails ends with 1", "bad usage ends with 2"][status]}',
                  faults)

@@ -177,9 +177,16 @@ static void test_noop_and_no_cap(void **state)
 	assert_int_equal(counts_of(small).evicted, 0);
 	assert_int_equal(counts_of(all).refused, 0);
 	assert_int_equal(counts_of(all).objects, 12);
-	/* A block that can never fit. */
+	/* A block that can never fit: nothing leaves for it. */
+	assert_int_equal(kvk_simulation_request(tiny, &blocks[1], 1, BLOCK, &hits), 0);
 	assert_int_equal(kvk_simulation_request(tiny, blocks, 1, 2 * BLOCK, &hits), 0);
 	assert_int_equal(counts_of(tiny).refused, 1);
+	assert_int_equal(counts_of(tiny).objects, 1);
+	/* What is there behind one that is not is not stored again, and finds no room to need. */
+	assert_int_equal(kvk_simulation_request(small, (uint64_t[]){ 100, 5 }, 2, BLOCK, &hits), 0);
+	assert_int_equal(hits, 0);
+	assert_int_equal(counts_of(small).refused, 5);
+	assert_int_equal(counts_of(small).written, 10);
 	assert_int_equal(kvk_simulation_request(tiny, NULL, 0, BLOCK, &hits), 0);
 	assert_int_equal(hits, 0);
 	kvk_simulation_free(small);
@@ -196,6 +203,8 @@ static void test_bad_input(void **state)
 	uint64_t block = 1;
 
 	assert_int_equal(kvk_simulation_new(&simulation, &options), -EINVAL);
+	assert_int_equal(kvk_simulation_new(&simulation, NULL), -EINVAL);
+	assert_int_equal(kvk_simulation_new(NULL, &options), -EINVAL);
 	options.policy = NULL;
 	assert_int_equal(kvk_simulation_new(&simulation, &options), -EINVAL);
 	options.policy = "LRU";
@@ -206,6 +215,7 @@ static void test_bad_input(void **state)
 	assert_int_equal(kvk_simulation_request(simulation, &block, 1, 0, NULL), -EINVAL);
 	assert_int_equal(kvk_simulation_request(simulation, &block, 1, KVK_OBJECT_BYTES_MAX + 1, NULL), -EINVAL);
 	assert_int_equal(kvk_simulation_counts(simulation, &counts), -EINVAL);
+	assert_int_equal(kvk_simulation_counts(simulation, NULL), -EINVAL);
 	assert_int_equal(kvk_simulation_request(simulation, &block, 1, KVK_OBJECT_BYTES_MAX, NULL), 0);
 	kvk_simulation_free(simulation);
 }
