@@ -150,6 +150,7 @@ struct kvk_catalog {
 	/* What is oldest in each shard's lists and heap: keys that compare over all shards, UINT64_MAX if
 	 * empty. Written under the shard's lock, read without: who reads one looks again under that lock. */
 	_Alignas(64) _Atomic uint64_t oldest[KVK_USE_COUNT][KVK_SHARDS];
+	_Atomic uint32_t used[KVK_USE_COUNT];          /* shards that have an oldest */
 
 	_Alignas(64) pthread_mutex_t evict_lock;       /* one at a time chooses; taken before a shard's lock */
 	struct kvk_candidates *candidates;             /* IsolatedLRU's; guarded by evict_lock */

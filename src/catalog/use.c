@@ -32,28 +32,37 @@ static uint64_t order_of(struct kvk_catalog *catalog, const struct kvk_entry *en
 static void publish(struct kvk_catalog *catalog, struct kvk_shard *shard, enum kvk_use use)
 {
 	uint32_t index = kvk_use_oldest(shard, use);
-	uint64_t key = UINT64_MAX;
+	_Atomic uint64_t *oldest = &catalog->oldest[use][shard - catalog->shards];
+	uint64_t key = UINT64_MAX, before;
 
 	if (index != KVK_NO_ENTRY) {
 		const struct kvk_entry *entry = kvk_shard_entry(shard, index);
 
 		key = catalog->policy->by_order && use != KVK_USE_HEAP ? order_of(catalog, entry) : entry->used_at;
 	}
-	atomic_store_explicit(&catalog->oldest[use][shard - catalog->shards], key, memory_order_relaxed);
+	before = atomic_load_explicit(oldest, memory_order_relaxed);
+	atomic_store_explicit(oldest, key, memory_order_relaxed);
+	if ((before == UINT64_MAX) != (key == UINT64_MAX))
+		atomic_fetch_add_explicit(&catalog->used[use], key == UINT64_MAX ? UINT32_MAX : 1, memory_order_relaxed);
 }
 
 uint64_t kvk_use_coldest(struct kvk_catalog *catalog, enum kvk_use use, uint32_t *shard_ret)
 {
 	uint64_t least = UINT64_MAX;
+	uint32_t shard = 0;
 
+	/* The heap is empty but after a restart. */
+	if (atomic_load_explicit(&catalog->used[use], memory_order_relaxed) == 0)
+		return least;
+	/* Without a branch or a store in it, since which one it is cannot be foretold. */
 	for (uint32_t i = 0; i < KVK_SHARDS; i++) {
 		uint64_t key = atomic_load_explicit(&catalog->oldest[use][i], memory_order_relaxed);
+		bool less = key < least;
 
-		if (key < least) {
-			least = key;
-			*shard_ret = i;
-		}
+		least = less ? key : least;
+		shard = less ? i : shard;
 	}
+	*shard_ret = shard;
 	return least;
 }
 
