@@ -137,13 +137,15 @@ fail:
 	return err;
 }
 
-void kvk_account_close(struct kvk_account *account, uint32_t wait_ms)
+void kvk_account_retire(struct kvk_account *account, uint32_t wait_ms)
 {
 	struct kvk_account_tx tx = { 0 };
 
 	if (!account)
 		return;
 	pthread_mutex_lock(&account->lock);
+	if (account->retired)
+		goto out;
 	if (!kvk_account_tx_begin(account, &tx, wait_ms)) {
 		account->next.rows[account->row] = (struct kvk_account_line){ 0 };
 		tx.leaves = true;
@@ -151,7 +153,16 @@ void kvk_account_close(struct kvk_account *account, uint32_t wait_ms)
 		kvk_account_tx_end(account, &tx);
 	}
 	account->backend->ops->unlock(account->backend, account->row);
+	account->retired = true;
+out:
 	pthread_mutex_unlock(&account->lock);
+}
+
+void kvk_account_close(struct kvk_account *account, uint32_t wait_ms)
+{
+	if (!account)
+		return;
+	kvk_account_retire(account, wait_ms);
 	pthread_mutex_destroy(&account->look_lock);
 	pthread_mutex_destroy(&account->lock);
 	kvk_mem_free(account);

@@ -36,8 +36,10 @@ struct kvk_account;
  */
 int kvk_account_open(struct kvk_account **ret, struct kvk_backend *backend, uint64_t cap_bytes, bool empty,
 		     const struct kvk_log_sink *log, struct kvk_error *error);
-/* Posts what is left and gives lease and row back; frees. Waits up to wait_ms; a row that could not be given back is settled
- * by others once the backend is closed. NULL is fine. */
+/* Posts what is left and gives lease and row back. Waits up to wait_ms; a row that could not be given back is settled by others
+ * once the backend is closed. From then on transactions get -ESHUTDOWN, and figures stand as they were. NULL is fine. */
+void kvk_account_retire(struct kvk_account *account, uint32_t wait_ms);
+/* Retires if that was not done, and frees: nobody may be in any call, or make one. NULL is fine. */
 void kvk_account_close(struct kvk_account *account, uint32_t wait_ms);
 /* In a child after fork: frees memory only. NULL is fine. */
 void kvk_account_abandon(struct kvk_account *account);
@@ -105,8 +107,8 @@ struct kvk_account_visit {
 /* Before a sync of everything: what was unlinked until now is credited by visits with synced. */
 void kvk_account_sync_begin(struct kvk_account *account);
 /*
- * One transaction; without a change nothing is written. 0; -EBUSY: the lock could not be had in wait_ms; else -errno: it
- * could not be written. On failure nothing is granted and nothing posted (out-values are untouched, granted_bytes 0).
+ * One transaction; without a change nothing is written. 0; -EBUSY: the lock could not be had in wait_ms; -ESHUTDOWN: retired;
+ * else -errno: it could not be written. On failure nothing is granted and nothing posted (out-values are untouched, granted_bytes 0).
  */
 int kvk_account_visit(struct kvk_account *account, struct kvk_account_visit *visit, uint32_t wait_ms);
 /* Seen by the others at their next visits. 0: none. */

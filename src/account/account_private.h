@@ -52,6 +52,7 @@ struct kvk_account {
 	/* Taken under lock, and never held over I/O, so that who only looks never waits for the medium: what is marked with a
 	 * star is changed with both held. */
 	pthread_mutex_t look_lock;
+	bool retired;                          /* the row was given back */
 	bool counted;                          /* this open is in the file's epoch */
 	bool complained;                       /* about writes that fail; until one succeeds */
 	uint32_t visits;                       /* tried */

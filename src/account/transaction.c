@@ -289,6 +289,9 @@ int kvk_account_tx_begin(struct kvk_account *account, struct kvk_account_tx *tx,
 {
 	int err;
 
+	/* It would take a row again, which nobody gives back. */
+	if (account->retired)
+		return -ESHUTDOWN;
 	*tx = (struct kvk_account_tx){ .synced = tx->synced, .processes = 1 };
 	err = begin(account, tx, wait_ms);
 	if (err)

@@ -20,11 +20,12 @@ enum room_order { ROOM_WAIT, ROOM_LEAVE, ROOM_SETTLE };
 struct kvk_control {
 	struct kvk_core *core;
 	pthread_mutex_t lock;          /* guards what follows, up to abandoned */
-	pthread_cond_t stop;           /* stopping, room_state, room_order */
+	pthread_cond_t stop;           /* stopping, room_state, room_order, keeper_over */
 	bool stopping;
 	enum room_state room_state;
 	enum room_order room_order;
 	bool abandoned;                /* nobody waits for the room thread: it frees all */
+	bool keeper_over;              /* it touches nothing any more */
 	bool keeper_hangs;             /* set before room_order, and not changed after */
 	bool has_watch, has_notify, has_keeper, has_room;
 	pthread_t watch, notify, keeper_thread, room_thread;
@@ -153,6 +154,10 @@ static void *keeper_main(void *argument)
 	struct kvk_control *control = argument;
 
 	kvk_keeper_run(control->keeper);
+	pthread_mutex_lock(&control->lock);
+	control->keeper_over = true;
+	pthread_cond_broadcast(&control->stop);
+	pthread_mutex_unlock(&control->lock);
 	return NULL;
 }
 
@@ -286,11 +291,11 @@ int kvk_control_scan(struct kvk_control *control, uint64_t wait_us)
 	return control->has_keeper ? kvk_keeper_scan(control->keeper, wait_us) : -EBUSY;
 }
 
-static struct timespec after_us(clockid_t clock, uint64_t us)
+static struct timespec after_us(uint64_t us)
 {
 	struct timespec until;
 
-	clock_gettime(clock, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += (long)(us % 1000000 * 1000);
 	until.tv_sec += (time_t)(us / 1000000) + until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
@@ -299,7 +304,7 @@ static struct timespec after_us(clockid_t clock, uint64_t us)
 
 void kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
 {
-	struct timespec until, join_until;
+	struct timespec until;
 
 	pthread_mutex_lock(&control->lock);
 	control->stopping = true;
@@ -311,23 +316,24 @@ void kvk_control_stop(struct kvk_control *control, uint64_t wait_us)
 		kvk_keeper_stop(control->keeper);
 	if (control->room)
 		kvk_room_end(control->room);
-	until = after_us(CLOCK_MONOTONIC, wait_us);
-	join_until = after_us(CLOCK_REALTIME, wait_us);
+	until = after_us(wait_us);
 	pthread_mutex_lock(&control->lock);
-	while (control->has_room && control->room_state == ROOM_RUNS &&
+	while (((control->has_room && control->room_state == ROOM_RUNS) || (control->has_keeper && !control->keeper_over)) &&
 	       pthread_cond_timedwait(&control->stop, &control->lock, &until) != ETIMEDOUT)
 		;
+	control->keeper_hangs = control->has_keeper && !control->keeper_over;
 	pthread_mutex_unlock(&control->lock);
-	control->keeper_hangs = control->has_keeper && pthread_timedjoin_np(control->keeper_thread, NULL, &join_until);
+	if (control->has_keeper && !control->keeper_hangs)
+		pthread_join(control->keeper_thread, NULL);
 }
 
-/* Until the core is settled, or does not get on for wait_us. Called with the lock held. */
+/* Until the core is settled, or does not get on for wait_us, room and keeper included. Called with the lock held. */
 static void await_settled(struct kvk_control *control, uint64_t wait_us)
 {
 	uint64_t steps = kvk_core_settle_steps(control->core), since_us = kvk_now_us();
 
-	while (control->room_state == ROOM_RESTS && kvk_now_us() - since_us < wait_us) {
-		struct timespec until = after_us(CLOCK_MONOTONIC, TICK_MS * 1000);
+	while (control->room_state != ROOM_OVER && kvk_now_us() - since_us < wait_us) {
+		struct timespec until = after_us(TICK_MS * 1000);
 		uint64_t now_steps;
 
 		pthread_cond_timedwait(&control->stop, &control->lock, &until);
@@ -363,8 +369,7 @@ bool kvk_control_end(struct kvk_control *control, bool stopped, uint64_t wait_us
 	pthread_mutex_lock(&control->lock);
 	control->room_order = settles ? ROOM_SETTLE : ROOM_LEAVE;
 	pthread_cond_broadcast(&control->stop);
-	/* What hung until now has been waited for. */
-	if (settles && !keeper_hangs)
+	if (settles)
 		await_settled(control, wait_us);
 	pthread_mutex_unlock(&control->lock);
 	kvk_notices_stop(&control->core->notices);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backend/fault/fault.h"
@@ -188,7 +189,7 @@ static void credit_removed(struct kvk_core *core)
 	struct kvk_account_visit visit = { 0 };
 	struct kvk_xfer sync;
 
-	if (!core->account || !kvk_account_has_credits(core->account))
+	if (!kvk_account_has_credits(core->account))
 		return;
 	kvk_account_sync_begin(core->account);
 	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
@@ -201,16 +202,23 @@ static void credit_removed(struct kvk_core *core)
 
 static void leave_account(struct kvk_core *core)
 {
+	const struct timespec while_short = { .tv_nsec = 1000000 };
+
+	if (!core->account)
+		return;
+	/* The lanes have ended, but a hook may be evicting. What it unlinks is to be credited as well. */
+	while (kvk_account_is_entered(core->account))
+		nanosleep(&while_short, NULL);
 	credit_removed(core);
-	kvk_account_close(core->account, ACCOUNT_WAIT_MS);
-	core->account = NULL;
+	kvk_account_retire(core->account, ACCOUNT_WAIT_MS);
 }
 
-/* What is still there when opening fails, or when nothing is under way any more. */
+/* What is still there when opening fails, or when nothing is under way any more: no hook either, which may have been in a
+ * call when the account was left. */
 void kvk_core_free(struct kvk_core *core)
 {
 	kvk_agent_free(core->agent);
-	leave_account(core);
+	kvk_account_close(core->account, ACCOUNT_WAIT_MS);
 	if (core->adapter)
 		core->adapter->ops->close(core->adapter);
 	kvk_catalog_free(core->catalog);
@@ -288,6 +296,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 	return 0;
 
 fail:
+	leave_account(core);
 	kvk_core_free(core);
 	return err;
 }

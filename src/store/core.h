@@ -83,6 +83,7 @@ int kvk_core_stop(struct kvk_core *core, uint64_t wait_us);
 void kvk_core_settle(struct kvk_core *core);
 /* Any thread: it gets on as long as this grows. */
 uint64_t kvk_core_settle_steps(struct kvk_core *core);
+/* Nobody is in any call, and the hooks have ended. */
 void kvk_core_free(struct kvk_core *core);
 /* In a child after fork: only memory and descriptors. */
 void kvk_core_abandon(struct kvk_core *core);
@@ -107,7 +108,7 @@ int kvk_core_cancel(struct kvk_core *core, int64_t task);
 /* Something of the medium failed: remembered for the state of health. */
 void kvk_core_trouble(struct kvk_core *core, int status);
 
-/* Changes the cap in account and superblock. -EBUSY, -EIO. */
+/* Changes the cap in account and superblock. -EBUSY, -EIO; -ESHUTDOWN: settled. */
 int kvk_core_set_cap(struct kvk_core *core, uint64_t cap_bytes);
 
 /* look.c: figures and lists. */

@@ -228,11 +228,153 @@ static void closing_while_the_last_things_hang(void **state)
 	}
 }
 
+/* In a process of its own. What room or keeper are at hangs until they have been given up for the first time, and goes on then. */
+static int close_while_busy(struct bed *bed, uint32_t op)
+{
+	struct kvk_fault_rule rule = { .kind = KVK_FAULT_HANG, .ops = 1u << op, .nth = 1, .every = 1 };
+	uint64_t until_us = kit_now_us() + CLOSED_US;
+	struct closing closing = { .bed = bed };
+	struct kvk_account_row rows[4];
+	struct kvk_backend *backend;
+	pthread_t thread;
+
+	if (bed_try_open(bed, "\"fault\": []", NULL))
+		return 1;
+	while (!(bed_usage(bed->store).flags & KVK_USAGE_KEEPER) && kit_now_us() < until_us)
+		sleep_ms(1);
+	if (bed_put(bed->store, "a", 4096, 1, NULL) || bed_put(bed->store, "b", 4096, 1, NULL))
+		return 2;
+	backend = bed_backend(bed->store);
+	if (kvk_fault_add(backend, &rule) || bed_remove(bed->store, "b", NULL))
+		return 3;
+	while (kvk_fault_struck(backend) == 0 && kit_now_us() < until_us)
+		sleep_ms(1);
+	/* Time for the other of the two, if it does the same. */
+	sleep_ms(500);
+	if (pthread_create(&thread, NULL, close_main, &closing))
+		return 4;
+	sleep_ms(6000);
+	if (atomic_load(&closing.over))
+		return 5;
+	go_on(backend);
+	pthread_join(thread, NULL);
+	if (closing.result)
+		return 6;
+	/* Close waited for it: nothing is left to do. */
+	if (bed_try_open(bed, "", NULL))
+		return 7;
+	if (kvk_account_rows(bed_core(bed->store)->account, rows, 4) != 1)
+		return 8;
+	if (bed_usage(bed->store).used_bytes != 8192)
+		return 9;
+	return bed_close(bed) ? 10 : 0;
+}
+
+/* What room or keeper are at takes longer than it gets before the lanes are stopped, and not for ever: close waits for it, and for
+ * what is left to do after it. */
+static void closing_while_room_or_keeper_is_busy(void **state)
+{
+	enum { OPS = 2 };
+	static const uint32_t ops[OPS] = { KVK_XFER_SYNC_ALL, KVK_FAULT_ASK };
+	enum bed_kind kind = ((struct bed *)*state)->kind;
+	pid_t children[OPS];
+	struct bed beds[OPS];
+	int status;
+
+	for (int i = 0; i < OPS; i++) {
+		bed_begin(&beds[i], kind);
+		children[i] = fork();
+		assert_true(children[i] >= 0);
+		if (children[i] == 0)
+			_exit(close_while_busy(&beds[i], ops[i]));
+	}
+	for (int i = 0; i < OPS; i++) {
+		assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+		assert_int_equal(bed_end(&beds[i]), 0);
+		if (!WIFEXITED(status) || WEXITSTATUS(status))
+			fail_msg("%d: status %x", i, (unsigned)status);
+	}
+}
+
+/* ---- hooks ------------------------------------------------------------------------------------------ */
+
+struct hooked {
+	struct bed *bed;
+	atomic_bool inside, over;
+	bool evicts;
+	int status;
+	uint64_t evicted_bytes, used_bytes;
+};
+
+static void call_in(void *user, const struct kvk_event *event)
+{
+	struct hooked *hooked = user;
+	struct kvk_store *store = hooked->bed->store;
+	uint64_t until_us = kit_now_us() + CLOSED_US;
+
+	if (event->kind != KVK_EVENT_STORED)
+		return;
+	if (hooked->evicts) {
+		/* It is told before it can be chosen. */
+		do
+			hooked->status = kvk_store_evict(store, 1, &hooked->evicted_bytes);
+		while (!hooked->status && hooked->evicted_bytes == 0 && kit_now_us() < until_us);
+	} else {
+		struct kvk_core *core = bed_core(store);
+		struct kvk_usage usage = { .struct_bytes = sizeof(usage) };
+		struct kvk_account_row row;
+
+		atomic_store(&hooked->inside, true);
+		/* The insides of calls that were let in before the store was closed, and go on when its row is given back. */
+		while (kvk_account_rows(core->account, &row, 1) > 0 && kit_now_us() < until_us)
+			sleep_ms(1);
+		hooked->status = kvk_core_set_cap(core, 3 * MIB);
+		kvk_core_usage(core, &usage);
+		hooked->used_bytes = usage.used_bytes;
+	}
+	atomic_store(&hooked->over, true);
+}
+
+/* A hook is in a call while the store is closed: close waits for it, and nothing is freed under it. A sanitizer tells if it is. */
+static void closing_while_a_hook_is_in_a_call(void **state)
+{
+	struct kvk_fault_rule late = { .kind = KVK_FAULT_DELAY, .ops = 1u << KVK_XFER_UNLINK, .nth = 1, .delay_us = 1500000 };
+	struct bed *bed = *state;
+
+	for (int round = 0; round < 2; round++) {
+		struct hooked hooked = { .bed = bed, .evicts = round == 0 };
+		struct kvk_hooks hooks = { .struct_bytes = sizeof(hooks), .user = &hooked, .event = call_in };
+
+		bed->hooks = &hooks;
+		bed_open(bed, "\"eviction\": {\"eviction_policy\": \"LRU\"}, \"fault\": []");
+		if (hooked.evicts)
+			assert_int_equal(kvk_fault_add(bed_backend(bed->store), &late), 0);
+		assert_int_equal(bed_put(bed->store, "a", 4096, 1, NULL), 0);
+		while (!hooked.evicts && !atomic_load(&hooked.inside))
+			sleep_ms(1);
+		if (hooked.evicts)
+			kit_wait_struck(bed->store, 1);
+		assert_int_equal(bed_close(bed), 0);
+		assert_true(atomic_load(&hooked.over));
+		assert_int_equal(hooked.status, hooked.evicts ? 0 : -ESHUTDOWN);
+		assert_int_equal(hooked.evicted_bytes, hooked.evicts ? 8192 : 0);
+		assert_int_equal(hooked.used_bytes, hooked.evicts ? 0 : 8192);
+		/* What it evicted is credited, and a cap that was refused is not found. */
+		bed->hooks = NULL;
+		bed_open(bed, "");
+		assert_int_equal(bed_usage(bed->store).used_bytes, hooked.evicts ? 0 : 8192);
+		assert_int_not_equal(bed_usage(bed->store).cap_bytes, 3 * MIB);
+		assert_int_equal(bed_close(bed), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		BED_TESTS_POSIX(closing_while_a_hook_is_in_a_call),
 		BED_TESTS_POSIX(closing_during_a_batch_sync), BED_TESTS_POSIX(closing_credits_what_was_removed),
 		BED_TEST(closing_while_the_last_things_hang, BED_URING, "io_uring, buffered"),
+		BED_TEST(closing_while_room_or_keeper_is_busy, BED_URING, "io_uring, buffered"),
 		BED_TEST(closing_with_a_stuck_lane_and_held_memory, BED_URING_DIRECT, "io_uring, direct"),
 	};
 
