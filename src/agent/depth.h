@@ -4,8 +4,8 @@
  *
  * A prefix is read in order and is useful from its head. Deep queues of large objects finish all together and
  * late (measured on one disk: 16 objects of 32 MiB at once took 350 ms each at 1.05 GB/s, one at a time 21 ms at
- * 1.6 GB/s), so the budget starts small, grows only while bandwidth rises with it, and shrinks when latency
- * doubles.
+ * 1.6 GB/s), so the budget starts small, is doubled only where bandwidth rises by 3 % with it, halved where it does
+ * not fall, and shrinks when latency doubles.
  */
 #ifndef KVK_AGENT_DEPTH_H
 #define KVK_AGENT_DEPTH_H
@@ -18,15 +18,25 @@
 #define KVK_DEPTH_START_BYTES (UINT64_C(8) << 20)
 #define KVK_DEPTH_FLOOR_BYTES (UINT64_C(2) << 20)
 
+/* What was measured of one of two limits that take turns. */
+struct kvk_depth_side {
+	double moved_bytes;
+	double us;
+	double latency_us;             /* of a piece, summed over windows */
+};
+
 /* Finds the budget of one direction from what is measured. Pure: no clock, no threads. */
 struct kvk_depth_tuner {
-	uint64_t limit_bytes;
+	uint64_t limit_bytes;          /* in force: the level, or what is tried */
+	uint64_t level_bytes;
+	uint64_t other_bytes;          /* what the level is held against; 0: nothing */
 	uint64_t ceiling_bytes;
-	uint64_t before_bytes;         /* the limit before the last growth */
-	double best_rate;              /* bytes a microsecond at the last limit that paid */
-	double base_latency_us;        /* of a piece, at that limit */
-	uint32_t rest_windows;         /* windows to wait before growing is tried again */
-	bool growing;                  /* the window that ends now ran at a grown limit */
+	struct kvk_depth_side side[2]; /* the level's, the other's */
+	double level_rate;             /* bytes a microsecond, in the last trial */
+	double base_latency_us;        /* of a piece, in the last trial */
+	uint32_t window;               /* of the trial */
+	uint32_t rest_windows;         /* until the next trial */
+	bool turned_down;              /* the last trial was of more, and that did not pay */
 };
 
 void kvk_depth_tuner_init(struct kvk_depth_tuner *tuner, uint64_t ceiling_bytes);
