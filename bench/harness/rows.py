@@ -7,7 +7,7 @@ import statistics
 
 from . import pairs as p
 from .device import RamDevice, Unavailable
-from .programs import Fio, Rounds, fio_path, lanes_of, link_objects, run_once, store_spec
+from .programs import Fio, Rounds, fio_path, lanes_of, link_keys, link_objects, run_once, store_spec
 from .report import gb_per_s, number, size_text
 
 KIB = 1 << 10
@@ -220,7 +220,7 @@ def hot_get(bench, size):
     plain_path = bench.fresh("disk", "plain")
     keys = max(s.hot_bytes // size, s.in_flight)
     bench.fill(path, size, keys, direct=False)
-    run_once(bench.plain(plain_path, False, "put", "--object-bytes", size, "--count", keys, "--keep"))
+    link_keys(path, plain_path)
     with Rounds(bench.store(path, False, "get", "--object-bytes", size, "--keys", keys, "--held",
                             "--seconds", s.seconds, "--in-flight", s.in_flight)) as ours:
         threads = lanes_of(ours.ready)
@@ -250,7 +250,7 @@ def alone(bench, mode, direct, held, target):
     common = ["--object-bytes", size, "--count", s.alone_count]
     if mode == "get":
         bench.fill(path, size, s.alone_count, direct)
-        run_once(bench.plain(plain_path, direct, "put", *common, "--keep"))
+        link_keys(path, plain_path)
         common += ["--keys", s.alone_count]
     memory = ["--held"] if held else []
     with Rounds(bench.store(path, direct, mode, *common, "--blocking", *memory)) as ours, \
