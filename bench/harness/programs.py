@@ -21,8 +21,8 @@ def fio_path():
     return shutil.which("fio")
 
 
-def store_spec(path, direct, lanes=None, engine=None, cap_gb=64):
-    """The specification of a store, as kvkeep(7) describes it."""
+def store_spec(path, direct, lanes=None, engine=None, cap_gb=64, keeper=True):
+    """The specification of a store, as kvkeep(7) describes it. Without a keeper nothing is scanned behind the figures."""
     spec = {
         "type": "nixl_store_dynamic",
         "backend": "POSIX",
@@ -32,6 +32,8 @@ def store_spec(path, direct, lanes=None, engine=None, cap_gb=64):
             "max_capacity_gb": cap_gb,
         },
     }
+    if not keeper:
+        spec["keeper"] = False
     if lanes:
         spec["lanes"] = lanes
     if engine:
