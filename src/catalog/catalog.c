@@ -258,6 +258,18 @@ out:
 	return err;
 }
 
+/* present -> unknown; what has pins is only listed, if they are to stay. */
+static void unlearn(struct kvk_catalog *catalog, struct kvk_place *place, struct kvk_chain_link *link, bool keeps_pins)
+{
+	kvk_version_move(place);
+	if (keeps_pins && place->entry->pins > 0) {
+		place->entry->source = KVK_SOURCE_NAME;
+		place->entry->version = *place->version;
+	} else {
+		kvk_place_forget(catalog, place, link);
+	}
+}
+
 static bool lose(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_catalog_ticket *ticket, bool keeps_pins)
 {
 	struct kvk_chain_link link = { .id = KVK_NO_ID };
@@ -266,15 +278,8 @@ static bool lose(struct kvk_catalog *catalog, const uint8_t digest[32], const st
 
 	kvk_place_lock(&place, catalog, digest);
 	is_life = kvk_place_is_life(&place, ticket);
-	if (is_life) {
-		kvk_version_move(&place);
-		if (keeps_pins && place.entry->pins > 0) {
-			place.entry->source = KVK_SOURCE_NAME;
-			place.entry->version = *place.version;
-		} else {
-			kvk_place_forget(catalog, &place, &link);
-		}
-	}
+	if (is_life)
+		unlearn(catalog, &place, &link, keeps_pins);
 	kvk_place_unlock(&place);
 	kvk_chain_release(catalog, &link);
 	return is_life;
@@ -290,6 +295,18 @@ void kvk_catalog_lost_to_put(struct kvk_catalog *catalog, const uint8_t digest[3
 			     const struct kvk_catalog_ticket *ticket)
 {
 	lose(catalog, digest, ticket, true);
+}
+
+void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefix[16])
+{
+	struct kvk_chain_link link = { .id = KVK_NO_ID };
+	struct kvk_place place;
+
+	kvk_place_lock(&place, catalog, prefix);
+	if (place.entry && place.entry->state == KVK_CATALOG_PRESENT)
+		unlearn(catalog, &place, &link, true);
+	kvk_place_unlock(&place);
+	kvk_chain_release(catalog, &link);
 }
 
 void kvk_catalog_set_durable(struct kvk_catalog *catalog, const uint8_t digest[32],

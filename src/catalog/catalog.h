@@ -144,6 +144,13 @@ bool kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 void kvk_catalog_lost_to_put(struct kvk_catalog *catalog, const uint8_t digest[32],
 			     const struct kvk_catalog_ticket *ticket);
 
+/* Others say that they removed it, some time ago. present -> unknown, or where it is pinned only listed: in either case whoever
+ * looks asks the medium, and what is there all the same is found by that. */
+void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefix[16]);
+
+/* Others removed nobody knows what: all that is present is only listed from now on. */
+void kvk_catalog_doubt(struct kvk_catalog *catalog);
+
 void kvk_catalog_set_durable(struct kvk_catalog *catalog, const uint8_t digest[32],
 			     const struct kvk_catalog_ticket *ticket);
 

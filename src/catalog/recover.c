@@ -193,6 +193,24 @@ uint64_t kvk_catalog_lose_unseen(struct kvk_catalog *catalog, int first)
 	return lose_all(catalog, first, true);
 }
 
+void kvk_catalog_doubt(struct kvk_catalog *catalog)
+{
+	for (uint32_t i = 0; i < KVK_SHARDS; i++) {
+		struct kvk_shard *shard = &catalog->shards[i];
+
+		for (uint32_t from = 0; from < fresh_of(shard); from += UNSEEN_AT_ONCE) {
+			pthread_mutex_lock(&shard->lock);
+			for (uint32_t index = from; index < shard->fresh && index < from + UNSEEN_AT_ONCE; index++) {
+				struct kvk_entry *entry = kvk_shard_entry(shard, index);
+
+				if (entry->state == KVK_CATALOG_PRESENT)
+					entry->source = KVK_SOURCE_NAME;
+			}
+			pthread_mutex_unlock(&shard->lock);
+		}
+	}
+}
+
 /* ---- all of a shard, in order ------------------------------------------------------------------- */
 
 #define VISIT_AT_ONCE 256u             /* under one lock: some ten microseconds */

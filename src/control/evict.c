@@ -45,6 +45,7 @@ static void settle(struct kvk_core *core, uint32_t bucket, const struct kvk_evic
 	case 0:
 		kvk_catalog_evicted(core->catalog, evictee->prefix, KVK_EVICTED, 0, &charge);
 		kvk_account_unlinked(core->account, bucket, kvk_page_ceil(evictee->freed_bytes));
+		kvk_news_tell(core, evictee->prefix);
 		atomic_fetch_add(&core->counts.evicted, 1);
 		atomic_fetch_add(&core->counts.evicted_bytes, evictee->freed_bytes);
 		outcome->freed_bytes += kvk_page_ceil(evictee->freed_bytes);

@@ -420,19 +420,32 @@ static void make_room(struct kvk_room *room)
 		kvk_waiting_serve(core, err, asked_us + 1);
 }
 
+/* What was told before a visit that found nobody else concerns nobody: who opens after that has not met it. */
+static void exchange_news(struct kvk_room *room, struct kvk_news_extent told, int visited)
+{
+	bool alone = !visited && room->last.processes <= 1;
+
+	kvk_news_post(room->core, told, alone);
+	if (!alone)
+		kvk_news_follow(room->core);
+}
+
 void kvk_room_run(struct kvk_room *room)
 {
 	struct kvk_core *core = room->core;
 
 	while (!atomic_load(&room->ending)) {
+		struct kvk_news_extent told = kvk_news_extent(core);
+
 		kvk_quotas_follow(core);
-		visit(room, atomic_load(&core->waiting.bytes), false);
+		exchange_news(room, told, visit(room, atomic_load(&core->waiting.bytes), false));
 		make_room(room);
 		if (mind_watermark(room) > 0)
 			visit(room, atomic_load(&core->waiting.bytes), false);
 		if (room->evict_bytes == 0)
 			kvk_room_listen(core, kvk_now_us() + TICK_US);
 	}
+	kvk_news_post(core, kvk_news_extent(core), room->last.processes <= 1);
 	/* What was unlinked would else stay charged until the next keeper has looked at every folder. */
 	if (kvk_account_has_credits(core->account) && !atomic_load(&core->closing))
 		visit(room, 0, true);

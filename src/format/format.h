@@ -329,6 +329,24 @@ int kvk_account_parse(struct kvk_account_image *ret, const void *data, size_t by
 int kvk_account_parse_file(struct kvk_account_image *ret, struct kvk_account_image *scratch, const void *data,
 			   size_t bytes);
 
+/* ---- news.c ------------------------------------------------------------------------------------- */
+
+/*
+ * `.kvkeep/news` counts what processes removed, `.kvkeep/news-ids` is a ring of the last of them, 16 bytes of each identity. Hints.
+ */
+#define KVK_NEWS_HEAD_BYTES 32u
+#define KVK_NEWS_ID_BYTES 16u
+#define KVK_NEWS_RING 16384u
+
+struct kvk_news_head {
+	uint64_t generation;       /* another one whenever the file was made anew */
+	uint64_t count;            /* the next one goes into slot count % KVK_NEWS_RING */
+};
+
+void kvk_news_encode(const struct kvk_news_head *head, uint8_t data[KVK_NEWS_HEAD_BYTES]);
+/* -EBADMSG; *ret is untouched on failure. */
+int kvk_news_parse(struct kvk_news_head *ret, const void *data, size_t bytes);
+
 /* ---- snapshot.c --------------------------------------------------------------------------------- */
 
 /*

@@ -229,6 +229,7 @@ void kvk_core_free(struct kvk_core *core)
 	pthread_mutex_destroy(&core->tasks_lock);
 	kvk_waiting_release(&core->waiting);
 	kvk_quotas_release(&core->quotas);
+	kvk_news_release(&core->news);
 	kvk_notices_release(&core->notices);
 	kvk_spec_release(&core->spec);
 	kvk_mem_free(core);
@@ -252,6 +253,7 @@ int kvk_core_open(struct kvk_core **ret, const char *json, const struct kvk_hook
 	pthread_mutex_init(&core->tasks_lock, NULL);
 	kvk_waiting_init(&core->waiting);
 	kvk_quotas_init(&core->quotas);
+	kvk_news_init(&core->news);
 	kvk_notices_init(&core->notices, hooks);
 	core->log = (struct kvk_log_sink){ .user = &core->notices, .line = kvk_notices_line };
 

@@ -10,6 +10,7 @@
 #include "account/account.h"
 #include "adapter/adapter.h"
 #include "catalog/catalog.h"
+#include "store/news.h"
 #include "store/notices.h"
 #include "store/quotas.h"
 #include "store/results.h"
@@ -29,6 +30,7 @@ struct kvk_core {
 	struct kvk_account *account;
 	struct kvk_waiting waiting;
 	struct kvk_quotas quotas;
+	struct kvk_news news;
 	struct kvk_agent *agent;
 	/* What the room thread saw at its last visit of the account, for whoever asks: he must not wait for the medium. */
 	struct {

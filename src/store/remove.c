@@ -16,6 +16,7 @@ static void settle_remove(struct kvk_item *item)
 	kvk_catalog_remove_renamed(core->catalog, request->id, gone, &charge);
 	if (removed) {
 		item->credit_bytes = charge;
+		kvk_news_tell(core, request->id);
 		kvk_count(&core->counts.removed);
 		kvk_event(core, KVK_EVENT_DELETED, request);
 	} else if (gone) {

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What one process removes the others know within a moment, although they list no folders: lookups and puts stop saying that it is
+ * there. Without kvk_news_follow() every case but the first and the last one falls over: they would say so until they load it.
+ */
+#include "unit/scan_kit.h"
+
+#define BYTES 5000
+#define PATIENCE_US 20000000
+
+/* ---- the file ----------------------------------------------------------------------------------- */
+
+static void test_head(void **state)
+{
+	struct kvk_news_head head = { .generation = UINT64_C(0x0123456789abcdef), .count = 77 }, read, before;
+	uint8_t data[KVK_NEWS_HEAD_BYTES + 1];
+
+	kvk_news_encode(&head, data);
+	assert_int_equal(kvk_news_parse(&read, data, KVK_NEWS_HEAD_BYTES), 0);
+	assert_memory_equal(&read, &head, sizeof(head));
+	before = read;
+	for (uint32_t bytes = 0; bytes <= sizeof(data); bytes++) {
+		if (bytes != KVK_NEWS_HEAD_BYTES)
+			assert_int_equal(kvk_news_parse(&read, data, bytes), -EBADMSG);
+	}
+	for (uint32_t bit = 0; bit < 8 * KVK_NEWS_HEAD_BYTES; bit++) {
+		data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+		assert_int_equal(kvk_news_parse(&read, data, KVK_NEWS_HEAD_BYTES), -EBADMSG);
+		data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+	}
+	assert_memory_equal(&read, &before, sizeof(read));
+}
+
+/* ---- two processes ------------------------------------------------------------------------------ */
+
+/* bed->store is the keeper, the other one is not. */
+static void open_both(struct bed *bed, struct kvk_store **other)
+{
+	struct kvk_store *keeper;
+
+	bed_open(bed, "\"eviction\": {\"eviction_policy\": \"LRU\"}");
+	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
+	keeper = bed->store;
+	bed->store = NULL;
+	bed_open(bed, "\"eviction\": {\"eviction_policy\": \"LRU\"}");
+	*other = bed->store;
+	bed->store = keeper;
+}
+
+/* That a lookup finds nothing, at the latest in a while. */
+static void becomes_absent(struct kvk_store *store, const char *key)
+{
+	uint64_t until_us = kit_now_us() + PATIENCE_US;
+
+	while (bed_lookup(store, key, 0, NULL) == 0) {
+		if (kit_now_us() > until_us)
+			fail_msg("%s is said to be there for ever", key);
+		usleep(2000);
+	}
+}
+
+static void knows(struct kvk_store *store, const char *key)
+{
+	uint64_t before = bed_stats(store).lookup_memory_hits;
+
+	assert_int_equal(bed_lookup(store, key, 0, NULL), 0);
+	assert_int_equal(bed_stats(store).lookup_memory_hits, before + 1);
+}
+
+static void test_removed_by_the_keeper(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	uint64_t asked;
+
+	open_both(bed, &other);
+	assert_int_equal(bed_put(other, "m@0@0@gone", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_put(other, "m@0@0@stays", BYTES, 1, NULL), 0);
+	knows(other, "m@0@0@gone");
+	assert_int_equal(bed_remove(bed->store, "m@0@0@gone", NULL), 0);
+	asked = bed_stats(other).lookup_medium_hits;
+	becomes_absent(other, "m@0@0@gone");
+	/* Only what went is forgotten. */
+	knows(other, "m@0@0@stays");
+	assert_int_equal(bed_stats(other).lookup_medium_hits, asked);
+	/* A put stores it anew, and does not say that it is there. */
+	assert_int_equal(kit_store(other, "m@0@0@gone", BYTES, 2).reason, KVK_REASON_NONE);
+	assert_int_equal(bed_get(bed->store, "m@0@0@gone", BYTES, 2, NULL), 0);
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+static void test_evicted_by_the_keeper(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	uint64_t evicted, until_us = kit_now_us() + PATIENCE_US;
+	char key[64];
+
+	open_both(bed, &other);
+	put_all(other, 40);
+	while (bed_usage(bed->store).objects < 40) {
+		assert_true(kit_now_us() < until_us);
+		usleep(2000);
+	}
+	assert_int_equal(kvk_store_evict(bed->store, UINT64_MAX / 2, &evicted), 0);
+	assert_true(evicted > 0);
+	for (unsigned i = 0; i < 40; i++) {
+		key_of(key, i);
+		becomes_absent(other, key);
+	}
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+/* A pin stays with its key: what it was put on is only doubted. */
+static void test_pinned(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_store *other;
+
+	open_both(bed, &other);
+	assert_int_equal(bed_put(other, "m@0@0@pinned", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_lookup(other, "m@0@0@pinned", KVK_LOOKUP_PIN, NULL), 0);
+	assert_int_equal(bed_remove(bed->store, "m@0@0@pinned", NULL), 0);
+	becomes_absent(other, "m@0@0@pinned");
+	assert_int_equal(bed_put(bed->store, "m@0@0@pinned", BYTES, 2, NULL), 0);
+	assert_int_equal(bed_lookup(other, "m@0@0@pinned", 0, NULL), 0);
+	assert_int_equal(bed_remove(other, "m@0@0@pinned", NULL), -EBUSY);
+	assert_int_equal(bed_unpin(other, "m@0@0@pinned"), 0);
+	assert_int_equal(bed_remove(other, "m@0@0@pinned", NULL), 0);
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+/* More at once than there is room for: nobody knows what it was, so everything is asked for once. */
+static void test_too_much(void **state)
+{
+	static const uint8_t nothing[KVK_NEWS_ID_BYTES];
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	uint64_t asked, until_us = kit_now_us() + PATIENCE_US;
+
+	open_both(bed, &other);
+	assert_int_equal(bed_put(other, "m@0@0@doubted", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_put(other, "m@0@0@gone", BYTES, 1, NULL), 0);
+	knows(other, "m@0@0@doubted");
+	asked = bed_stats(other).lookup_medium_hits;
+	for (uint32_t i = 0; i < 3 * KVK_NEWS_TOLD_MAX; i++)
+		kvk_news_tell(bed_core(bed->store), nothing);
+	assert_int_equal(bed_remove(bed->store, "m@0@0@gone", NULL), 0);
+	becomes_absent(other, "m@0@0@gone");
+	while (bed_stats(other).lookup_medium_hits == asked) {
+		assert_int_equal(bed_lookup(other, "m@0@0@doubted", 0, NULL), 0);
+		assert_true(kit_now_us() < until_us);
+		usleep(1000);
+	}
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+static void spoil(const struct bed *bed, const char *name)
+{
+	char path[512];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/.kvkeep/%s", bed->path, name);
+	fd = open(path, O_WRONLY | O_TRUNC);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "not news", 8), 8);
+	assert_int_equal(close(fd), 0);
+}
+
+/* Files that are damaged are written anew, and what was in them counts as a gap. */
+static void test_damaged(void **state)
+{
+	static const char *const files[] = { "news", "news-ids" };
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	char key[64];
+
+	open_both(bed, &other);
+	assert_int_equal(bed_put(other, "m@0@0@first", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_remove(bed->store, "m@0@0@first", NULL), 0);
+	becomes_absent(other, "m@0@0@first");
+	for (unsigned i = 0; i < 2; i++) {
+		spoil(bed, files[i]);
+		snprintf(key, sizeof(key), "m@0@0@after-%s", files[i]);
+		assert_int_equal(bed_put(other, key, BYTES, 1, NULL), 0);
+		assert_int_equal(bed_remove(bed->store, key, NULL), 0);
+		becomes_absent(other, key);
+	}
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+/* The ring comes round. */
+static void test_round(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	char key[64];
+	uint8_t id[KVK_NEWS_ID_BYTES] = { 1 };
+
+	open_both(bed, &other);
+	for (unsigned round = 0; round < 6; round++) {
+		uint64_t until_us = kit_now_us() + PATIENCE_US;
+
+		snprintf(key, sizeof(key), "m@0@0@round-%u", round);
+		assert_int_equal(bed_put(other, key, BYTES, 1, NULL), 0);
+		for (unsigned i = 0; i < KVK_NEWS_TOLD_MAX - 10; i++)
+			kvk_news_tell(bed_core(bed->store), id);
+		assert_int_equal(bed_remove(bed->store, key, NULL), 0);
+		becomes_absent(other, key);
+		while (kvk_news_extent(bed_core(bed->store)).told_count > 0) {
+			assert_true(kit_now_us() < until_us);
+			usleep(1000);
+		}
+	}
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+/* Who is alone writes nothing. */
+static void test_alone(void **state)
+{
+	struct bed *bed = *state;
+	uint64_t until_us = kit_now_us() + PATIENCE_US;
+	char path[512];
+
+	bed_open(bed, "");
+	assert_int_equal(bed_put(bed->store, "m@0@0@key", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_remove(bed->store, "m@0@0@key", NULL), 0);
+	while (kvk_news_extent(bed_core(bed->store)).told_count > 0) {
+		assert_true(kit_now_us() < until_us);
+		usleep(1000);
+	}
+	snprintf(path, sizeof(path), "%s/.kvkeep/news", bed->path);
+	assert_int_equal(access(path, F_OK), -1);
+}
+
+int main(void)
+{
+	kit_in_memory();
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_head),
+		BED_TEST(test_removed_by_the_keeper, BED_THREADS, "threads"),
+		BED_TEST(test_removed_by_the_keeper, BED_URING, "io_uring"),
+		BED_TEST(test_evicted_by_the_keeper, BED_THREADS, "threads"),
+		BED_TEST(test_pinned, BED_THREADS, "threads"),
+		BED_TEST(test_too_much, BED_THREADS, "threads"),
+		BED_TEST(test_damaged, BED_THREADS, "threads"),
+		BED_TEST(test_round, BED_THREADS, "threads"),
+		BED_TEST(test_alone, BED_THREADS, "threads"),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
