@@ -43,7 +43,7 @@ static inline void run_puts(struct model *model, uint32_t count)
 {
 	static struct iovec pieces[MODEL_BATCH][4];
 	struct kvk_put_item items[MODEL_BATCH];
-	struct expected expected[MODEL_BATCH];
+	struct expected expected[MODEL_BATCH] = { { .status = 0 } };
 	struct object *written[MODEL_BATCH] = { NULL };
 	struct facts facts[MODEL_BATCH];
 	int64_t room = model_room(model), wanted = 0;
@@ -56,7 +56,7 @@ static inline void run_puts(struct model *model, uint32_t count)
 		uint64_t charge = model_charge(object, &new);
 
 		item->struct_bytes = sizeof(*item);
-		item->flags = kit_below(&model->random, 4) == 0 ? KVK_MEM_HELD : 0;
+		item->flags = model_draw(model, 4) == 0 ? KVK_MEM_HELD : 0;
 		item->key = object->key;
 		item->depth = new.depth;
 		item->user = i;
@@ -153,21 +153,21 @@ static inline void run_gets(struct model *model, uint32_t count)
 		item->user = i;
 		item->meta = model->metas[i];
 		item->meta_bytes = KVK_META_BYTES_MAX;
-		if (kit_below(&model->random, 4) == 0)
+		if (model_draw(model, 4) == 0)
 			item->flags |= KVK_MEM_HELD;
-		if (kit_below(&model->random, 6) == 0)
+		if (model_draw(model, 6) == 0)
 			item->flags |= KVK_GET_PEEK;
-		if (kit_below(&model->random, 8) == 0)
+		if (model_draw(model, 8) == 0)
 			item->flags = (item->flags & ~(uint32_t)KVK_MEM_HELD) | KVK_GET_VERIFY;
-		if (kit_below(&model->random, 3) == 0) {
-			item->offset_bytes = kit_below(&model->random, bytes + 2);
-			item->range_bytes = kit_below(&model->random, bytes + 2);
+		if (model_draw(model, 3) == 0) {
+			item->offset_bytes = model_draw(model, bytes + 2);
+			item->range_bytes = model_draw(model, bytes + 2);
 		}
 		room = item->range_bytes ? item->range_bytes : bytes;
-		if (kit_below(&model->random, 16) == 0)
-			room = kit_below(&model->random, bytes + 2);
-		else if (kit_below(&model->random, 4) == 0)
-			room += kit_below(&model->random, 5000);
+		if (model_draw(model, 16) == 0)
+			room = model_draw(model, bytes + 2);
+		else if (model_draw(model, 4) == 0)
+			room += model_draw(model, 5000);
 		if (room > MODEL_OBJECT_BYTES)
 			room = MODEL_OBJECT_BYTES;
 		memset(model->memory[i], UNTOUCHED, MODEL_OBJECT_BYTES);

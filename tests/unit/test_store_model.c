@@ -13,8 +13,8 @@
 
 static void run_step(struct model *model)
 {
-	uint32_t count = 1 + (uint32_t)kit_below(&model->random, MODEL_BATCH);
-	uint64_t choice = kit_below(&model->random, 1000);
+	uint32_t count = 1 + (uint32_t)model_draw(model, MODEL_BATCH);
+	uint64_t choice = model_draw(model, 1000);
 
 	if (choice < 300)
 		run_puts(model, count);
@@ -29,9 +29,9 @@ static void run_step(struct model *model)
 	else if (choice < 910)
 		run_canceled_puts(model, count);
 	else if (choice < 960)
-		model_damage(model, &model->objects[kit_below(&model->random, MODEL_KEYS)]);
+		model_damage(model, &model->objects[model_draw(model, MODEL_KEYS)]);
 	else if (choice < 980)
-		model_vanish(model, &model->objects[kit_below(&model->random, MODEL_KEYS)]);
+		model_vanish(model, &model->objects[model_draw(model, MODEL_KEYS)]);
 	else if (choice < 994)
 		model_check_list(model);
 	else
@@ -42,9 +42,9 @@ static void run_step(struct model *model)
 
 static void run_seed(enum bed_kind kind, uint64_t seed, uint64_t steps)
 {
-	struct model model;
+	struct model model = { .random = kit_mix(seed), .options = "\"lanes\": 2" };
 
-	model_setup(&model, kind, seed);
+	model_setup(&model, kind);
 	while (model.answers < steps)
 		run_step(&model);
 	model_check_list(&model);
@@ -53,6 +53,7 @@ static void run_seed(enum bed_kind kind, uint64_t seed, uint64_t steps)
 	       model.cap_bytes, model.answers, model.hits, model.damaged, model.restarts);
 	proof_tell_more(8, model.answers, "answers", atomic_load(&bed_wrong_answers), "hits=%" PRIu64 " damaged=%" PRIu64
 			" restarts=%" PRIu64, model.hits, model.damaged, model.restarts);
+	model_keep(&model);
 	model_release(&model);
 }
 
