@@ -29,7 +29,9 @@ static int parse(const char *members, struct kvk_spec *spec, struct kvk_error *e
 }
 
 static const char *const good[] = {
-	"\"type\": \"nixl_store_dynamic\"", "\"backend\": \"POSIX\"", "\"backend\": \"RAM\"",
+	"\"type\": \"nixl_store_dynamic\"",
+	"P\"pool_size\": \"8\", \"slot_size\": 8192}, \"type\": \"nixl_store\", \"pool_size\": 8, \"slot_size\": 8192, \"namespace\": {",
+	"\"backend\": \"POSIX\"", "\"backend\": \"RAM\"",
 	"P\"use_direct_io\": true", "P\"use_direct_io\": false", "P\"use_direct_io\": \"true\"",
 	"P\"use_direct_io\": \"false\"", "P\"max_capacity_gb\": 50", "P\"max_capacity_gb\": \"50\"",
 	"P\"max_capacity_gb\": 0.5", "P\"max_capacity_gb\": \"0.5\"", "P\"max_capacity_gb\": 0",
@@ -115,6 +117,10 @@ static const struct {
 	{ "P\"device_path\": \"/dev/x\"", "backend_params.device_path", "nixl_store" },
 	{ "P\"device_path\": \"x\"", "backend_params.device_path", "path of a block device" },
 	{ "\"type\": \"nixl_store\", \"pool_size\": 0", "pool_size", "from 1" },
+	/* In backend_params first, and then at the top. */
+	{ "P\"pool_size\": \"9\"}, \"type\": \"nixl_store\", \"pool_size\": 8, \"namespace\": {", "pool_size", "twice" },
+	{ "P\"slot_size\": 8192}, \"type\": \"nixl_store\", \"slot_size\": 4096, \"namespace\": {", "slot_size", "twice" },
+	{ "P\"file_size\": 1e9}, \"type\": \"nixl_store\", \"file_size\": 2e9, \"namespace\": {", "file_size", "twice" },
 	{ "\"type\": \"nixl_store\", \"pool_size\": \"many\"", "pool_size", "number" },
 	{ "\"type\": \"nixl_store\", \"pool_size\": 8, \"slot_size\": 5000", "slot_size", "multiple of 4096" },
 	{ "\"type\": \"nixl_store\", \"pool_size\": 8, \"file_size\": 8192", "file_size", "less than slot_size" },
