@@ -70,6 +70,32 @@ static void test_good_values(void **state)
 	}
 }
 
+/* What is quoted is cut at a length and comes from others: the text is UTF-8 all the same, and moves no cursor. */
+static void test_errors_are_text(void **state)
+{
+	static const struct {
+		const char *members;
+		const char *option, *told;
+	} rows[] = {
+		/* 39 letters and a character of two bytes, of which the first would be the 40th. */
+		{ "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\u00e9\": 1", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa?", NULL },
+		{ "\"naming\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\u20ac\"", "naming",
+		  "is \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa?\"," },
+		{ "\"naming\": \"\\u001b[2J\u00e9\\u009b\"", "naming", "is \"?[2J\u00e9??\"," },
+		{ "P\"max_capacity_gb\": \"\\u0007\"", "backend_params.max_capacity_gb", "is \"?\"," },
+	};
+	struct kvk_error error;
+	struct kvk_spec spec;
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		assert_int_equal(parse(rows[i].members, &spec, &error), -EINVAL);
+		assert_string_equal(error.option, rows[i].option);
+		if (rows[i].told && strncmp(error.text, rows[i].told, strlen(rows[i].told)))
+			fail_msg("'%s', must begin '%s'", error.text, rows[i].told);
+		kvk_spec_release(&spec);
+	}
+}
+
 /* What a value turns into, for those where that is not plain. */
 static void test_values(void **state)
 {
@@ -390,6 +416,7 @@ int main(void)
 		cmocka_unit_test(test_good_values),
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_bad_values),
+		cmocka_unit_test(test_errors_are_text),
 		cmocka_unit_test(test_not_a_specification),
 		BED_TEST(test_words_of_lmcache, BED_URING, "a folder"),
 		BED_TEST(test_relative_path, BED_URING, "a folder"),
