@@ -165,6 +165,8 @@ static void bad_chats_are_refused(void **state)
 	static const char *const table[] = {
 		"", "users=1", "turns=1", "users=0,turns=1", "users=1,turns=x", "users=1,turns=1,", "users=1,turns=1,frob=1",
 		"users,turns=1", "users=1,turns=1,block=0", "users=-1,turns=1", "users=1,turns=1,seed=1.5",
+		/* 480 GB of turns, of which -n 1 would take one. */
+		"users=1000000,turns=10000", "users=1000000,turns=17",
 	};
 
 	(void)state;
