@@ -100,7 +100,8 @@ ROWS = [
         Test('fuzz-trace', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
         Test('fuzz-chat', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
         Test('fuzz-cli_text', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
-    ], 'runs that are led by coverage; a target that makes calls out of bytes, and one for `.kvkeep/quotas`'),
+        Test('fuzz-calls', 'inputs', 10**6, '--runs', 300, seed='--seed'),
+    ], 'runs that are led by coverage; a target for `.kvkeep/quotas`'),
     Row(12, 'every field of key and namespace changed alone is a miss', [
         Test('store_namespace'),
         Test('store_by_name'),
