@@ -2,7 +2,7 @@
 /*
  * What fuzz targets and what drives them have in common. A target is one file with LLVMFuzzerTestOneInput(). Linked with
  * driver.c it is a program of every test run: it replays its corpus (tests/fuzz/corpus/<target>/) and tries random changes of
- * that for a moment. libFuzzer can drive it just as well.
+ * that for a moment. Built with -Dfuzz=true, libFuzzer drives it; `make fuzz` does that for all of them.
  */
 #ifndef KVK_TESTS_FUZZ_H
 #define KVK_TESTS_FUZZ_H
