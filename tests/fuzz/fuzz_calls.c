@@ -9,6 +9,9 @@
  */
 #include "support/skip.h"
 
+/* Two blocks, and no more to fill and to look through. */
+#define MODEL_OBJECT_BYTES 70000u
+
 #include "fuzz.h"
 #include "unit/store_model_calls.h"
 

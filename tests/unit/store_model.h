@@ -13,7 +13,9 @@
 
 #define MODEL_KEYS 160
 #define MODEL_BATCH 12
-#define MODEL_OBJECT_BYTES 300000u
+#ifndef MODEL_OBJECT_BYTES
+#define MODEL_OBJECT_BYTES 300000u     /* more than 65,537: a second block, and what is next to its edge */
+#endif
 #define UNTOUCHED 0xa5
 
 /* What a put said. */
