@@ -29,9 +29,13 @@ static int read_trace(struct kvk_trace *trace, const void *data, size_t bytes, u
 
 static void try_whole(const struct kvk_trace *trace)
 {
+	/* By number: the last request, and one, that had it. */
+	uint64_t *had = calloc(trace->distinct_count + 1, sizeof(*had));
 	uint64_t blocks = 0, distinct = 0;
 	uint32_t most = 0;
 
+	if (!had)
+		abort();
 	FUZZ_ASSERT(trace->block_tokens == 512);
 	for (uint64_t i = 0; i < trace->request_count; i++) {
 		const struct kvk_trace_request *request = &trace->requests[i];
@@ -48,6 +52,18 @@ static void try_whole(const struct kvk_trace *trace)
 		distinct += trace->blocks[i] == distinct;
 	}
 	FUZZ_ASSERT(distinct == trace->distinct_count);
+	/* None comes twice in one request. */
+	for (uint64_t i = 0; i < trace->request_count; i++) {
+		const struct kvk_trace_request *request = &trace->requests[i];
+
+		for (uint32_t k = 0; k < request->block_count; k++) {
+			uint32_t number = trace->blocks[request->first + k];
+
+			FUZZ_ASSERT(had[number] != i + 1);
+			had[number] = i + 1;
+		}
+	}
+	free(had);
 }
 
 static void same(const struct kvk_trace *a, const struct kvk_trace *b)
