@@ -13,11 +13,14 @@
 #define MODEL_OBJECT_BYTES 70000u
 
 #include "fuzz.h"
+
+#include <jansson.h>
+
 #include "unit/store_model_calls.h"
 
 #define OPTIONS "\"lanes\": 1, \"memory_mb\": 16, \"min_free_gb\": 0"
 
-enum { CALLS_MAX = 48, PAGE_ENTRIES = 16 };
+enum { CALLS_MAX = 48, PAGE_ENTRIES = 16, TENANTS = 6 };
 
 /* ---- lists -------------------------------------------------------------------------------------- */
 
@@ -83,6 +86,50 @@ static void run_list(struct model *model)
 		cursor = next;
 	} while (cursor);
 	assert_int_equal(listed, wanted);
+}
+
+/* ---- figures ------------------------------------------------------------------------------------ */
+
+static uint32_t tenant_of(const struct object *object)
+{
+	struct kvk_key_fields fields = { .struct_bytes = sizeof(fields) };
+	uint8_t hash[KVK_KEY_BYTES_MAX / 2];
+
+	/* 0: of none. */
+	if (kvk_key_decode(&fields, &object->key, hash, sizeof(hash)))
+		return 0;
+	return 1 + (uint32_t)(((const char *)fields.salt.data)[fields.salt.bytes - 1] - '0');
+}
+
+/* Each tenant has the objects that the store knows of, and the status is JSON. */
+static void run_figures(struct model *model)
+{
+	uint64_t objects[TENANTS] = { 0 };
+	struct kvk_share shares[TENANTS];
+	char *status = NULL;
+	json_t *root;
+	int count;
+
+	for (unsigned i = 0; i < MODEL_KEYS; i++)
+		objects[tenant_of(&model->objects[i])] += model->objects[i].known;
+	for (unsigned i = 0; i < TENANTS; i++)
+		shares[i].struct_bytes = sizeof(shares[i]);
+	count = kvk_store_shares(model->bed.store, KVK_BY_TENANT, shares, TENANTS);
+	assert_in_range(count, 0, TENANTS);
+	for (int i = 0; i < count; i++) {
+		uint32_t tenant = shares[i].name_bytes ? 1 + (uint32_t)(shares[i].name[shares[i].name_bytes - 1] - '0') : 0;
+
+		assert_in_range(tenant, 0, TENANTS - 1);
+		assert_int_equal(shares[i].objects, objects[tenant]);
+		objects[tenant] = 0;
+	}
+	for (unsigned i = 0; i < TENANTS; i++)
+		assert_int_equal(objects[i], 0);
+	assert_int_equal(kvk_store_status(model->bed.store, &status), 0);
+	root = json_loads(status, JSON_REJECT_DUPLICATES, NULL);
+	assert_true(json_is_object(root));
+	json_decref(root);
+	kvk_free(status);
 }
 
 /* ---- the cap ------------------------------------------------------------------------------------ */
@@ -193,6 +240,7 @@ static void run_call(struct model *model, bool has_policy)
 		break;
 	case 13:
 		run_list(model);
+		run_figures(model);
 		break;
 	case 14:
 		/* With a policy a cap is kept in the background. */
