@@ -72,7 +72,7 @@ static void try_file(size_t bytes)
 				       bytes > KVK_ACCOUNT_BYTES ? bytes - KVK_ACCOUNT_BYTES : 0);
 	int err;
 	const struct kvk_account_image *counts = first ? &other : second ? &scratch :
-						 other.sequence > scratch.sequence ? &other : &scratch;
+						 (int64_t)(other.sequence - scratch.sequence) > 0 ? &other : &scratch;
 	uint64_t sequence = counts->sequence, epoch = counts->epoch, cap_bytes = counts->cap_bytes;
 
 	err = kvk_account_parse_file(&whole, &scratch, file, bytes);
