@@ -101,6 +101,7 @@ ROWS = [
         Test('fuzz-chat', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
         Test('fuzz-cli_text', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
         Test('fuzz-quotas', 'inputs', 10**7, '--runs', 1000, seed='--seed'),
+        Test('fuzz-open', 'inputs', 10**6, '--runs', 300, seed='--seed'),
         Test('fuzz-calls', 'inputs', 10**6, '--runs', 200, seed='--seed'),
     ], 'figures in this table of runs that are led by coverage: `make fuzz` is a run of its own'),
     Row(12, 'every field of key and namespace changed alone is a miss', [
