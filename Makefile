@@ -48,6 +48,13 @@ proof: all
 mutants: dependencies
 	@scripts/mutants $(MUTANTS_ARGS)
 
+# Each parser, and the calls of a store, led by coverage: FUZZ_ARGS='spec trace --seconds 600', --help says more.
+fuzz:
+	@CC=clang scripts/install-dependencies sanitize
+	@[ -e build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false
+	@ninja -C build-fuzz fuzzers
+	@scripts/fuzz build-fuzz $(FUZZ_ARGS)
+
 demo: all
 	@scripts/demo $(BUILD)
 
@@ -75,5 +82,5 @@ clean:
 distclean:
 	rm -rf build build-*
 
-.PHONY: all dependencies check proof coverage mutants demo bench wheel check-engines install clean distclean
+.PHONY: all dependencies check proof coverage mutants fuzz demo bench wheel check-engines install clean distclean
 .DELETE_ON_ERROR:

@@ -75,6 +75,11 @@ int kvk_chat_parse(struct kvk_chat *chat, const char *text, char error[KVK_TRACE
 		snprintf(error, KVK_TRACE_ERROR_BYTES, "users=N and turns=N are wanted");
 		err = -EINVAL;
 	}
+	if (!err && parsed.users * parsed.turns > KVK_CHAT_REQUESTS_MAX) {
+		snprintf(error, KVK_TRACE_ERROR_BYTES, "users times turns: %llu requests are more than %llu",
+			 (unsigned long long)(parsed.users * parsed.turns), (unsigned long long)KVK_CHAT_REQUESTS_MAX);
+		err = -EINVAL;
+	}
 	if (!err)
 		*chat = parsed;
 	free(copy);

@@ -8,8 +8,11 @@
 #include <jansson.h>
 
 #include "payload.h"
+#include "text.h"
 
 #define BLOCK_TOKENS 512
+/* Ten times what the longest request takes: who reads from what never ends a line learns of it. */
+#define LINE_BYTES_MAX (16u << 20)
 
 static int grow(void **array, uint64_t *room, uint64_t wanted, size_t bytes)
 {
@@ -172,36 +175,75 @@ static int add_line(struct kvk_trace *trace, const json_t *object, const char **
 	return err == -EEXIST ? -EINVAL : err;
 }
 
+/* A line with its end, which may be missing at the end of all. Returns its length, 0 at the end; -E2BIG, -ENOMEM. */
+static ssize_t read_line(char **line, size_t *room, FILE *in)
+{
+	size_t length = 0;
+	int c;
+
+	while ((c = getc_unlocked(in)) != EOF) {
+		if (length == *room) {
+			size_t larger = *room ? 2 * *room : 4096;
+			char *grown = length < LINE_BYTES_MAX ? realloc(*line, larger) : NULL;
+
+			if (!grown)
+				return length < LINE_BYTES_MAX ? -ENOMEM : -E2BIG;
+			*line = grown;
+			*room = larger;
+		}
+		(*line)[length++] = (char)c;
+		if (c == '\n')
+			break;
+	}
+	return (ssize_t)length;
+}
+
+static bool is_blank(const char *line, size_t length)
+{
+	while (length > 0 && strchr(" \t\r\n", line[length - 1]) && line[length - 1])
+		length--;
+	return length == 0;
+}
+
 int kvk_trace_read(struct kvk_trace *trace, FILE *in, uint64_t limit, char error[KVK_TRACE_ERROR_BYTES])
 {
 	uint64_t number = 0;
 	char *line = NULL;
 	size_t room = 0;
-	ssize_t length;
+	ssize_t length = 0;
 	int err = 0;
 
 	trace->block_tokens = BLOCK_TOKENS;
-	while (!err && (!limit || trace->request_count < limit) && (length = getline(&line, &room, in)) > 0) {
+	while (!err && (!limit || trace->request_count < limit) && (length = read_line(&line, &room, in)) > 0) {
 		const char *wrong = NULL;
 		json_error_t parse_error;
+		char shown[121];
 		json_t *object;
 
 		number++;
-		if (strspn(line, " \t\r\n") == (size_t)length)
+		if (is_blank(line, (size_t)length))
 			continue;
 		object = json_loadb(line, (size_t)length, 0, &parse_error);
 		if (object) {
 			err = add_line(trace, object, &wrong);
 		} else {
 			err = -EINVAL;
-			wrong = parse_error.text;
+			/* It quotes the line. */
+			wrong = kvk_cli_escape(shown, sizeof(shown), parse_error.text, strlen(parse_error.text));
 		}
 		if (err && wrong)
-			snprintf(error, KVK_TRACE_ERROR_BYTES, "line %llu: %.120s",
-				 (unsigned long long)number, wrong);
+			snprintf(error, KVK_TRACE_ERROR_BYTES, "line %llu: %s", (unsigned long long)number, wrong);
 		else if (err)
 			snprintf(error, KVK_TRACE_ERROR_BYTES, "not enough memory");
 		json_decref(object);
+	}
+	if (!err && length == -E2BIG) {
+		snprintf(error, KVK_TRACE_ERROR_BYTES, "line %llu: is longer than %u MiB", (unsigned long long)number + 1,
+			 LINE_BYTES_MAX >> 20);
+		err = -EINVAL;
+	} else if (!err && length < 0) {
+		snprintf(error, KVK_TRACE_ERROR_BYTES, "not enough memory");
+		err = (int)length;
 	}
 	if (!err && ferror(in)) {
 		snprintf(error, KVK_TRACE_ERROR_BYTES, "cannot be read");

@@ -69,6 +69,9 @@ struct kvk_chat {
 	uint64_t seed;
 };
 
+/* Users times turns: all are made before they are put in order, whoever asks for the first few. */
+#define KVK_CHAT_REQUESTS_MAX (UINT64_C(1) << 24)
+
 /* Parses "users=100,turns=5,...". -EINVAL: error names the part that is wrong. */
 int kvk_chat_parse(struct kvk_chat *chat, const char *text, char error[KVK_TRACE_ERROR_BYTES]);
 /* Makes up to `limit` requests (0: all), ordered by time. As kvk_trace_read(). */

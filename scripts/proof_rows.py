@@ -89,10 +89,21 @@ ROWS = [
     ], 'random changes of a store that is in use'),
     Row(11, 'inputs of any bytes', [
         Test('fuzz-footer', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
+        Test('fuzz-superblock', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
+        Test('fuzz-account', 'inputs', 10**8, '--runs', 4000, seed='--seed'),
+        Test('fuzz-snapshot', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
+        Test('fuzz-pool_head', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
         Test('fuzz-key_name', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
         Test('fuzz-manifest', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
-    ], 'targets for superblock, account, snapshot, specification and trace; runs that are led by coverage; a target that makes '
-       'calls out of bytes'),
+        Test('fuzz-spec', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
+        Test('fuzz-fault', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
+        Test('fuzz-trace', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
+        Test('fuzz-chat', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
+        Test('fuzz-cli_text', 'inputs', 10**9, '--runs', 20000, seed='--seed'),
+        Test('fuzz-quotas', 'inputs', 10**7, '--runs', 1000, seed='--seed'),
+        Test('fuzz-open', 'inputs', 10**6, '--runs', 300, seed='--seed'),
+        Test('fuzz-calls', 'inputs', 10**6, '--runs', 200, seed='--seed'),
+    ], 'figures in this table of runs that are led by coverage: `make fuzz` is a run of its own'),
     Row(12, 'every field of key and namespace changed alone is a miss', [
         Test('store_namespace'),
         Test('store_by_name'),

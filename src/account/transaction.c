@@ -47,7 +47,7 @@ static int load(struct kvk_account *account)
 	err = kvk_account_parse_file(&account->next, &account->scratch, data, bytes);
 	kvk_mem_free(data);
 	/* Somebody put an old one back. */
-	if (!err && account->next.sequence < account->image.sequence)
+	if (!err && kvk_account_is_later(account->image.sequence, account->next.sequence))
 		err = -EBADMSG;
 	return err;
 }

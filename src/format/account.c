@@ -193,7 +193,7 @@ int kvk_account_parse_file(struct kvk_account_image *ret, struct kvk_account_ima
 	/* What this version does not know may be the newer of the two. */
 	if (first == -EPROTO || second == -EPROTO)
 		return -EPROTO;
-	if (!second && (first || scratch->sequence > ret->sequence))
+	if (!second && (first || kvk_account_is_later(scratch->sequence, ret->sequence)))
 		*ret = *scratch;
 	return first && second ? -EBADMSG : 0;
 }

@@ -300,7 +300,7 @@ struct kvk_account_line {
 
 /* `.kvkeep/account`: what is charged and leased. Values up to KVK_ACCOUNT_VALUE_MAX, so that sums never overflow. */
 struct kvk_account_image {
-	uint64_t sequence;         /* counts transactions; the copy with the higher one counts */
+	uint64_t sequence;         /* counts transactions; the copy with the later one counts */
 	uint64_t epoch;            /* counts opens */
 	uint64_t cap_bytes;        /* 0: none */
 	uint64_t loose_bytes;      /* leases of dead processes */
@@ -319,12 +319,21 @@ struct kvk_account_image {
 	struct kvk_account_line rows[KVK_ACCOUNT_ROWS];
 };
 
+/*
+ * Sequences go round: behind the last one comes 0 again. No store gets there by itself; were the larger one always the newer, a
+ * forged one would be the last that ever counts.
+ */
+static inline bool kvk_account_is_later(uint64_t sequence, uint64_t than)
+{
+	return (int64_t)(sequence - than) > 0;
+}
+
 /* image holds values that exist: the parser would refuse others. */
 void kvk_account_encode(const struct kvk_account_image *image, uint8_t data[KVK_ACCOUNT_BYTES]);
 /* One copy. -EBADMSG: damaged, torn, or not KVK_ACCOUNT_BYTES long. -EPROTO: whole, but newer or with an unknown
  * incompat flag. *ret is untouched on failure. */
 int kvk_account_parse(struct kvk_account_image *ret, const void *data, size_t bytes);
-/* The whole file: the valid copy with the higher sequence. Errors as above; *ret may be changed on failure. scratch: any
+/* The whole file: the valid copy with the later sequence. Errors as above; *ret may be changed on failure. scratch: any
  * image, for it is too large for a stack. */
 int kvk_account_parse_file(struct kvk_account_image *ret, struct kvk_account_image *scratch, const void *data,
 			   size_t bytes);

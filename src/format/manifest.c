@@ -17,6 +17,7 @@
 #include <openssl/evp.h>
 
 #include "util/alloc.h"
+#include "util/error.h"
 
 enum { ERROR_TEXT_BYTES = 160 };
 
@@ -200,6 +201,7 @@ static void say(char *error_text, const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(error_text, ERROR_TEXT_BYTES, format, arguments);
 	va_end(arguments);
+	kvk_error_clean(error_text);
 }
 
 int kvk_manifest_canonical(char **ret, const char *json, char *error_text)

@@ -10,11 +10,13 @@ enum {
 	AT_MAGIC = 0,
 	AT_VERSION = 8,
 	AT_INCOMPAT = 12,
+	AT_ZERO_1 = 16,
 	AT_STORE_ID = 24,
 	AT_EPOCH = 40,
 	AT_OBJECT_COUNT = 48,
 	AT_MADE = 56,
 	AT_NAMES_BYTES = 64,
+	AT_ZERO_2 = 68,
 	AT_HEAD_CRC = 92,
 
 	OBJECT_PREFIX = 0,
@@ -97,6 +99,16 @@ void kvk_snapshot_seal(uint8_t *data, const struct kvk_snapshot_head *head)
 
 /* ---- reading ------------------------------------------------------------------------------------ */
 
+/* Whether all their flags are. */
+static bool objects_are_known(const uint8_t *data, uint64_t count)
+{
+	uint32_t flags = 0;
+
+	for (uint64_t i = 0; i < count; i++)
+		flags |= kvk_get32(data + kvk_snapshot_at(i) + OBJECT_FLAGS);
+	return (flags & ~(uint32_t)FLAG_DURABLE) == 0;
+}
+
 int kvk_snapshot_parse(struct kvk_snapshot_head *ret, const void *data, uint64_t bytes)
 {
 	const uint8_t *at = data;
@@ -114,6 +126,9 @@ int kvk_snapshot_parse(struct kvk_snapshot_head *ret, const void *data, uint64_t
 	head.names_bytes = kvk_get32(at + AT_NAMES_BYTES);
 	if (kvk_snapshot_bytes(&head) != bytes || kvk_get32(at + bytes - 8) != body_crc(at, bytes) ||
 	    kvk_get32(at + bytes - 4) != 0)
+		return -EBADMSG;
+	if (!kvk_all_zero(at + AT_ZERO_1, AT_STORE_ID - AT_ZERO_1) ||
+	    !kvk_all_zero(at + AT_ZERO_2, AT_HEAD_CRC - AT_ZERO_2) || !objects_are_known(at, head.object_count))
 		return -EBADMSG;
 	*ret = head;
 	return 0;

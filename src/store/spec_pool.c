@@ -22,20 +22,32 @@ int kvk_spec_take_type(struct parsing *parsing, const char *path, const json_t *
 	return 0;
 }
 
+/* These three may stand in two places: which of two values counted would hang on the order in which they are written. */
+static int take_once(struct parsing *parsing, const char *path, bool said, uint64_t before, uint64_t now)
+{
+	if (said && before != now)
+		return kvk_spec_refuse(parsing, path, "is said twice, at the top and in backend_params, with different values");
+	return 0;
+}
+
 int kvk_spec_take_pool_size(struct parsing *parsing, const char *path, const json_t *value)
 {
+	struct kvk_superblock_wish *wish = &parsing->spec->wish;
 	double slots;
 	int err = kvk_spec_take_number_text(parsing, path, value, 1, (double)(KVK_POOL_SLOTS_MAX - 1), &slots);
 
+	if (!err)
+		err = take_once(parsing, path, wish->says_slots, wish->values.pool.slots, (uint64_t)slots);
 	if (err)
 		return err;
-	parsing->spec->wish.says_slots = true;
-	parsing->spec->wish.values.pool.slots = (uint64_t)slots;
+	wish->says_slots = true;
+	wish->values.pool.slots = (uint64_t)slots;
 	return 0;
 }
 
 int kvk_spec_take_slot_size(struct parsing *parsing, const char *path, const json_t *value)
 {
+	struct kvk_superblock_wish *wish = &parsing->spec->wish;
 	double bytes;
 	int err = kvk_spec_take_number_text(parsing, path, value, KVK_PAGE_BYTES, (double)KVK_POOL_SLOT_BYTES_MAX, &bytes);
 
@@ -43,16 +55,26 @@ int kvk_spec_take_slot_size(struct parsing *parsing, const char *path, const jso
 		return err;
 	if ((uint64_t)bytes % KVK_PAGE_BYTES)
 		return kvk_spec_refuse(parsing, path, "must be a multiple of 4096 (bytes)");
-	parsing->spec->wish.says_slot_bytes = true;
-	parsing->spec->wish.values.pool.slot_bytes = (uint64_t)bytes;
+	err = take_once(parsing, path, wish->says_slot_bytes, wish->values.pool.slot_bytes, (uint64_t)bytes);
+	if (err)
+		return err;
+	wish->says_slot_bytes = true;
+	wish->values.pool.slot_bytes = (uint64_t)bytes;
 	return 0;
 }
 
 int kvk_spec_take_file_size(struct parsing *parsing, const char *path, const json_t *value)
 {
+	double bytes;
+	int err = kvk_spec_take_number_text(parsing, path, value, KVK_PAGE_BYTES, (double)(UINT64_C(1) << 50), &bytes);
+
+	if (!err)
+		err = take_once(parsing, path, parsing->says_file_size, (uint64_t)parsing->file_bytes, (uint64_t)bytes);
+	if (err)
+		return err;
 	parsing->says_file_size = true;
-	return kvk_spec_take_number_text(parsing, path, value, KVK_PAGE_BYTES, (double)(UINT64_C(1) << 50),
-					 &parsing->file_bytes);
+	parsing->file_bytes = bytes;
+	return 0;
 }
 
 int kvk_spec_take_device_path(struct parsing *parsing, const char *path, const json_t *value)

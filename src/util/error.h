@@ -12,4 +12,10 @@
 int kvk_error_set(struct kvk_error *error, int code, const char *option, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
+/*
+ * Puts a '?' for each byte that is no part of a printable UTF-8 character: what is quoted may have been cut in the middle of one, or
+ * move the cursor of a terminal, and languages that insist on UTF-8 could not tell the error at all.
+ */
+void kvk_error_clean(char *text);
+
 #endif

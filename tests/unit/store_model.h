@@ -13,7 +13,9 @@
 
 #define MODEL_KEYS 160
 #define MODEL_BATCH 12
-#define MODEL_OBJECT_BYTES 300000u
+#ifndef MODEL_OBJECT_BYTES
+#define MODEL_OBJECT_BYTES 300000u     /* more than 65,537: a second block, and what is next to its edge */
+#endif
 #define UNTOUCHED 0xa5
 
 /* What a put said. */
@@ -60,11 +62,16 @@ struct model {
 	struct bed bed;
 	struct kvk_backend *outside;   /* another hand on the same medium */
 	uint64_t random;
+	const uint8_t *input;          /* what is drawn comes from here ... */
+	size_t input_bytes;            /* ... as far as it reaches; NULL: from random */
+	const char *options;           /* of the store, besides its cap */
+	const char *capacity;          /* "max_capacity_gb"; NULL: is drawn */
 	uint64_t cap_bytes;
+	uint64_t spec_cap_bytes;       /* it is this again after each open */
 	uint64_t quarantined;          /* lies in quarantine */
 	uint64_t charged;              /* what the account must say: all that was published and not unlinked by the store */
 	uint64_t steps, answers, hits, damaged, restarts;
-	char more[96];
+	char more[192];
 	struct object objects[MODEL_KEYS];
 	uint32_t first;                /* of the batch: its keys follow in steps, so that none comes twice */
 	uint32_t stride;
@@ -72,6 +79,20 @@ struct model {
 	uint8_t *memory[MODEL_BATCH];
 	uint8_t metas[MODEL_BATCH][KVK_META_BYTES_MAX];
 };
+
+/* A number below limit, which is at most 2^24. An input that is used up draws zeros. */
+static inline uint64_t model_draw(struct model *model, uint64_t limit)
+{
+	uint64_t value = 0;
+
+	if (!model->input)
+		return kit_below(&model->random, limit);
+	for (uint64_t reach = 1; reach < limit && model->input_bytes > 0; reach <<= 8) {
+		value = value << 8 | *model->input++;
+		model->input_bytes--;
+	}
+	return value % limit;
+}
 
 /* ---- the medium, behind the store's back --------------------------------------------------------------- */
 
@@ -184,28 +205,28 @@ static inline int64_t model_room(const struct model *model)
 static inline struct object *model_pick(struct model *model, uint32_t i)
 {
 	if (i == 0) {
-		model->first = (uint32_t)kit_below(&model->random, MODEL_KEYS);
+		model->first = (uint32_t)model_draw(model, MODEL_KEYS);
 		/* Odd and no multiple of five: it meets all 160 before one comes again. */
-		model->stride = (uint32_t)kit_below(&model->random, 16) * 10 + 1;
+		model->stride = (uint32_t)model_draw(model, 16) * 10 + 1;
 	}
 	return &model->objects[(model->first + i * model->stride) % MODEL_KEYS];
 }
 
 static inline uint64_t model_size(struct model *model)
 {
-	switch (kit_below(&model->random, 32)) {
+	switch (model_draw(model, 32)) {
 	case 0:
 		return 0;
 	case 1 ... 3:
-		return 1 + kit_below(&model->random, 16);
+		return 1 + model_draw(model, 16);
 	case 4 ... 6:
-		return 4095 + kit_below(&model->random, 3);
+		return 4095 + model_draw(model, 3);
 	case 7:
-		return 65535 + kit_below(&model->random, 3);
+		return 65535 + model_draw(model, 3);
 	case 8:
-		return 1 + kit_below(&model->random, MODEL_OBJECT_BYTES);
+		return 1 + model_draw(model, MODEL_OBJECT_BYTES);
 	default:
-		return 1 + kit_below(&model->random, 20000);
+		return 1 + model_draw(model, 20000);
 	}
 }
 
@@ -213,11 +234,11 @@ static inline struct facts model_new_facts(struct model *model, const struct obj
 {
 	struct facts new = { .generation = object->facts.generation + 1, .bytes = model_size(model), .parent = -1 };
 
-	if (kit_below(&model->random, 3) == 0)
-		new.meta_bytes = (uint32_t)kit_below(&model->random, KVK_META_BYTES_MAX + 1);
-	if (kit_below(&model->random, 3) == 0) {
-		new.parent = (int)kit_below(&model->random, MODEL_KEYS);
-		new.depth = (uint32_t)kit_below(&model->random, 1000);
+	if (model_draw(model, 3) == 0)
+		new.meta_bytes = (uint32_t)model_draw(model, KVK_META_BYTES_MAX + 1);
+	if (model_draw(model, 3) == 0) {
+		new.parent = (int)model_draw(model, MODEL_KEYS);
+		new.depth = (uint32_t)model_draw(model, 1000);
 	}
 	return new;
 }
@@ -235,11 +256,11 @@ static inline uint64_t model_charge(const struct object *object, const struct fa
 static inline uint32_t model_pieces(struct model *model, struct iovec *pieces, uint32_t count, uint8_t *memory,
 				    uint64_t bytes)
 {
-	uint32_t wanted = 1 + (uint32_t)kit_below(&model->random, count);
+	uint32_t wanted = 1 + (uint32_t)model_draw(model, count);
 	uint64_t at = 0;
 
 	for (uint32_t i = 0; i < wanted; i++) {
-		uint64_t part = i + 1 == wanted ? bytes - at : kit_below(&model->random, bytes - at + 1);
+		uint64_t part = i + 1 == wanted ? bytes - at : model_draw(model, bytes - at + 1);
 
 		pieces[i] = (struct iovec){ .iov_base = memory + at, .iov_len = part };
 		at += part;
@@ -342,13 +363,13 @@ static inline void model_damage(struct model *model, struct object *object)
 	data = outside_read(model, object, bytes);
 	footer_bytes = bytes - kvk_page_ceil(object->facts.bytes);
 	object->damage = FOOTER_DAMAGED;
-	switch (kit_below(&model->random, 4)) {
+	switch (model_draw(model, 4)) {
 	case 0:
-		at = kit_below(&model->random, footer_bytes);
-		data[bytes - footer_bytes + at] ^= (uint8_t)(1u << kit_below(&model->random, 8));
+		at = model_draw(model, footer_bytes);
+		data[bytes - footer_bytes + at] ^= (uint8_t)(1u << model_draw(model, 8));
 		break;
 	case 1:
-		object->file_bytes = kit_below(&model->random, bytes);
+		object->file_bytes = model_draw(model, bytes);
 		break;
 	case 2:
 		memset(data, 0, bytes);
@@ -358,8 +379,8 @@ static inline void model_damage(struct model *model, struct object *object)
 			object->damage = WHOLE;
 			break;
 		}
-		at = kit_below(&model->random, object->facts.bytes);
-		data[at] ^= (uint8_t)(1u << kit_below(&model->random, 8));
+		at = model_draw(model, object->facts.bytes);
+		data[at] ^= (uint8_t)(1u << model_draw(model, 8));
 		object->damage = PAYLOAD_DAMAGED;
 		object->damage_at = at;
 		break;
@@ -454,6 +475,7 @@ static inline void model_check_list(struct model *model)
 static inline void model_reopen(struct model *model)
 {
 	bed_reopen(&model->bed, model->more);
+	model->cap_bytes = model->spec_cap_bytes;
 	for (unsigned i = 0; i < MODEL_KEYS; i++)
 		model_lost(model, &model->objects[i]);
 	model->restarts++;
@@ -461,27 +483,28 @@ static inline void model_reopen(struct model *model)
 
 /* ---- a run ----------------------------------------------------------------------------------------------------- */
 
-static inline void model_setup(struct model *model, enum bed_kind kind, uint64_t seed)
+/* *model is zeros but for where it draws from and its options. */
+static inline void model_setup(struct model *model, enum bed_kind kind)
 {
 	static const uint8_t none[KVK_DIGEST_BYTES];
 	struct kvk_layout layout = { .naming = KVK_NAMING_KVKEEP, .levels = 1 };
 	struct kvk_backend_options options = { 0 };
 	static unsigned runs;
-	const char *capacity;
 	char medium[32];
 
-	*model = (struct model){ .random = kit_mix(seed) };
 	bed_begin(&model->bed, kind);
 	/* Little room, more than a little, and no end of it. */
-	capacity = (const char *[]){ "0.0008", "0.002", "0" }[kit_below(&model->random, 3)];
+	if (!model->capacity)
+		model->capacity = (const char *[]){ "0.0008", "0.002", "0" }[model_draw(model, 3)];
 	snprintf(medium, sizeof(medium), "model %u", runs++);
 	if (kind == BED_RAM)
-		snprintf(model->more, sizeof(model->more), "params:\"file_path\": \"%s\", \"max_capacity_gb\": %s; \"lanes\": 2",
-			 medium, capacity);
+		snprintf(model->more, sizeof(model->more), "params:\"file_path\": \"%s\", \"max_capacity_gb\": %s; %s",
+			 medium, model->capacity, model->options);
 	else
-		snprintf(model->more, sizeof(model->more), "params:\"max_capacity_gb\": %s; \"lanes\": 2", capacity);
+		snprintf(model->more, sizeof(model->more), "params:\"max_capacity_gb\": %s; %s", model->capacity,
+			 model->options);
 	bed_open(&model->bed, model->more);
-	model->cap_bytes = bed_usage(model->bed.store).cap_bytes;
+	model->cap_bytes = model->spec_cap_bytes = bed_usage(model->bed.store).cap_bytes;
 	assert_int_equal(bed_close(&model->bed), 0);
 	options.path = kind == BED_RAM ? medium : model->bed.path;
 	assert_int_equal((kind == BED_RAM ? &kvk_backend_ram : &kvk_backend_posix)->open(&model->outside, &options, NULL), 0);
@@ -516,7 +539,6 @@ static inline void model_keep(struct model *model)
 
 static inline void model_release(struct model *model)
 {
-	model_keep(model);
 	assert_int_equal(bed_close(&model->bed), 0);
 	model->outside->ops->close(model->outside);
 	assert_int_equal(bed_end(&model->bed), 0);

@@ -224,6 +224,22 @@ static void a_torn_copy_leaves_the_other(void **state)
 	assert_int_equal(kvk_account_parse_file(&parsed, &scratch, data, sizeof(data)), -EBADMSG);
 }
 
+static void sequences_go_round(void **state)
+{
+	static const uint64_t before[] = { 0, 1, UINT64_MAX, UINT64_MAX - 1, INT64_MAX, UINT64_C(1) << 63 };
+
+	for (unsigned i = 0; i < sizeof(before) / sizeof(before[0]); i++) {
+		for (unsigned order = 0; order < 2; order++) {
+			sample.sequence = before[i] + order;
+			kvk_account_encode(&sample, data);
+			sample.sequence = before[i] + !order;
+			kvk_account_encode(&sample, data + KVK_ACCOUNT_BYTES);
+			assert_int_equal(kvk_account_parse_file(&parsed, &scratch, data, 2 * KVK_ACCOUNT_BYTES), 0);
+			assert_true(parsed.sequence == before[i] + 1);
+		}
+	}
+}
+
 static void a_file_of_any_length(void **state)
 {
 	memcpy(data + KVK_ACCOUNT_BYTES, data, KVK_ACCOUNT_BYTES);
@@ -272,6 +288,7 @@ int main(void)
 		cmocka_unit_test_setup(what_is_newer_is_told_apart, fill),
 		cmocka_unit_test_setup(values_that_cannot_be, fill),
 		cmocka_unit_test_setup(a_torn_copy_leaves_the_other, fill),
+		cmocka_unit_test_setup(sequences_go_round, fill),
 		cmocka_unit_test_setup(a_file_of_any_length, fill),
 		cmocka_unit_test(buckets_of_names),
 	};

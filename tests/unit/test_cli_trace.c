@@ -76,6 +76,28 @@ static void bad_lines_are_named(void **state)
 	}
 }
 
+/* What never ends a line does not take all memory, and what is quoted of a line moves no cursor. */
+static void wild_lines_are_told(void **state)
+{
+	char error[KVK_TRACE_ERROR_BYTES] = "";
+	struct kvk_trace trace = { 0 };
+	FILE *in = fopen("/dev/zero", "r");
+
+	(void)state;
+	assert_non_null(in);
+	assert_int_equal(kvk_trace_read(&trace, in, 0, error), -EINVAL);
+	fclose(in);
+	assert_string_equal(error, "line 1: is longer than 16 MiB");
+	kvk_trace_release(&trace);
+	assert_int_equal(read_text(&trace, LINE("1") "\n \t\r\n" LINE("2"), 0, error), 0);
+	assert_int_equal(trace.request_count, 2);
+	kvk_trace_release(&trace);
+	assert_int_equal(read_text(&trace, "{\"a\033[2J\n", 0, error), -EINVAL);
+	assert_null(strchr(error, '\033'));
+	assert_non_null(strstr(error, "a"));
+	kvk_trace_release(&trace);
+}
+
 /* The published trace of one hour of chats; its README names these numbers. */
 static void the_published_trace_has_its_numbers(void **state)
 {
@@ -165,6 +187,8 @@ static void bad_chats_are_refused(void **state)
 	static const char *const table[] = {
 		"", "users=1", "turns=1", "users=0,turns=1", "users=1,turns=x", "users=1,turns=1,", "users=1,turns=1,frob=1",
 		"users,turns=1", "users=1,turns=1,block=0", "users=-1,turns=1", "users=1,turns=1,seed=1.5",
+		/* 480 GB of turns, of which -n 1 would take one. */
+		"users=1000000,turns=10000", "users=1000000,turns=17",
 	};
 
 	(void)state;
@@ -238,6 +262,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lines_become_requests), cmocka_unit_test(bad_lines_are_named),
+		cmocka_unit_test(wild_lines_are_told),
 		cmocka_unit_test(the_published_trace_has_its_numbers), cmocka_unit_test(chats_grow_and_share),
 		cmocka_unit_test(bad_chats_are_refused), cmocka_unit_test(a_hole_ends_the_hit),
 		cmocka_unit_test(the_model_learns), cmocka_unit_test(a_kill_leaves_puts_open),

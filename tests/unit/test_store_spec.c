@@ -29,7 +29,9 @@ static int parse(const char *members, struct kvk_spec *spec, struct kvk_error *e
 }
 
 static const char *const good[] = {
-	"\"type\": \"nixl_store_dynamic\"", "\"backend\": \"POSIX\"", "\"backend\": \"RAM\"",
+	"\"type\": \"nixl_store_dynamic\"",
+	"P\"pool_size\": \"8\", \"slot_size\": 8192}, \"type\": \"nixl_store\", \"pool_size\": 8, \"slot_size\": 8192, \"namespace\": {",
+	"\"backend\": \"POSIX\"", "\"backend\": \"RAM\"",
 	"P\"use_direct_io\": true", "P\"use_direct_io\": false", "P\"use_direct_io\": \"true\"",
 	"P\"use_direct_io\": \"false\"", "P\"max_capacity_gb\": 50", "P\"max_capacity_gb\": \"50\"",
 	"P\"max_capacity_gb\": 0.5", "P\"max_capacity_gb\": \"0.5\"", "P\"max_capacity_gb\": 0",
@@ -64,6 +66,32 @@ static void test_good_values(void **state)
 
 		if (err)
 			fail_msg("%s: %d, %s: %s", good[i], err, error.option, error.text);
+		kvk_spec_release(&spec);
+	}
+}
+
+/* What is quoted is cut at a length and comes from others: the text is UTF-8 all the same, and moves no cursor. */
+static void test_errors_are_text(void **state)
+{
+	static const struct {
+		const char *members;
+		const char *option, *told;
+	} rows[] = {
+		/* 39 letters and a character of two bytes, of which the first would be the 40th. */
+		{ "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\u00e9\": 1", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa?", NULL },
+		{ "\"naming\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\u20ac\"", "naming",
+		  "is \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa?\"," },
+		{ "\"naming\": \"\\u001b[2J\u00e9\\u009b\"", "naming", "is \"?[2J\u00e9??\"," },
+		{ "P\"max_capacity_gb\": \"\\u0007\"", "backend_params.max_capacity_gb", "is \"?\"," },
+	};
+	struct kvk_error error;
+	struct kvk_spec spec;
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		assert_int_equal(parse(rows[i].members, &spec, &error), -EINVAL);
+		assert_string_equal(error.option, rows[i].option);
+		if (rows[i].told && strncmp(error.text, rows[i].told, strlen(rows[i].told)))
+			fail_msg("'%s', must begin '%s'", error.text, rows[i].told);
 		kvk_spec_release(&spec);
 	}
 }
@@ -115,6 +143,10 @@ static const struct {
 	{ "P\"device_path\": \"/dev/x\"", "backend_params.device_path", "nixl_store" },
 	{ "P\"device_path\": \"x\"", "backend_params.device_path", "path of a block device" },
 	{ "\"type\": \"nixl_store\", \"pool_size\": 0", "pool_size", "from 1" },
+	/* In backend_params first, and then at the top. */
+	{ "P\"pool_size\": \"9\"}, \"type\": \"nixl_store\", \"pool_size\": 8, \"namespace\": {", "pool_size", "twice" },
+	{ "P\"slot_size\": 8192}, \"type\": \"nixl_store\", \"slot_size\": 4096, \"namespace\": {", "slot_size", "twice" },
+	{ "P\"file_size\": 1e9}, \"type\": \"nixl_store\", \"file_size\": 2e9, \"namespace\": {", "file_size", "twice" },
 	{ "\"type\": \"nixl_store\", \"pool_size\": \"many\"", "pool_size", "number" },
 	{ "\"type\": \"nixl_store\", \"pool_size\": 8, \"slot_size\": 5000", "slot_size", "multiple of 4096" },
 	{ "\"type\": \"nixl_store\", \"pool_size\": 8, \"file_size\": 8192", "file_size", "less than slot_size" },
@@ -384,6 +416,7 @@ int main(void)
 		cmocka_unit_test(test_good_values),
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_bad_values),
+		cmocka_unit_test(test_errors_are_text),
 		cmocka_unit_test(test_not_a_specification),
 		BED_TEST(test_words_of_lmcache, BED_URING, "a folder"),
 		BED_TEST(test_relative_path, BED_URING, "a folder"),
