@@ -147,10 +147,11 @@ struct kvk_catalog {
 	_Atomic uint64_t clock_us;     /* as last told; never goes back */
 	uint64_t wall_us;              /* what was told: kvk_catalog_clock() only */
 
-	/* What is oldest in each shard's lists and heap: keys that compare over all shards, UINT64_MAX if
-	 * empty. Written under the shard's lock, read without: who reads one looks again under that lock. */
+	/* What is oldest in each shard's lists and heap: when it was used, or entered its queue, which compares over all
+	 * shards, and in the lowest 6 bits the shard, so that the least says whose it is; UINT64_MAX if empty. Written
+	 * under the shard's lock, read without: who reads one looks again under that lock. */
 	_Alignas(64) _Atomic uint64_t oldest[KVK_USE_COUNT][KVK_SHARDS];
-	_Atomic uint32_t used[KVK_USE_COUNT];          /* shards that have an oldest */
+	_Atomic uint64_t used[KVK_USE_COUNT];          /* a bit for each shard that has an oldest */
 
 	_Alignas(64) pthread_mutex_t evict_lock;       /* one at a time chooses; taken before a shard's lock */
 	struct kvk_candidates *candidates;             /* IsolatedLRU's; guarded by evict_lock */

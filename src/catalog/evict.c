@@ -68,7 +68,7 @@ static bool look_at(struct kvk_catalog *catalog, const struct kvk_coldest *at, s
 
 	pthread_mutex_lock(&shard->lock);
 	/* It may have been used meanwhile: then another shard has the oldest. */
-	if (!named && atomic_load_explicit(&catalog->oldest[at->use][at->shard], memory_order_relaxed) > at->used_at)
+	if (!named && kvk_use_oldest_at(catalog, at->use, at->shard) > at->used_at)
 		goto out;
 	index = named ? at->index : kvk_use_oldest(shard, at->use);
 	if (index != KVK_NO_ENTRY) {
