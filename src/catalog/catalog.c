@@ -130,12 +130,16 @@ out:
 void kvk_catalog_put_end(struct kvk_catalog *catalog, const uint8_t digest[32],
 			 const struct kvk_object_info *info)
 {
+	struct kvk_chain_link link = { .id = KVK_NO_ID };
 	struct kvk_place place;
 	int64_t back_bytes = 0;
 
+	if (info)
+		link = kvk_chain_count(catalog, digest, info->parent_digest);
 	kvk_place_lock(&place, catalog, digest);
 	if (kvk_place_state(&place) != KVK_CATALOG_WRITING) {
 		kvk_place_unlock(&place);
+		kvk_chain_release(catalog, &link);
 		return;
 	}
 	kvk_version_move(&place);
@@ -143,6 +147,7 @@ void kvk_catalog_put_end(struct kvk_catalog *catalog, const uint8_t digest[32],
 	place.shard->writing_bytes -= (uint64_t)back_bytes;
 	if (info) {
 		kvk_place_make_known(catalog, &place, info);
+		kvk_chain_take(&place, &link);
 		if (info->published)
 			back_bytes -= (int64_t)kvk_units_bytes(place.entry->charge_units);
 	} else {
@@ -151,8 +156,6 @@ void kvk_catalog_put_end(struct kvk_catalog *catalog, const uint8_t digest[32],
 	}
 	kvk_place_unlock(&place);
 	kvk_catalog_add_room(catalog, back_bytes);
-	if (info)
-		kvk_chain_join(catalog, digest, info->parent_digest);
 }
 
 /* ---- lookups and gets --------------------------------------------------------------------------- */

@@ -19,7 +19,8 @@ bool kvk_room_reserve(struct kvk_catalog *catalog, uint64_t bytes)
 
 void kvk_catalog_add_room(struct kvk_catalog *catalog, int64_t bytes)
 {
-	if (!catalog->unlimited)
+	/* A put that used what it had reserved gives nothing back. */
+	if (!catalog->unlimited && bytes != 0)
 		atomic_fetch_add(&catalog->room_bytes, bytes);
 }
 
