@@ -113,6 +113,7 @@ struct kvk_shard {
 	uint64_t writing_bytes;
 	uint64_t objects;
 	uint64_t pinned_objects;
+	struct kvk_share_part unnamed[2];      /* of KVK_BY_TENANT and KVK_BY_MODEL */
 	uint64_t changes;              /* after which something may go that could not before; only rises */
 	struct kvk_ghosts *ghosts;     /* of what was evicted; NULL until something was */
 	uint32_t versions[KVK_GROUPS]; /* never 0 */

@@ -182,7 +182,8 @@ static void who_is_over_goes_first(void **state)
 		struct digest digest = digest_number(key);
 		struct kvk_catalog_ticket ticket;
 
-		if (step % 500 == 0) {
+		/* Not at once: what is there already counts, too. */
+		if (step % 500 == 499) {
 			uint32_t tenant = pick(&model, TENANTS);
 
 			model.quotas[tenant] = pick(&model, 4) ? pick(&model, 100) * PAGE : UINT64_MAX;
