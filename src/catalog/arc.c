@@ -134,6 +134,7 @@ static bool arc_judge(struct kvk_catalog *catalog, struct kvk_shard *shard, uint
 }
 
 const struct kvk_policy kvk_policy_arc = {
+	.ghosts = true,
 	.add = arc_add,
 	.touch = arc_touch,
 	.back = arc_back,

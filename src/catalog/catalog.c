@@ -17,6 +17,7 @@
 
 #include <errno.h>
 
+#include "catalog/ghost.h"
 #include "catalog/place.h"
 #include "catalog/policy.h"
 #include "util/alloc.h"
@@ -203,8 +204,8 @@ void kvk_catalog_warm(struct kvk_catalog *catalog, const uint8_t *const *digests
 			pthread_mutex_lock(&shard->lock);
 			if (pass == 0)
 				kvk_shard_warm_slot(shard, &prefix);
-			else
-				kvk_shard_warm_entry(shard, &prefix);
+			else if (!kvk_shard_warm_entry(shard, &prefix) && catalog->policy->ghosts)
+				kvk_ghost_warm(shard, &prefix);
 			pthread_mutex_unlock(&shard->lock);
 		}
 	}

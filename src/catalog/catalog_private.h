@@ -206,9 +206,9 @@ void kvk_shard_release(struct kvk_shard *shard);
 uint32_t kvk_shard_find(const struct kvk_shard *shard, const struct kvk_prefix *prefix);
 
 /* Start to fetch the first slot that find() will read; then, that being there, the entry it will most likely
- * read. */
+ * read. False: it will find none. */
 void kvk_shard_warm_slot(const struct kvk_shard *shard, const struct kvk_prefix *prefix);
-void kvk_shard_warm_entry(const struct kvk_shard *shard, const struct kvk_prefix *prefix);
+bool kvk_shard_warm_entry(const struct kvk_shard *shard, const struct kvk_prefix *prefix);
 
 /* Makes sure that the next insert has its memory. -ENOMEM: nothing changed. */
 int kvk_shard_reserve(struct kvk_shard *shard);

@@ -20,6 +20,8 @@ struct kvk_policy {
 	bool by_use;
 	/* It asks for tenants' quotas, so what of each is leaving is counted. */
 	bool quotas;
+	/* It remembers what was evicted. */
+	bool ghosts;
 	/* An object became known. newest: just used; else it has a used_at of its own. */
 	void (*add)(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, bool newest);
 	/* It was used; its used_at is set. */

@@ -133,6 +133,7 @@ static bool s3fifo_judge(struct kvk_catalog *catalog, struct kvk_shard *shard, u
 
 const struct kvk_policy kvk_policy_s3fifo = {
 	.by_order = true,
+	.ghosts = true,
 	.add = s3fifo_add,
 	.touch = s3fifo_touch,
 	.back = s3fifo_back,
