@@ -227,9 +227,10 @@ struct kvk_backend_ops {
 	/* Appends the names in a folder ("" is the root) in no order, "." and ".." excepted. -ENOENT. */
 	int (*list)(struct kvk_backend *backend, const char *folder, struct kvk_names *names);
 	/*
-	 * The same with the stat of each name that is wanted, without opening it and of a link itself. What goes away meanwhile
-	 * is passed over. *modified_ns: when a name in the folder last came or went, before it was read. -EAGAIN: names
-	 * came or went meanwhile, and may have been visited or not. -ENOENT.
+	 * The same with the stat of each name that is wanted, without opening it and of a link itself; born_ns may be 0, since
+	 * a file system keeps it apart from the rest. What goes away meanwhile is passed over. *modified_ns: when a name in
+	 * the folder last came or went, before it was read. -EAGAIN: names came or went meanwhile, and may have been
+	 * visited or not. -ENOENT.
 	 */
 	int (*list_stat)(struct kvk_backend *backend, const char *folder, const struct kvk_listing *listing,
 			 uint64_t *modified_ns);

@@ -106,19 +106,17 @@ static void arc_back(struct kvk_catalog *catalog, struct kvk_shard *shard, uint3
 	kvk_use_push_old(catalog, shard, index, kvk_shard_entry(shard, index)->warm ? KVK_USE_SECOND : KVK_USE_FIRST);
 }
 
+/* T1: its list and what was scanned. T2 comes first unless T1 has more than it is to have. */
 static bool arc_next(struct kvk_catalog *catalog, struct kvk_coldest *ret)
 {
 	uint64_t first_bytes = atomic_load_explicit(&catalog->class_bytes[0], memory_order_relaxed);
-	struct kvk_coldest second = { .use = KVK_USE_SECOND };
-	bool any = kvk_lru_next(catalog, ret);         /* of T1: its list and what was scanned */
+	bool first = first_bytes > atomic_load_explicit(&catalog->aim_bytes, memory_order_relaxed);
 
-	if (any && first_bytes > atomic_load_explicit(&catalog->aim_bytes, memory_order_relaxed))
+	if (first && kvk_lru_next(catalog, ret))
 		return true;
-	second.used_at = kvk_use_coldest(catalog, KVK_USE_SECOND, &second.shard);
-	if (second.used_at == UINT64_MAX)
-		return any;
-	*ret = second;
-	return true;
+	ret->use = KVK_USE_SECOND;
+	ret->used_at = kvk_use_coldest(catalog, KVK_USE_SECOND, &ret->shard);
+	return ret->used_at != UINT64_MAX || (!first && kvk_lru_next(catalog, ret));
 }
 
 static bool arc_judge(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index)
@@ -134,6 +132,7 @@ static bool arc_judge(struct kvk_catalog *catalog, struct kvk_shard *shard, uint
 }
 
 const struct kvk_policy kvk_policy_arc = {
+	.ghosts = true,
 	.add = arc_add,
 	.touch = arc_touch,
 	.back = arc_back,

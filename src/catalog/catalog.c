@@ -17,6 +17,7 @@
 
 #include <errno.h>
 
+#include "catalog/ghost.h"
 #include "catalog/place.h"
 #include "catalog/policy.h"
 #include "util/alloc.h"
@@ -130,12 +131,16 @@ out:
 void kvk_catalog_put_end(struct kvk_catalog *catalog, const uint8_t digest[32],
 			 const struct kvk_object_info *info)
 {
+	struct kvk_chain_link link = { .id = KVK_NO_ID };
 	struct kvk_place place;
 	int64_t back_bytes = 0;
 
+	if (info)
+		link = kvk_chain_count(catalog, digest, info->parent_digest);
 	kvk_place_lock(&place, catalog, digest);
 	if (kvk_place_state(&place) != KVK_CATALOG_WRITING) {
 		kvk_place_unlock(&place);
+		kvk_chain_release(catalog, &link);
 		return;
 	}
 	kvk_version_move(&place);
@@ -143,6 +148,7 @@ void kvk_catalog_put_end(struct kvk_catalog *catalog, const uint8_t digest[32],
 	place.shard->writing_bytes -= (uint64_t)back_bytes;
 	if (info) {
 		kvk_place_make_known(catalog, &place, info);
+		kvk_chain_take(&place, &link);
 		if (info->published)
 			back_bytes -= (int64_t)kvk_units_bytes(place.entry->charge_units);
 	} else {
@@ -151,8 +157,6 @@ void kvk_catalog_put_end(struct kvk_catalog *catalog, const uint8_t digest[32],
 	}
 	kvk_place_unlock(&place);
 	kvk_catalog_add_room(catalog, back_bytes);
-	if (info)
-		kvk_chain_join(catalog, digest, info->parent_digest);
 }
 
 /* ---- lookups and gets --------------------------------------------------------------------------- */
@@ -200,8 +204,8 @@ void kvk_catalog_warm(struct kvk_catalog *catalog, const uint8_t *const *digests
 			pthread_mutex_lock(&shard->lock);
 			if (pass == 0)
 				kvk_shard_warm_slot(shard, &prefix);
-			else
-				kvk_shard_warm_entry(shard, &prefix);
+			else if (!kvk_shard_warm_entry(shard, &prefix) && catalog->policy->ghosts)
+				kvk_ghost_warm(shard, &prefix);
 			pthread_mutex_unlock(&shard->lock);
 		}
 	}

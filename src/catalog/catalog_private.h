@@ -113,6 +113,7 @@ struct kvk_shard {
 	uint64_t writing_bytes;
 	uint64_t objects;
 	uint64_t pinned_objects;
+	struct kvk_share_part unnamed[2];      /* of KVK_BY_TENANT and KVK_BY_MODEL */
 	uint64_t changes;              /* after which something may go that could not before; only rises */
 	struct kvk_ghosts *ghosts;     /* of what was evicted; NULL until something was */
 	uint32_t versions[KVK_GROUPS]; /* never 0 */
@@ -147,10 +148,11 @@ struct kvk_catalog {
 	_Atomic uint64_t clock_us;     /* as last told; never goes back */
 	uint64_t wall_us;              /* what was told: kvk_catalog_clock() only */
 
-	/* What is oldest in each shard's lists and heap: keys that compare over all shards, UINT64_MAX if
-	 * empty. Written under the shard's lock, read without: who reads one looks again under that lock. */
+	/* What is oldest in each shard's lists and heap: when it was used, or entered its queue, which compares over all
+	 * shards, and in the lowest 6 bits the shard, so that the least says whose it is; UINT64_MAX if empty. Written
+	 * under the shard's lock, read without: who reads one looks again under that lock. */
 	_Alignas(64) _Atomic uint64_t oldest[KVK_USE_COUNT][KVK_SHARDS];
-	_Atomic uint32_t used[KVK_USE_COUNT];          /* shards that have an oldest */
+	_Atomic uint64_t used[KVK_USE_COUNT];          /* a bit for each shard that has an oldest */
 
 	_Alignas(64) pthread_mutex_t evict_lock;       /* one at a time chooses; taken before a shard's lock */
 	struct kvk_candidates *candidates;             /* IsolatedLRU's; guarded by evict_lock */
@@ -204,9 +206,9 @@ void kvk_shard_release(struct kvk_shard *shard);
 uint32_t kvk_shard_find(const struct kvk_shard *shard, const struct kvk_prefix *prefix);
 
 /* Start to fetch the first slot that find() will read; then, that being there, the entry it will most likely
- * read. */
+ * read. False: it will find none. */
 void kvk_shard_warm_slot(const struct kvk_shard *shard, const struct kvk_prefix *prefix);
-void kvk_shard_warm_entry(const struct kvk_shard *shard, const struct kvk_prefix *prefix);
+bool kvk_shard_warm_entry(const struct kvk_shard *shard, const struct kvk_prefix *prefix);
 
 /* Makes sure that the next insert has its memory. -ENOMEM: nothing changed. */
 int kvk_shard_reserve(struct kvk_shard *shard);

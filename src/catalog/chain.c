@@ -96,6 +96,16 @@ void kvk_chain_release(struct kvk_catalog *catalog, const struct kvk_chain_link 
 	kvk_chain_release_to(catalog, link, &freed);
 }
 
+void kvk_chain_take(struct kvk_place *place, const struct kvk_chain_link *link)
+{
+	if (link->id == KVK_NO_ID)
+		return;
+	place->entry->parent = link->id;
+	place->entry->parent_generation = link->generation;
+	place->entry->counted = true;
+	place->shard->changes++;
+}
+
 /* Counts the child at the parent that link names, and writes the link, if the child is known and has no other
  * that counts. */
 static int count_and_link(struct kvk_catalog *catalog, const uint8_t *digest, struct kvk_chain_link *link)
@@ -110,23 +120,19 @@ static int count_and_link(struct kvk_catalog *catalog, const uint8_t *digest, st
 	parent_unlock(catalog, link);
 
 	kvk_place_lock(&place, catalog, digest);
-	if (!place.entry || !place.entry->known || place.entry->chosen) {
+	if (!place.entry || !place.entry->known || place.entry->chosen)
 		err = -ENOENT;
-	} else if (place.entry->counted) {
+	else if (place.entry->counted)
 		err = -EEXIST;
-	} else {
-		place.entry->parent = link->id;
-		place.entry->parent_generation = link->generation;
-		place.entry->counted = true;
-		place.shard->changes++;
-	}
+	else
+		kvk_chain_take(&place, link);
 	kvk_place_unlock(&place);
 	if (err)
 		kvk_chain_release(catalog, link);
 	return err;
 }
 
-static struct kvk_chain_link link_to(struct kvk_catalog *catalog, const uint8_t *parent_digest)
+static struct kvk_chain_link link_to(struct kvk_catalog *catalog, const uint8_t *parent_digest, bool count)
 {
 	struct kvk_chain_link link = { .id = KVK_NO_ID };
 	struct kvk_place parent;
@@ -135,6 +141,8 @@ static struct kvk_chain_link link_to(struct kvk_catalog *catalog, const uint8_t 
 	if (parent.entry && parent.entry->known) {
 		link.id = parent.index << KVK_SHARD_BITS | kvk_prefix_shard(&parent.prefix);
 		link.generation = parent.entry->generation;
+		if (count)
+			count_child(parent.entry);
 	}
 	kvk_place_unlock(&parent);
 	return link;
@@ -145,13 +153,20 @@ static bool same_prefix(const uint8_t *digest, const uint8_t *other)
 	return memcmp(digest, other, sizeof(struct kvk_prefix)) == 0;
 }
 
+struct kvk_chain_link kvk_chain_count(struct kvk_catalog *catalog, const uint8_t *digest, const uint8_t *parent_digest)
+{
+	if (kvk_chain_is_none(parent_digest) || same_prefix(parent_digest, digest))
+		return (struct kvk_chain_link){ .id = KVK_NO_ID };
+	return link_to(catalog, parent_digest, true);
+}
+
 void kvk_chain_join(struct kvk_catalog *catalog, const uint8_t *digest, const uint8_t *parent_digest)
 {
 	struct kvk_chain_link link;
 
 	if (kvk_chain_is_none(parent_digest) || same_prefix(parent_digest, digest))
 		return;
-	link = link_to(catalog, parent_digest);
+	link = link_to(catalog, parent_digest, false);
 	if (link.id != KVK_NO_ID)
 		count_and_link(catalog, digest, &link);
 }
@@ -198,7 +213,7 @@ int kvk_catalog_link(struct kvk_catalog *catalog, const uint8_t *digest, const u
 
 	if (same_prefix(digest, parent_digest))
 		return -ELOOP;
-	link = link_to(catalog, parent_digest);
+	link = link_to(catalog, parent_digest, false);
 	kvk_place_lock(&place, catalog, digest);
 	if (link.id == KVK_NO_ID || !place.entry || !place.entry->known) {
 		kvk_place_unlock(&place);

@@ -22,6 +22,8 @@ struct kvk_chain_link {
 	uint64_t used_at;              /* of the child */
 };
 
+struct kvk_place;
+
 /* The way up is never followed further. */
 #define KVK_CHAIN_STEPS_MAX 65536u
 
@@ -42,7 +44,13 @@ static inline bool kvk_chain_is_none(const uint8_t *parent_digest)
 	return prefix.word[0] == 0 && prefix.word[1] == 0;
 }
 
-/* All of these are called without a shard's lock. */
+/* Of one that became known just now, in that same hold of its shard's lock: link is what kvk_chain_count() gave. */
+void kvk_chain_take(struct kvk_place *place, const struct kvk_chain_link *link);
+
+/* All that follow are called without a shard's lock. */
+
+/* Before an object becomes known: counts it at its parent, if that is known. What is not taken is released. */
+struct kvk_chain_link kvk_chain_count(struct kvk_catalog *catalog, const uint8_t *digest, const uint8_t *parent_digest);
 
 /* After an object became known: links it to its parent, if that is known too. */
 void kvk_chain_join(struct kvk_catalog *catalog, const uint8_t *digest, const uint8_t *parent_digest);

@@ -52,7 +52,8 @@ static void choose(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_
 	};
 	entry->counted = false;
 	if (catalog->policy->quotas)
-		kvk_share_leaving(&catalog->tenants, entry->tenant, (int64_t)victim->charge_bytes);
+		kvk_share_leaving(&catalog->tenants, &shard->unnamed[KVK_BY_TENANT], entry->tenant,
+				  (int64_t)victim->charge_bytes);
 	if (catalog->policy->leave)
 		catalog->policy->leave(catalog, entry);
 }
@@ -68,7 +69,7 @@ static bool look_at(struct kvk_catalog *catalog, const struct kvk_coldest *at, s
 
 	pthread_mutex_lock(&shard->lock);
 	/* It may have been used meanwhile: then another shard has the oldest. */
-	if (!named && atomic_load_explicit(&catalog->oldest[at->use][at->shard], memory_order_relaxed) > at->used_at)
+	if (!named && kvk_use_oldest_at(catalog, at->use, at->shard) > at->used_at)
 		goto out;
 	index = named ? at->index : kvk_use_oldest(shard, at->use);
 	if (index != KVK_NO_ENTRY) {
@@ -181,7 +182,7 @@ void kvk_catalog_evicted(struct kvk_catalog *catalog, const uint8_t prefix[16], 
 			entry->used_at = used_at & KVK_USED_AT_MAX;
 		place.shard->objects++;
 		if (catalog->policy->quotas)
-			kvk_share_leaving(&catalog->tenants, entry->tenant,
+			kvk_share_leaving(&catalog->tenants, &place.shard->unnamed[KVK_BY_TENANT], entry->tenant,
 					  -(int64_t)kvk_units_bytes(entry->charge_units));
 		if (catalog->policy->stay)
 			catalog->policy->stay(catalog, entry);

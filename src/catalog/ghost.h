@@ -22,6 +22,9 @@ void kvk_ghost_add(struct kvk_shard *shard, const struct kvk_prefix *prefix, uin
 bool kvk_ghost_take(struct kvk_shard *shard, const struct kvk_prefix *prefix, const uint64_t evicted[2],
 		    const uint64_t window[2], uint32_t *class_ret);
 
+/* Starts to fetch what add() and take() will read of it. */
+void kvk_ghost_warm(const struct kvk_shard *shard, const struct kvk_prefix *prefix);
+
 uint64_t kvk_ghosts_memory_bytes(const struct kvk_ghosts *ghosts);
 
 #endif

@@ -146,6 +146,8 @@ static bool isolated_next(struct kvk_catalog *catalog, struct kvk_coldest *ret)
 	bool quotas;
 
 	candidates->named = false;
+	if (!kvk_share_judges(&catalog->tenants))
+		return kvk_lru_next(catalog, ret);
 	sought = kvk_share_over(&catalog->tenants, &quotas, &over_changes) ? KVK_SHARE_OVER : KVK_SHARE_WITHOUT;
 	if (!quotas)
 		return kvk_lru_next(catalog, ret);
@@ -182,9 +184,12 @@ static bool isolated_judge(struct kvk_catalog *catalog, struct kvk_shard *shard,
 /* A parent that may go follows its child, if nobody colder may have been left out. */
 static void isolated_freed(struct kvk_catalog *catalog, const struct kvk_coldest *freed)
 {
-	enum kvk_share_standing standing = kvk_share_standing(&catalog->tenants, freed->tenant);
 	struct kvk_candidates *candidates = catalog->candidates;
+	enum kvk_share_standing standing;
 
+	if (!kvk_share_judges(&catalog->tenants))
+		return;
+	standing = kvk_share_standing(&catalog->tenants, freed->tenant);
 	if (standing == KVK_SHARE_WITHIN)
 		return;
 	if (standing != candidates->sought || !candidates->named)

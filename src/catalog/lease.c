@@ -19,7 +19,8 @@ bool kvk_room_reserve(struct kvk_catalog *catalog, uint64_t bytes)
 
 void kvk_catalog_add_room(struct kvk_catalog *catalog, int64_t bytes)
 {
-	if (!catalog->unlimited)
+	/* A put that used what it had reserved gives nothing back. */
+	if (!catalog->unlimited && bytes != 0)
 		atomic_fetch_add(&catalog->room_bytes, bytes);
 }
 
@@ -90,11 +91,30 @@ void kvk_catalog_totals(struct kvk_catalog *catalog, struct kvk_catalog_totals *
 uint32_t kvk_catalog_shares(struct kvk_catalog *catalog, enum kvk_share_by by, struct kvk_share *shares,
 			    uint32_t count)
 {
-	return kvk_share_list(by == KVK_BY_TENANT ? &catalog->tenants : &catalog->models, shares, count);
+	struct kvk_share_part parts = { 0 };
+
+	for (uint32_t i = 0; i < KVK_SHARDS; i++) {
+		struct kvk_shard *shard = &catalog->shards[i];
+
+		pthread_mutex_lock(&shard->lock);
+		parts.used_bytes += shard->unnamed[by].used_bytes;
+		parts.objects += shard->unnamed[by].objects;
+		pthread_mutex_unlock(&shard->lock);
+	}
+	return kvk_share_list(by == KVK_BY_TENANT ? &catalog->tenants : &catalog->models, &parts, shares, count);
 }
 
 int kvk_catalog_set_quota(struct kvk_catalog *catalog, const void *tenant, uint32_t tenant_bytes,
 			  uint64_t quota_bytes)
 {
+	bool move = quota_bytes != UINT64_MAX && !kvk_share_judges(&catalog->tenants);
+
+	for (uint32_t i = 0; i < KVK_SHARDS && move; i++) {
+		struct kvk_shard *shard = &catalog->shards[i];
+
+		pthread_mutex_lock(&shard->lock);
+		kvk_share_move(&catalog->tenants, &shard->unnamed[KVK_BY_TENANT]);
+		pthread_mutex_unlock(&shard->lock);
+	}
 	return kvk_share_set_quota(&catalog->tenants, tenant, tenant_bytes, quota_bytes);
 }

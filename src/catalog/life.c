@@ -8,6 +8,25 @@ static uint64_t bounded_bytes(uint64_t bytes)
 	return bytes < KVK_LOGICAL_BYTES_MAX ? bytes : KVK_LOGICAL_BYTES_MAX;
 }
 
+static void count_shares(struct kvk_catalog *catalog, struct kvk_place *place, const struct kvk_object_info *info,
+			 uint64_t charge_bytes)
+{
+	struct kvk_share_part *unnamed = place->shard->unnamed;
+
+	place->entry->tenant = kvk_share_add(&catalog->tenants, &unnamed[KVK_BY_TENANT], info->tenant, info->tenant_bytes,
+					     charge_bytes);
+	place->entry->model = kvk_share_add(&catalog->models, &unnamed[KVK_BY_MODEL], info->model, info->model_bytes,
+					    charge_bytes);
+}
+
+static void uncount_shares(struct kvk_catalog *catalog, struct kvk_place *place, uint64_t charge_bytes, uint64_t leaving_bytes)
+{
+	struct kvk_share_part *unnamed = place->shard->unnamed;
+
+	kvk_share_sub(&catalog->tenants, &unnamed[KVK_BY_TENANT], place->entry->tenant, charge_bytes, leaving_bytes);
+	kvk_share_sub(&catalog->models, &unnamed[KVK_BY_MODEL], place->entry->model, charge_bytes, 0);
+}
+
 void kvk_place_make_known(struct kvk_catalog *catalog, struct kvk_place *place, const struct kvk_object_info *info)
 {
 	struct kvk_entry *entry = place->entry;
@@ -25,8 +44,7 @@ void kvk_place_make_known(struct kvk_catalog *catalog, struct kvk_place *place, 
 	used_at = info->used_at ? kvk_use_at(catalog, info->used_at) : kvk_use_now(catalog);
 	entry->used_at = used_at & KVK_USED_AT_MAX;
 	charge_bytes = kvk_units_bytes(entry->charge_units);
-	entry->tenant = kvk_share_add(&catalog->tenants, info->tenant, info->tenant_bytes, charge_bytes);
-	entry->model = kvk_share_add(&catalog->models, info->model, info->model_bytes, charge_bytes);
+	count_shares(catalog, place, info, charge_bytes);
 	place->shard->used_bytes += charge_bytes;
 	place->shard->objects++;
 	if (catalog->policy->add)
@@ -45,9 +63,7 @@ uint64_t kvk_place_forget(struct kvk_catalog *catalog, struct kvk_place *place, 
 	};
 	if (!entry->chosen && catalog->policy->leave)
 		catalog->policy->leave(catalog, entry);
-	kvk_share_sub(&catalog->tenants, entry->tenant, charge_bytes,
-		      entry->chosen && catalog->policy->quotas ? charge_bytes : 0);
-	kvk_share_sub(&catalog->models, entry->model, charge_bytes, 0);
+	uncount_shares(catalog, place, charge_bytes, entry->chosen && catalog->policy->quotas ? charge_bytes : 0);
 	place->shard->used_bytes -= charge_bytes;
 	if (entry->state == KVK_CATALOG_PRESENT)
 		place->shard->objects--;
@@ -65,8 +81,7 @@ void kvk_place_complete(struct kvk_catalog *catalog, struct kvk_place *place, co
 	uint32_t units = kvk_charge_units(info->charge_bytes) & KVK_CHARGE_UNITS_MAX;
 	bool changes = units != entry->charge_units;
 
-	kvk_share_sub(&catalog->tenants, entry->tenant, before_bytes, 0);
-	kvk_share_sub(&catalog->models, entry->model, before_bytes, 0);
+	uncount_shares(catalog, place, before_bytes, 0);
 	if (changes) {
 		if (catalog->policy->leave)
 			catalog->policy->leave(catalog, entry);
@@ -78,8 +93,7 @@ void kvk_place_complete(struct kvk_catalog *catalog, struct kvk_place *place, co
 	entry->logical_bytes = bounded_bytes(info->logical_bytes) & KVK_LOGICAL_BYTES_MAX;
 	entry->durable = info->durable;
 	entry->source = info->source & 3;
-	entry->tenant = kvk_share_add(&catalog->tenants, info->tenant, info->tenant_bytes, charge_bytes);
-	entry->model = kvk_share_add(&catalog->models, info->model, info->model_bytes, charge_bytes);
+	count_shares(catalog, place, info, charge_bytes);
 	if (changes && catalog->policy->add)
 		catalog->policy->add(catalog, place->shard, place->index, false);
 }

@@ -20,6 +20,8 @@ struct kvk_policy {
 	bool by_use;
 	/* It asks for tenants' quotas, so what of each is leaving is counted. */
 	bool quotas;
+	/* It remembers what was evicted. */
+	bool ghosts;
 	/* An object became known. newest: just used; else it has a used_at of its own. */
 	void (*add)(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, bool newest);
 	/* It was used; its used_at is set. */
@@ -54,7 +56,7 @@ bool kvk_lru_next(struct kvk_catalog *catalog, struct kvk_coldest *ret);
 /* What IsolatedLRU keeps beside the lists. */
 uint64_t kvk_candidates_memory_bytes(const struct kvk_catalog *catalog);
 
-/* ---- use.c: with the shard's lock held, but for kvk_use_coldest() --------------------------------- */
+/* ---- use.c: with the shard's lock held, but for kvk_use_coldest() and kvk_use_oldest_at() ---------- */
 
 /* At the new end of a list; at the old end; at its place by used_at. The entry is aside. */
 void kvk_use_push(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index, enum kvk_use use);
@@ -72,6 +74,9 @@ void kvk_use_renewed(struct kvk_catalog *catalog, struct kvk_shard *shard, uint3
 
 /* KVK_NO_ENTRY: there is none. */
 uint32_t kvk_use_oldest(const struct kvk_shard *shard, enum kvk_use use);
+
+/* How old the oldest of a shard is; UINT64_MAX: there is none. */
+uint64_t kvk_use_oldest_at(struct kvk_catalog *catalog, enum kvk_use use, uint32_t shard);
 
 /* The shard with the oldest there is in these lists, and how old: UINT64_MAX if they are empty. */
 uint64_t kvk_use_coldest(struct kvk_catalog *catalog, enum kvk_use use, uint32_t *shard_ret);

@@ -75,34 +75,32 @@ static void s3fifo_back(struct kvk_catalog *catalog, struct kvk_shard *shard, ui
 	kvk_use_push_old(catalog, shard, index, kvk_shard_entry(shard, index)->warm ? KVK_USE_SECOND : KVK_USE_FIRST);
 }
 
+static bool find_in(struct kvk_catalog *catalog, enum kvk_use use, struct kvk_coldest *ret)
+{
+	uint32_t shard = 0;
+	uint64_t oldest = kvk_use_coldest(catalog, use, &shard);
+
+	if (oldest == UINT64_MAX)
+		return false;
+	ret->shard = shard;
+	ret->use = use;
+	ret->used_at = oldest;
+	return true;
+}
+
+/* From the main queue, unless the small one is above its share, and what was scanned before the rest of it; from the other
+ * one if there is nothing. */
 static bool s3fifo_next(struct kvk_catalog *catalog, struct kvk_coldest *ret)
 {
 	uint64_t small_bytes = atomic_load_explicit(&catalog->class_bytes[0], memory_order_relaxed);
 	uint64_t cap_bytes = atomic_load_explicit(&catalog->cap_bytes, memory_order_relaxed);
-	uint64_t small, found;
+	bool small_first;
 
 	if (cap_bytes == 0)
 		cap_bytes = small_bytes + atomic_load_explicit(&catalog->class_bytes[1], memory_order_relaxed);
-	small = kvk_use_coldest(catalog, KVK_USE_FIRST, &ret->shard);
-	found = small;
-	ret->use = KVK_USE_FIRST;
-	if (small == UINT64_MAX || small_bytes <= cap_bytes / SMALL_SHARE) {
-		enum kvk_use main[] = { KVK_USE_HEAP, KVK_USE_SECOND };
-
-		for (uint32_t i = 0; i < 2; i++) {
-			uint32_t shard = 0;
-			uint64_t oldest = kvk_use_coldest(catalog, main[i], &shard);
-
-			if (oldest == UINT64_MAX)
-				continue;
-			ret->shard = shard;
-			ret->use = main[i];
-			found = oldest;
-			break;
-		}
-	}
-	ret->used_at = found;
-	return found != UINT64_MAX;
+	small_first = small_bytes > cap_bytes / SMALL_SHARE;
+	return (small_first && find_in(catalog, KVK_USE_FIRST, ret)) || find_in(catalog, KVK_USE_HEAP, ret) ||
+	       find_in(catalog, KVK_USE_SECOND, ret) || (!small_first && find_in(catalog, KVK_USE_FIRST, ret));
 }
 
 static bool s3fifo_judge(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t index)
@@ -133,6 +131,7 @@ static bool s3fifo_judge(struct kvk_catalog *catalog, struct kvk_shard *shard, u
 
 const struct kvk_policy kvk_policy_s3fifo = {
 	.by_order = true,
+	.ghosts = true,
 	.add = s3fifo_add,
 	.touch = s3fifo_touch,
 	.back = s3fifo_back,

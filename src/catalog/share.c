@@ -141,11 +141,22 @@ static void judge(struct kvk_share_table *table, struct kvk_share_use *use)
 	use->over = over;
 }
 
-uint16_t kvk_share_add(struct kvk_share_table *table, const void *name, uint32_t name_bytes, uint64_t used_bytes)
+static void add_to_part(struct kvk_share_part *part, uint64_t used_bytes)
+{
+	part->used_bytes += used_bytes;
+	part->objects++;
+}
+
+uint16_t kvk_share_add(struct kvk_share_table *table, struct kvk_share_part *part, const void *name, uint32_t name_bytes,
+		       uint64_t used_bytes)
 {
 	struct kvk_share_use *use;
 	uint16_t id = 0;
 
+	if (name_bytes == 0 && !part->moved) {
+		add_to_part(part, used_bytes);
+		return 0;
+	}
 	pthread_mutex_lock(&table->lock);
 	if (name_bytes > 0) {
 		uint64_t hash = hash_name(table, name, name_bytes);
@@ -154,10 +165,14 @@ uint16_t kvk_share_add(struct kvk_share_table *table, const void *name, uint32_t
 		if (id == 0)
 			id = add_name(table, hash, name, name_bytes);
 	}
-	use = use_of(table, id);
-	use->used_bytes += used_bytes;
-	use->objects++;
-	judge(table, use);
+	if (id == 0 && !part->moved) {
+		add_to_part(part, used_bytes);
+	} else {
+		use = use_of(table, id);
+		use->used_bytes += used_bytes;
+		use->objects++;
+		judge(table, use);
+	}
 	pthread_mutex_unlock(&table->lock);
 	return id;
 }
@@ -177,10 +192,17 @@ static void remove_name(struct kvk_share_table *table, uint16_t id)
 	kvk_mem_free(held);
 }
 
-void kvk_share_sub(struct kvk_share_table *table, uint16_t id, uint64_t used_bytes, uint64_t leaving_bytes)
+void kvk_share_sub(struct kvk_share_table *table, struct kvk_share_part *part, uint16_t id, uint64_t used_bytes,
+		   uint64_t leaving_bytes)
 {
 	struct kvk_share_use *use;
 
+	if (id == 0 && !part->moved) {
+		part->used_bytes -= used_bytes;
+		part->leaving_bytes -= leaving_bytes;
+		part->objects--;
+		return;
+	}
 	pthread_mutex_lock(&table->lock);
 	use = use_of(table, id);
 	use->used_bytes -= used_bytes;
@@ -194,15 +216,32 @@ void kvk_share_sub(struct kvk_share_table *table, uint16_t id, uint64_t used_byt
 
 /* ---- quotas ------------------------------------------------------------------------------------- */
 
-void kvk_share_leaving(struct kvk_share_table *table, uint16_t id, int64_t bytes)
+void kvk_share_leaving(struct kvk_share_table *table, struct kvk_share_part *part, uint16_t id, int64_t bytes)
 {
 	struct kvk_share_use *use;
 
+	if (id == 0 && !part->moved) {
+		part->leaving_bytes += (uint64_t)bytes;
+		return;
+	}
 	pthread_mutex_lock(&table->lock);
 	use = use_of(table, id);
 	use->leaving_bytes += (uint64_t)bytes;
 	judge(table, use);
 	pthread_mutex_unlock(&table->lock);
+}
+
+void kvk_share_move(struct kvk_share_table *table, struct kvk_share_part *part)
+{
+	if (part->moved)
+		return;
+	pthread_mutex_lock(&table->lock);
+	table->unnamed.used_bytes += part->used_bytes;
+	table->unnamed.leaving_bytes += part->leaving_bytes;
+	table->unnamed.objects += part->objects;
+	judge(table, &table->unnamed);
+	pthread_mutex_unlock(&table->lock);
+	*part = (struct kvk_share_part){ .moved = true };
 }
 
 static void judge_all(struct kvk_share_table *table)
@@ -221,6 +260,8 @@ int kvk_share_set_quota(struct kvk_share_table *table, const void *name, uint32_
 	int err = 0;
 
 	pthread_mutex_lock(&table->lock);
+	if (quota_bytes != UINT64_MAX)
+		atomic_store(&table->judges, true);
 	table->over_changes++;
 	if (!name) {
 		table->quota_bytes = quota_bytes;
@@ -258,10 +299,11 @@ static enum kvk_share_standing standing_of(const struct kvk_share_table *table, 
 
 enum kvk_share_standing kvk_share_standing(struct kvk_share_table *table, uint16_t id)
 {
-	enum kvk_share_standing standing;
+	enum kvk_share_standing standing = KVK_SHARE_WITHIN;
 
 	pthread_mutex_lock(&table->lock);
-	standing = standing_of(table, use_of(table, id));
+	if (id == 0 || table->rows[id].name)
+		standing = standing_of(table, use_of(table, id));
 	pthread_mutex_unlock(&table->lock);
 	return standing;
 }
@@ -319,21 +361,26 @@ static bool is_told(const struct kvk_share_use *use)
 	return use->objects > 0 || use->has_quota;
 }
 
-uint32_t kvk_share_list(struct kvk_share_table *table, struct kvk_share *shares, uint32_t count)
+uint32_t kvk_share_list(struct kvk_share_table *table, const struct kvk_share_part *parts, struct kvk_share *shares,
+			uint32_t count)
 {
 	uint32_t found = 0;
 
 	pthread_mutex_lock(&table->lock);
 	for (uint32_t id = 0; id < table->row_count || id == 0; id++) {
 		const struct share_name *held = id ? table->rows[id].name : NULL;
-		const struct kvk_share_use *use = held ? &held->use : &table->unnamed;
+		struct kvk_share_use use = held ? held->use : table->unnamed;
 		struct kvk_share share = { 0 };
 
-		if ((id && !held) || !is_told(use))
+		if (id == 0) {
+			use.used_bytes += parts->used_bytes;
+			use.objects += parts->objects;
+		}
+		if ((id && !held) || !is_told(&use))
 			continue;
-		share.used_bytes = use->used_bytes;
-		share.objects = use->objects;
-		share.quota_bytes = quota_of(table, use);
+		share.used_bytes = use.used_bytes;
+		share.objects = use.objects;
+		share.quota_bytes = quota_of(table, &use);
 		if (held) {
 			share.name_bytes = held->name_bytes < sizeof(share.name) ? held->name_bytes
 									      : (uint32_t)sizeof(share.name);

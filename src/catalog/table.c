@@ -80,19 +80,20 @@ void kvk_shard_warm_slot(const struct kvk_shard *shard, const struct kvk_prefix 
 		__builtin_prefetch(&shard->slots[home_of(prefix, shard->slot_count - 1)]);
 }
 
-void kvk_shard_warm_entry(const struct kvk_shard *shard, const struct kvk_prefix *prefix)
+bool kvk_shard_warm_entry(const struct kvk_shard *shard, const struct kvk_prefix *prefix)
 {
 	uint32_t mask = shard->slot_count - 1;
 	uint32_t tag = prefix_tag(prefix);
 
 	if (shard->slot_count == 0)
-		return;
+		return false;
 	for (uint32_t at = home_of(prefix, mask); shard->slots[at] != SLOT_EMPTY; at = (at + 1) & mask) {
 		if (shard->slots[at] >> KVK_INDEX_BITS == tag) {
 			__builtin_prefetch(kvk_shard_entry(shard, slot_index(shard->slots[at])));
-			return;
+			return true;
 		}
 	}
+	return false;
 }
 
 static void slot_put(uint32_t *slots, uint32_t mask, const struct kvk_prefix *prefix, uint32_t index)

@@ -8,6 +8,9 @@
  */
 #include "catalog/policy.h"
 
+/* With more than so many all are looked at. */
+#define FEW_SHARDS 4u
+
 static struct kvk_use_list *list_of(struct kvk_shard *shard, enum kvk_use use)
 {
 	return &shard->lists[use - KVK_USE_FIRST];
@@ -31,39 +34,69 @@ static uint64_t order_of(struct kvk_catalog *catalog, const struct kvk_entry *en
 
 static void publish(struct kvk_catalog *catalog, struct kvk_shard *shard, enum kvk_use use)
 {
-	uint32_t index = kvk_use_oldest(shard, use);
-	_Atomic uint64_t *oldest = &catalog->oldest[use][shard - catalog->shards];
-	uint64_t key = UINT64_MAX, before;
+	uint32_t index = kvk_use_oldest(shard, use), number = (uint32_t)(shard - catalog->shards);
+	_Atomic uint64_t *oldest = &catalog->oldest[use][number];
+	uint64_t key = UINT64_MAX, bit = UINT64_C(1) << number, before;
 
 	if (index != KVK_NO_ENTRY) {
 		const struct kvk_entry *entry = kvk_shard_entry(shard, index);
 
 		key = catalog->policy->by_order && use != KVK_USE_HEAP ? order_of(catalog, entry) : entry->used_at;
+		key = key << KVK_SHARD_BITS | number;
 	}
 	before = atomic_load_explicit(oldest, memory_order_relaxed);
 	atomic_store_explicit(oldest, key, memory_order_relaxed);
-	if ((before == UINT64_MAX) != (key == UINT64_MAX))
-		atomic_fetch_add_explicit(&catalog->used[use], key == UINT64_MAX ? UINT32_MAX : 1, memory_order_relaxed);
+	if (before == UINT64_MAX && key != UINT64_MAX)
+		atomic_fetch_or_explicit(&catalog->used[use], bit, memory_order_relaxed);
+	else if (before != UINT64_MAX && key == UINT64_MAX)
+		atomic_fetch_and_explicit(&catalog->used[use], ~bit, memory_order_relaxed);
+}
+
+uint64_t kvk_use_oldest_at(struct kvk_catalog *catalog, enum kvk_use use, uint32_t shard)
+{
+	uint64_t key = atomic_load_explicit(&catalog->oldest[use][shard], memory_order_relaxed);
+
+	return key == UINT64_MAX ? UINT64_MAX : key >> KVK_SHARD_BITS;
+}
+
+static uint64_t lesser(struct kvk_catalog *catalog, enum kvk_use use, uint32_t shard, uint64_t than)
+{
+	uint64_t key = atomic_load_explicit(&catalog->oldest[use][shard], memory_order_relaxed);
+
+	return key < than ? key : than;
+}
+
+/* Without a branch or a store in it, since which one it is cannot be foretold, and four at a time, since each step waits
+ * for the one before it. */
+static uint64_t least_of_all(struct kvk_catalog *catalog, enum kvk_use use)
+{
+	uint64_t least[4] = { UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
+
+	for (uint32_t i = 0; i < KVK_SHARDS; i += 4) {
+		least[0] = lesser(catalog, use, i, least[0]);
+		least[1] = lesser(catalog, use, i + 1, least[1]);
+		least[2] = lesser(catalog, use, i + 2, least[2]);
+		least[3] = lesser(catalog, use, i + 3, least[3]);
+	}
+	least[0] = least[0] < least[1] ? least[0] : least[1];
+	least[2] = least[2] < least[3] ? least[2] : least[3];
+	return least[0] < least[2] ? least[0] : least[2];
 }
 
 uint64_t kvk_use_coldest(struct kvk_catalog *catalog, enum kvk_use use, uint32_t *shard_ret)
 {
+	uint64_t shards = atomic_load_explicit(&catalog->used[use], memory_order_relaxed);
 	uint64_t least = UINT64_MAX;
-	uint32_t shard = 0;
 
-	/* The heap is empty but after a restart. */
-	if (atomic_load_explicit(&catalog->used[use], memory_order_relaxed) == 0)
+	/* The heap has nothing but a parent or two whose children went, unless a scan has filled it. */
+	for (uint32_t i = 0; i < FEW_SHARDS && shards; i++, shards &= shards - 1)
+		least = lesser(catalog, use, (uint32_t)__builtin_ctzll(shards), least);
+	if (shards)
+		least = least_of_all(catalog, use);
+	if (least == UINT64_MAX)
 		return least;
-	/* Without a branch or a store in it, since which one it is cannot be foretold. */
-	for (uint32_t i = 0; i < KVK_SHARDS; i++) {
-		uint64_t key = atomic_load_explicit(&catalog->oldest[use][i], memory_order_relaxed);
-		bool less = key < least;
-
-		least = less ? key : least;
-		shard = less ? i : shard;
-	}
-	*shard_ret = shard;
-	return least;
+	*shard_ret = (uint32_t)least & (KVK_SHARDS - 1);
+	return least >> KVK_SHARD_BITS;
 }
 
 /* ---- lists -------------------------------------------------------------------------------------- */

@@ -29,12 +29,11 @@ static uint64_t mix(uint64_t number)
 	return number ^ number >> 31;
 }
 
+/* Of a digest the catalog reads 16 bytes. */
 static void digest_of(uint8_t digest[KVK_DIGEST_BYTES], uint64_t block)
 {
-	uint64_t words[KVK_DIGEST_BYTES / sizeof(uint64_t)];
+	const uint64_t words[KVK_DIGEST_BYTES / sizeof(uint64_t)] = { mix(block), mix(block + UINT64_C(0xd1342543de82ef95)) };
 
-	for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		words[i] = mix(block + i * UINT64_C(0xd1342543de82ef95));
 	memcpy(digest, words, sizeof(words));
 }
 
@@ -95,13 +94,17 @@ static bool make_room(struct kvk_simulation *simulation, uint64_t charge_bytes)
 	return true;
 }
 
-static void warm(struct kvk_simulation *simulation, const uint8_t (*digests)[KVK_DIGEST_BYTES], uint32_t count)
+/* Returns how many of them were warmed, from the first on. */
+static uint32_t warm(struct kvk_simulation *simulation, const uint8_t (*digests)[KVK_DIGEST_BYTES], uint32_t count)
 {
 	const uint8_t *some[WARM];
 
-	for (uint32_t i = 0; i < count && i < WARM; i++)
+	if (count > WARM)
+		count = WARM;
+	for (uint32_t i = 0; i < count; i++)
 		some[i] = digests[i];
-	kvk_catalog_warm(simulation->catalog, some, count < WARM ? count : WARM);
+	kvk_catalog_warm(simulation->catalog, some, count);
+	return count;
 }
 
 /* digests[-1] is the parent's. */
@@ -155,7 +158,7 @@ int kvk_simulation_request(struct kvk_simulation *simulation, const uint64_t *bl
 {
 	const uint8_t (*digests)[KVK_DIGEST_BYTES];
 	struct kvk_catalog_ticket ticket;
-	uint32_t hits = 0;
+	uint32_t hits = 0, warmed = 0;
 	int err;
 
 	if (block_bytes == 0 || block_bytes > KVK_OBJECT_BYTES_MAX || count == UINT32_MAX)
@@ -165,14 +168,14 @@ int kvk_simulation_request(struct kvk_simulation *simulation, const uint64_t *bl
 		return err;
 	digests = simulation->digests + 1;
 	for (; hits < count; hits++) {
-		if (hits % WARM == 0)
-			warm(simulation, &digests[hits], count - hits);
+		if (hits == warmed)
+			warmed += warm(simulation, &digests[hits], count - hits);
 		if (kvk_catalog_look(simulation->catalog, digests[hits], true, true, &ticket, NULL) != KVK_CATALOG_PRESENT)
 			break;
 	}
 	for (uint32_t i = hits; i < count && !err; i++) {
-		if (i % WARM == 0)
-			warm(simulation, &digests[i], count - i);
+		if (i == warmed)
+			warmed += warm(simulation, &digests[i], count - i);
 		err = store(simulation, &digests[i], block_bytes);
 	}
 	for (uint32_t i = 0; i < hits; i++)

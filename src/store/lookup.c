@@ -10,6 +10,9 @@
 
 /* Looks this far ahead in a batch, so that the catalog's memory is on its way when it is needed. */
 #define AHEAD 64
+/* And so far ahead for the texts of keys, which may lie anywhere. */
+#define TEXTS_AHEAD 4
+#define CACHE_LINE_BYTES 64u
 /* A lookup asks the medium so often again before it calls a key that others keep changing a miss. */
 #define AGAIN_MAX 16
 
@@ -20,6 +23,7 @@ struct lookups {
 	struct kvk_arena arena;
 	struct kvk_link ops;
 	uint32_t first_open;           /* answers from here on are not handed over yet */
+	uint32_t memory_hits;          /* not counted in the statistics yet */
 };
 
 /* ---- what came of asking the medium ------------------------------------------------------------- */
@@ -166,7 +170,7 @@ static void lookup_one(struct lookups *lookups, uint32_t index, const struct kvk
 
 	answer->user = from->user;
 	if (state == KVK_CATALOG_PRESENT && !from->meta && kvk_ids_are_keys(core)) {
-		kvk_count(&core->counts.lookup_memory_hits);
+		lookups->memory_hits++;
 		answer->bytes = info.logical_bytes;
 		answer->object_bytes = info.logical_bytes;
 		if (pin)
@@ -191,6 +195,12 @@ static void lookup_one(struct lookups *lookups, uint32_t index, const struct kvk
 	ask_medium(lookups, index, from, identity, &ticket, state == KVK_CATALOG_PRESENT);
 }
 
+static void warm_text(const struct kvk_key_item *item)
+{
+	for (uint32_t at = 0; at < item->key.bytes && at < 2 * CACHE_LINE_BYTES; at += CACHE_LINE_BYTES)
+		__builtin_prefetch((const char *)item->key.data + at);
+}
+
 int64_t kvk_core_lookup(struct kvk_core *core, const struct kvk_key_item *items, uint32_t count,
 			uint64_t deadline_us, struct kvk_waiter *waiter, struct kvk_task **ret)
 {
@@ -213,6 +223,8 @@ int64_t kvk_core_lookup(struct kvk_core *core, const struct kvk_key_item *items,
 		for (uint32_t i = 0; i < part; i++) {
 			const struct kvk_key_item *item = kvk_item_at(items, start + i);
 
+			if (start + i + TEXTS_AHEAD < count)
+				warm_text(kvk_item_at(items, start + i + TEXTS_AHEAD));
 			errs[i] = 0;
 			if (item->flags & KVK_KEY_IS_DIGEST)
 				kvk_identity_of_digest(&identities[i], item->key.data);
@@ -229,6 +241,7 @@ int64_t kvk_core_lookup(struct kvk_core *core, const struct kvk_key_item *items,
 				lookup_one(&lookups, start + i, items, &identities[i]);
 		}
 	}
+	atomic_fetch_add_explicit(&core->counts.lookup_memory_hits, lookups.memory_hits, memory_order_relaxed);
 	kvk_answers_hand_over(core, lookups.task, lookups.first_open, count);
 	return kvk_task_submit(core, lookups.task, &lookups.ops, ret);
 }

@@ -69,6 +69,7 @@ static bool visit_one(void *user, const char *name, const struct kvk_stat *stat)
 {
 	static const uint8_t none[KVK_DIGEST_BYTES];
 	struct scan *scan = user;
+	size_t name_bytes = strlen(name) + 1;
 	struct kvk_scanned scanned = {
 		.name = scan->path,
 		.bytes = stat->bytes,
@@ -78,9 +79,9 @@ static bool visit_one(void *user, const char *name, const struct kvk_stat *stat)
 		.links = stat->links,
 	};
 
-	if (!stat->regular || !stat->owned || strlen(name) >= scan->component_room)
+	if (!stat->regular || !stat->owned || name_bytes > scan->component_room)
 		return true;
-	memcpy(scan->component, name, strlen(name) + 1);
+	memcpy(scan->component, name, name_bytes);
 	scanned.kind = KVK_NAME_OTHER;
 	if (!scan->quarantine) {
 		scanned.kind = kvk_name_id(scanned.id, scan->layout, scan->path) ? kvk_name_kind(name, scan->layout, NULL)

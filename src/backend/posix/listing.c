@@ -4,7 +4,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "util/alloc.h"
@@ -14,26 +13,58 @@
 /* A record is its fixed part and a name of at least one byte, aligned to 8. */
 #define RECORDS_MAX (LIST_BYTES / 24u)
 
-struct listing_buffer {
-	_Alignas(8) char data[LIST_BYTES];
-	const struct dirent64 *records[RECORDS_MAX];
+struct listed {
+	uint64_t inode;
+	const char *name;
 };
 
-static int compare(const void *a, const void *b)
-{
-	const struct dirent64 *left = *(const struct dirent64 *const *)a, *right = *(const struct dirent64 *const *)b;
+struct listing_buffer {
+	_Alignas(8) char data[LIST_BYTES];
+	struct listed records[RECORDS_MAX];
+	struct listed others[RECORDS_MAX];
+};
 
-	return left->d_ino < right->d_ino ? -1 : left->d_ino > right->d_ino;
+/*
+ * By inodes, byte by byte from the lowest on: those of a folder differ in two or three bytes, and qsort() compares 4,096
+ * records twelve times each. What is sorted lies in the one or the other array.
+ */
+static const struct listed *sort(struct listing_buffer *buffer, uint32_t count)
+{
+	struct listed *from = buffer->records, *to = buffer->others, *swapped;
+	uint64_t differ = 0;
+
+	for (uint32_t i = 1; i < count; i++)
+		differ |= from[i].inode ^ from[0].inode;
+	for (uint32_t shift = 0; shift < 64; shift += 8) {
+		uint32_t places[256] = { 0 }, place = 0;
+
+		if ((differ >> shift & 255) == 0)
+			continue;
+		for (uint32_t i = 0; i < count; i++)
+			places[from[i].inode >> shift & 255]++;
+		for (uint32_t byte = 0; byte < 256; byte++) {
+			uint32_t with_it = places[byte];
+
+			places[byte] = place;
+			place += with_it;
+		}
+		for (uint32_t i = 0; i < count; i++)
+			to[places[from[i].inode >> shift & 255]++] = from[i];
+		swapped = from;
+		from = to;
+		to = swapped;
+	}
+	return from;
 }
 
 /*
  * The records that are wanted, in the order of their inodes: ext4 lists names by their hashes, and on a disk that
  * seeks, asking in that order reads the inode tables criss-cross.
  */
-static uint32_t collect(struct listing_buffer *buffer, int64_t bytes, const struct kvk_listing *listing)
+static const struct listed *collect(struct listing_buffer *buffer, int64_t bytes, const struct kvk_listing *listing,
+				    uint32_t *count_ret)
 {
 	uint32_t count = 0;
-	bool sorted = true;
 
 	for (int64_t at = 0; at < bytes && count < RECORDS_MAX;) {
 		const struct dirent64 *record = (const void *)(buffer->data + at);
@@ -42,12 +73,10 @@ static uint32_t collect(struct listing_buffer *buffer, int64_t bytes, const stru
 		if (!strcmp(record->d_name, ".") || !strcmp(record->d_name, "..") ||
 		    !listing->wanted(listing->user, record->d_name))
 			continue;
-		sorted = sorted && (count == 0 || buffer->records[count - 1]->d_ino < record->d_ino);
-		buffer->records[count++] = record;
+		buffer->records[count++] = (struct listed){ .inode = record->d_ino, .name = record->d_name };
 	}
-	if (!sorted)
-		qsort(buffer->records, count, sizeof(*buffer->records), compare);
-	return count;
+	*count_ret = count;
+	return sort(buffer, count);
 }
 
 int kvk_posix_list_stat(struct kvk_backend *backend, const char *folder, const struct kvk_listing *listing,
@@ -77,10 +106,11 @@ int kvk_posix_list_stat(struct kvk_backend *backend, const char *folder, const s
 		goto out;
 	}
 	while (going_on && (got = posix->sys->getdents(fd, buffer->data, LIST_BYTES)) > 0) {
-		uint32_t count = collect(buffer, got, listing);
+		uint32_t count;
+		const struct listed *records = collect(buffer, got, listing, &count);
 
 		for (uint32_t i = 0; i < count && going_on; i++) {
-			const char *name = buffer->records[i]->d_name;
+			const char *name = records[i].name;
 			struct kvk_stat stat;
 
 			err = kvk_posix_stat_at(posix, fd, name, &stat);

@@ -116,7 +116,7 @@ void kvk_posix_run(struct kvk_backend *backend, struct kvk_xfer *xfer);
 void kvk_posix_opened(struct kvk_posix *posix, struct kvk_xfer *xfer, int fd);
 int kvk_posix_open_flags(const struct kvk_posix *posix, const struct kvk_xfer *xfer);
 int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat);
-/* Of a name in the folder fd, itself if it is a link; "": of fd. */
+/* Of a name in the folder fd, itself if it is a link; "": of fd. When it was born is not asked for. */
 int kvk_posix_stat_at(struct kvk_posix *posix, int fd, const char *name, struct kvk_stat *stat);
 /* The same of fd as other machines left it: a client of a file system may answer from a cache of 3 to 60 s. */
 int kvk_posix_stat_fresh(struct kvk_posix *posix, int fd, struct kvk_stat *stat);

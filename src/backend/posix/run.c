@@ -18,10 +18,10 @@ static uint64_t nanoseconds(const struct statx_timestamp *time)
 	return time->tv_sec < 0 ? 0 : (uint64_t)time->tv_sec * 1000000000u + time->tv_nsec;
 }
 
-static int stat_with(struct kvk_posix *posix, int fd, const char *name, int flags, struct kvk_stat *stat)
+static int stat_with(struct kvk_posix *posix, int fd, const char *name, int flags, unsigned wanted, struct kvk_stat *stat)
 {
 	struct statx found;
-	int err = posix->sys->statx(fd, name, flags, STATX_BASIC_STATS | STATX_BTIME, &found);
+	int err = posix->sys->statx(fd, name, flags, wanted, &found);
 
 	if (err)
 		return err;
@@ -42,17 +42,18 @@ static int stat_with(struct kvk_posix *posix, int fd, const char *name, int flag
 
 int kvk_posix_stat_at(struct kvk_posix *posix, int fd, const char *name, struct kvk_stat *stat)
 {
-	return stat_with(posix, fd, name, *name ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH, stat);
+	return stat_with(posix, fd, name, *name ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH, STATX_BASIC_STATS, stat);
 }
 
 int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat)
 {
-	return stat_with(posix, fd, "", AT_EMPTY_PATH, stat);
+	return stat_with(posix, fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, stat);
 }
 
 int kvk_posix_stat_fresh(struct kvk_posix *posix, int fd, struct kvk_stat *stat)
 {
-	return stat_with(posix, fd, "", AT_EMPTY_PATH | (posix->base.caps.many_hosts ? AT_STATX_FORCE_SYNC : 0), stat);
+	return stat_with(posix, fd, "", AT_EMPTY_PATH | (posix->base.caps.many_hosts ? AT_STATX_FORCE_SYNC : 0),
+			 STATX_BASIC_STATS | STATX_BTIME, stat);
 }
 
 int kvk_posix_open_flags(const struct kvk_posix *posix, const struct kvk_xfer *xfer)
@@ -363,8 +364,8 @@ static bool is_linked(struct kvk_posix *posix, int from_fd, const char *from, in
 {
 	struct kvk_stat own, found;
 
-	return !stat_with(posix, from_fd, from, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, &own) &&
-	       !stat_with(posix, to_fd, to, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, &found) &&
+	return !stat_with(posix, from_fd, from, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &own) &&
+	       !stat_with(posix, to_fd, to, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &found) &&
 	       own.inode == found.inode && own.device == found.device;
 }
 
