@@ -284,7 +284,7 @@ static void stepped(struct kvk_xfer *xfer)
 		if (result == -EEXIST && ++put->tries < TRIES_MAX)
 			judge(put);
 		else if (result < 0)
-			put_failed(put, result);
+			put_failed(put, result == -EEXIST ? -EIO : result);
 		else
 			created(put);
 		return;
@@ -333,6 +333,11 @@ static void stepped(struct kvk_xfer *xfer)
 			put_answer(put, 0, KVK_REASON_PRESENT);
 		return;
 	case STEP_DROP_FOUND:
+		/* Where it stays it must not be met again: that a sync of it failed would be forgotten. */
+		if (result < 0 && result != -ENOENT) {
+			not_durable(put);
+			return;
+		}
 		if (result == 0)
 			request->unlinked_bytes += kvk_page_ceil(put->proof.stat.bytes);
 		step(put, STEP_CLOSE_JUDGED, KVK_XFER_CLOSE, put->proof.place, NULL);
