@@ -38,12 +38,6 @@ static bool has_second_level(const struct kvk_dynamic *dynamic, uint32_t bucket)
 	return bucket != KVK_SCAN_QUARANTINE && dynamic->layout.levels == 2;
 }
 
-/* Nothing was ever stored there, or somebody put something else in the folder's place. */
-static bool is_no_folder(int err)
-{
-	return err == -ENOENT || err == -ENOTDIR || err == -ELOOP || err == -EXDEV;
-}
-
 /* ---- listing ------------------------------------------------------------------------------------ */
 
 struct scan {
@@ -104,7 +98,7 @@ static int scan_folder(struct kvk_dynamic *dynamic, struct scan *scan, const cha
 	scan->component = scan->path + bytes;
 	scan->component_room = sizeof(scan->path) - (size_t)bytes;
 	err = dynamic->base.backend->ops->list_stat(dynamic->base.backend, folder, &listing, &changed_ns);
-	if (is_no_folder(err))
+	if (kvk_dynamic_is_no_folder(err))
 		err = 0;
 	if (changed_ns > *modified_ns)
 		*modified_ns = changed_ns;
@@ -115,7 +109,7 @@ static int folder_time(struct kvk_dynamic *dynamic, const char *folder, uint64_t
 {
 	int err = dynamic->base.backend->ops->folder_time(dynamic->base.backend, folder, changed_ns);
 
-	if (!is_no_folder(err))
+	if (!kvk_dynamic_is_no_folder(err))
 		return err;
 	*changed_ns = 0;
 	return 0;
