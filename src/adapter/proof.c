@@ -389,10 +389,6 @@ void kvk_proof_read(struct kvk_proof *proof, bool footer_first)
 	struct kvk_request *request = proof->request;
 	uint64_t guess_bytes = kvk_page_ceil(request->data_bytes) + KVK_PAGE_BYTES;
 
-	if (kvk_op_answered(&request->op)) {
-		kvk_proof_end(proof, KVK_VERDICT_NONE, -ECANCELED);
-		return;
-	}
 	if (!footer_first && proof->depth == KVK_PROOF_WHOLE && proof->deliver && !request->name &&
 	    request->offset_bytes == 0 && request->range_bytes == 0 && request->data_bytes > 0 &&
 	    guess_bytes >= proof->least_bytes && guess_bytes <= proof->most_bytes) {
