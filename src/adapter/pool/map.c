@@ -282,13 +282,29 @@ void kvk_pool_map_publish(struct kvk_pool_map *map, const struct kvk_run *run, u
 	pthread_mutex_unlock(&map->lock);
 }
 
+/* Called with the lock held. Whether nobody has a slot of it; those that were lost are free then. */
+static bool claim_slots(struct kvk_pool_map *map, const struct kvk_run *run)
+{
+	uint32_t end = run->first + run->slots;
+
+	for (uint32_t slot = run->first; slot < end; slot++) {
+		if (map->owner[slot] && map->owner[slot] != NOBODY)
+			return false;
+	}
+	for (uint32_t slot = next_slot(map, run->first, end, true); slot < end; slot = next_slot(map, slot, end, true)) {
+		slots_give(map, slot, 1);
+		map->lost_slots--;
+	}
+	return true;
+}
+
 int kvk_pool_map_add(struct kvk_pool_map *map, const struct kvk_run *run, bool *added_ret)
 {
-	uint32_t index, end = run->first + run->slots;
+	uint32_t index;
 	int err = 0;
 
 	pthread_mutex_lock(&map->lock);
-	*added_ret = !find(map, run->prefix, &index) && next_slot(map, run->first, end, true) == end;
+	*added_ret = !find(map, run->prefix, &index) && claim_slots(map, run);
 	if (*added_ret)
 		err = settle_in(map, run, PRESENT, &index);
 	if (*added_ret && !err)
