@@ -57,8 +57,9 @@ int kvk_pool_list(struct kvk_adapter *adapter, const char *after, kvk_list_visit
 	uint32_t slot = 0;
 	int err = 0;
 
+	/* Whoever calls may say any name: behind the last one there is none, and not the first again. */
 	if (after && kvk_pool_name_parse(after, &slot))
-		slot++;
+		slot += slot < pool->shape.slots;
 	listed = kvk_mem_alloc(sizeof(*listed));
 	if (!listed)
 		return -ENOMEM;

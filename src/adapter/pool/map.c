@@ -410,6 +410,17 @@ bool kvk_pool_map_drop(struct kvk_pool_map *map, const struct kvk_run *run)
 	return present;
 }
 
+/* Called with the lock held, of a present run. */
+static void leave(struct kvk_pool_map *map, uint32_t index)
+{
+	struct kvk_pool_entry *entry = entry_at(map, index);
+
+	unlink_from(map, index);
+	entry->state = LEAVING;
+	entry->holds++;
+	map->objects--;
+}
+
 bool kvk_pool_map_leave(struct kvk_pool_map *map, const struct kvk_run *run)
 {
 	struct kvk_pool_entry *entry;
@@ -418,14 +429,27 @@ bool kvk_pool_map_leave(struct kvk_pool_map *map, const struct kvk_run *run)
 	pthread_mutex_lock(&map->lock);
 	entry = entry_at(map, run->index);
 	first = entry->state == PRESENT && entry->generation == run->generation;
-	if (first) {
-		unlink_from(map, run->index);
-		entry->state = LEAVING;
-		entry->holds++;
-		map->objects--;
-	}
+	if (first)
+		leave(map, run->index);
 	pthread_mutex_unlock(&map->lock);
 	return first;
+}
+
+bool kvk_pool_map_leave_key(struct kvk_pool_map *map, const uint8_t prefix[KVK_PREFIX_BYTES], struct kvk_run *ret)
+{
+	struct kvk_pool_entry *entry;
+	uint32_t index;
+	bool present;
+
+	pthread_mutex_lock(&map->lock);
+	entry = find(map, prefix, &index);
+	present = entry && entry->state == PRESENT;
+	if (present) {
+		run_of(map, index, ret);
+		leave(map, index);
+	}
+	pthread_mutex_unlock(&map->lock);
+	return present;
 }
 
 void kvk_pool_map_free(struct kvk_pool_map *map, const struct kvk_run *run, bool zeroed)

@@ -82,6 +82,8 @@ bool kvk_pool_map_drop(struct kvk_pool_map *map, const struct kvk_run *run);
 
 /* present -> leaving: nobody finds it any more. Only the first caller gets true; it holds the run, apart from holds of before. */
 bool kvk_pool_map_leave(struct kvk_pool_map *map, const struct kvk_run *run);
+/* The same of the run of this prefix, which nobody has to hold. False: none is present. */
+bool kvk_pool_map_leave_key(struct kvk_pool_map *map, const uint8_t prefix[KVK_PREFIX_BYTES], struct kvk_run *ret);
 /*
  * Ends what take() or leave() began, with the hold. zeroed: no footer of it is on the medium, its slots are free when the last
  * hold has ended. Otherwise, from leaving: it is present again; from writing: its slots are lost.

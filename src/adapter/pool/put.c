@@ -81,7 +81,9 @@ static void publish(struct put *put, bool durable)
 	struct kvk_pool *pool = kvk_pool_of_request(request);
 
 	if (kvk_op_late(&request->op)) {
-		give_up(put, atomic_load(&request->op.canceled) ? -ECANCELED : -ETIMEDOUT, KVK_REASON_DEADLINE);
+		int err = atomic_load(&request->op.canceled) ? -ECANCELED : -ETIMEDOUT;
+
+		give_up(put, err, kvk_reason_of(err));
 		return;
 	}
 	kvk_pool_map_publish(&pool->map, &put->run, put->write.footer.created_ns);
