@@ -53,6 +53,8 @@ struct bent {
 	unsigned struck;
 	int places;                    /* open */
 	const char *extra;             /* a name that every list() and list_stat() finds besides, also one that fails */
+	bool extra_is_anothers;
+	uint64_t now_ns;               /* what the medium's clock says; 0: the time */
 	/* For before() and after(): */
 	struct kvk_request *request;   /* under way */
 	const char *name;
@@ -138,7 +140,7 @@ static inline int bent_list_stat(struct kvk_backend *backend, const char *folder
 				 uint64_t *modified_ns)
 {
 	struct bent *bent = bent_of(backend);
-	const struct kvk_stat stat = { .bytes = 1, .links = 1, .regular = true, .owned = true };
+	const struct kvk_stat stat = { .bytes = 1, .links = 1, .regular = true, .owned = !bent->extra_is_anothers };
 	int err = bent_call(bent, BENT_LIST_STAT).error;
 
 	if (!err)
@@ -161,7 +163,11 @@ static inline int bent_now(struct kvk_backend *backend, uint64_t *now_ns)
 	struct bent *bent = bent_of(backend);
 	int err = bent_call(bent, BENT_NOW).error;
 
-	return err ? err : bent->inner->ops->now(bent->inner, now_ns);
+	if (!err)
+		err = bent->inner->ops->now(bent->inner, now_ns);
+	if (!err && bent->now_ns)
+		*now_ns = bent->now_ns;
+	return err;
 }
 
 static inline int bent_hold(struct kvk_backend *backend, bool exclusive)
@@ -326,8 +332,8 @@ static inline void bent_answers(struct bent *bent, struct kvk_xfer *xfer)
 	kvk_op_answer(&bent->request->op, -ETIMEDOUT);
 }
 
-/* Flips a bit of the file where it is; the inode stays. */
-static inline void bent_flip(struct bent *bent, const char *name, uint64_t offset_bytes)
+/* Flips bits of a byte of the file where it is; the inode stays. */
+static inline void bent_xor(struct bent *bent, const char *name, uint64_t offset_bytes, uint8_t bits)
 {
 	struct kvk_xfer xfer, close;
 	struct iovec iov;
@@ -343,12 +349,18 @@ static inline void bent_flip(struct bent *bent, const char *name, uint64_t offse
 	xfer.offset_bytes = offset_bytes;
 	for (int write = 0; write < 2; write++) {
 		iov = (struct iovec){ &byte, 1 };
-		byte ^= write ? 1 : 0;
+		if (write)
+			byte ^= bits;
 		xfer.op = write ? KVK_XFER_WRITE : KVK_XFER_READ;
 		bent->inner->ops->run(bent->inner, &xfer);
 		assert_int_equal(xfer.result, 1);
 	}
 	bent->inner->ops->run(bent->inner, &close);
+}
+
+static inline void bent_flip(struct bent *bent, const char *name, uint64_t offset_bytes)
+{
+	bent_xor(bent, name, offset_bytes, 1);
 }
 
 /* How many files lie in this folder. */
