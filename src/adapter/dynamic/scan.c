@@ -177,7 +177,7 @@ static uint64_t stamp_with(uint64_t stamp, uint64_t changed_ns)
 int kvk_dynamic_bucket_time(struct kvk_adapter *adapter, uint32_t bucket, uint64_t *modified_ns, uint64_t *stamp)
 {
 	struct kvk_dynamic *dynamic = kvk_container_of(adapter, struct kvk_dynamic, base);
-	uint64_t latest_ns, changed_ns, sum;
+	uint64_t latest_ns, changed_ns = 0, sum;
 	struct kvk_names folders = { 0 };
 	char folder[32];
 	int err = bucket_folder(dynamic, bucket, folder);
@@ -191,8 +191,6 @@ int kvk_dynamic_bucket_time(struct kvk_adapter *adapter, uint32_t bucket, uint64
 		err = kvk_dynamic_folders(dynamic, folder, 1, &folders);
 	for (uint32_t i = 0; i < folders.count && !err; i++) {
 		err = folder_time(dynamic, folders.names[i], &changed_ns);
-		if (err)
-			break;
 		sum = stamp_with(sum, changed_ns);
 		if (changed_ns > latest_ns)
 			latest_ns = changed_ns;
