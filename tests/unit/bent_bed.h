@@ -159,9 +159,9 @@ static inline void ask_fill(uint8_t *data, uint64_t bytes, const char *key, unsi
 {
 	uint64_t mix = generation * UINT64_C(0x9e3779b97f4a7c15) + (uint8_t)key[0];
 
-	for (uint64_t i = 0; i < bytes; i++) {
+	for (uint64_t i = 0; i < bytes; i += sizeof(mix)) {
 		mix = mix * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-		data[i] = (uint8_t)(mix >> 56);
+		memcpy(data + i, &mix, bytes - i < sizeof(mix) ? bytes - i : sizeof(mix));
 	}
 }
 
@@ -188,25 +188,36 @@ static inline void ask_init(struct ask *ask, struct bench *bench, const char *ke
 	sem_init(&ask->finished, 0, 0);
 }
 
-/* Carries it out, to the end. */
-static inline void ask_run(struct ask *ask, struct bench *bench, void (*start)(struct kvk_op *op))
+static inline void ask_prepare(struct ask *ask, void (*start)(struct kvk_op *op))
 {
 	enum kvk_op_class class = start == start_put ? KVK_OP_WRITE : start == start_get ? KVK_OP_READ : KVK_OP_LIGHT;
 	struct kvk_op *op = &ask->request.op;
-	struct kvk_link ops;
 
 	kvk_op_init(op, class, UINT64_MAX / 2, ask);
 	op->start = start;
 	op->answer = ask_answer;
 	op->finished = ask_finished;
-	bench->bent.request = &ask->request;
-	kvk_list_init(&ops);
-	kvk_list_push(&ops, &op->link);
-	kvk_agent_submit(bench->agent, &ops);
+}
+
+static inline void ask_wait(struct ask *ask)
+{
 	while (sem_wait(&ask->finished))
 		assert_int_equal(errno, EINTR);
 	assert_int_equal(ask->answers, 1);
 	assert_int_equal(ask->dones, 1);
+}
+
+/* Carries it out, to the end. */
+static inline void ask_run(struct ask *ask, struct bench *bench, void (*start)(struct kvk_op *op))
+{
+	struct kvk_link ops;
+
+	ask_prepare(ask, start);
+	bench->bent.request = &ask->request;
+	kvk_list_init(&ops);
+	kvk_list_push(&ops, &ask->request.op.link);
+	kvk_agent_submit(bench->agent, &ops);
+	ask_wait(ask);
 	/* What is held is let go of when it is over. */
 	assert_int_equal(bench->bent.places, bench->held_places);
 }

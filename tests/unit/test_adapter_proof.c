@@ -3,10 +3,10 @@
  * The proof of an object: footers that no put of this version writes, reads that end early or fail half way, and every part of a
  * payload that may be asked for, in every way in which it may travel.
  */
+#include "adapter/proof.h"
 #include "bent_bed.h"
+#include "no_digest.h"
 #include "seal.h"
-
-#include <openssl/crypto.h>
 
 #define KEY "key"
 #define THEIRS 7
@@ -69,6 +69,8 @@ static void expect_get(struct bench *bench, const char *what, uint64_t room, int
 
 static void test_footers(void **state)
 {
+	char name[KVK_NAME_BYTES_MAX];
+	struct kvk_listed listed;
 	struct bench bench;
 	uint64_t bytes, other_bytes;
 	uint8_t *file, *footer, *other;
@@ -97,6 +99,9 @@ static void test_footers(void **state)
 	seal_footer(footer, KVK_PAGE_BYTES);
 	put_file(&bench, KEY, footer, 4096);
 	expect_get(&bench, "a footer longer than the file", 20000, -EBADMSG, KVK_REASON_DAMAGED);
+	bench_name(&bench, name, KEY);
+	assert_int_equal(bench.adapter->ops->inspect(bench.adapter, name, &listed), 0);
+	assert_int_equal(listed.state, KVK_OBJECT_DAMAGED);
 	free(file);
 
 	file = forge(&bench, KEY, 20000, 65536, &bytes);
@@ -269,24 +274,43 @@ static void test_parts(void **state)
 	}
 }
 
+/* ---- the caller's memory ------------------------------------------------------------------------ */
+
+static void test_memory(void **state)
+{
+	struct kvk_backend_caps caps = { .align_memory_bytes = 16, .align_offset_bytes = 8 };
+	_Alignas(16) uint8_t memory[64] = { 0 }, plain[64];
+	struct iovec parts[] = { { memory, 16 }, { memory + 16, 0 }, { memory + 16, 24 }, { memory + 48, 5 } };
+
+	assert_true(kvk_memory_aligned(parts, 4, &caps));
+	parts[2].iov_len = 23;
+	assert_false(kvk_memory_aligned(parts, 4, &caps));
+	parts[2] = (struct iovec){ memory + 17, 24 };
+	assert_false(kvk_memory_aligned(parts, 4, &caps));
+	assert_true(kvk_memory_aligned(NULL, 0, &caps));
+
+	/* Bytes 10 to 39 of 45; what lies between and behind is left alone. */
+	for (unsigned i = 0; i < 64; i++)
+		plain[i] = (uint8_t)(i + 1);
+	parts[2] = (struct iovec){ memory + 20, 24 };
+	kvk_memory_scatter(parts, 4, 10, plain, 30);
+	for (unsigned i = 0; i < 64; i++) {
+		unsigned expected = i >= 10 && i < 16 ? i - 9 : i >= 20 && i < 44 ? i - 20 + 7 : 0;
+
+		assert_int_equal(memory[i], expected);
+	}
+	memset(plain, 0, sizeof(plain));
+	kvk_memory_gather(plain, parts, 4, 10, 30);
+	for (unsigned i = 0; i < 64; i++)
+		assert_int_equal(plain[i], i < 30 ? i + 1 : 0);
+	kvk_memory_gather(plain, parts, 4, 45, 10);
+	assert_int_equal(plain[0], 1);
+	kvk_memory_fill(parts, 4, 0xdb);
+	for (unsigned i = 0; i < 64; i++)
+		assert_int_equal(memory[i], i < 16 || (i >= 20 && i < 44) || (i >= 48 && i < 53) ? 0xdb : 0);
+}
+
 /* ---- without memory for a digest ------------------------------------------------------------------ */
-
-static atomic_bool refuse;
-
-static void *ssl_alloc(size_t bytes, const char *file, int line)
-{
-	return atomic_load(&refuse) ? NULL : malloc(bytes);
-}
-
-static void *ssl_realloc(void *memory, size_t bytes, const char *file, int line)
-{
-	return atomic_load(&refuse) ? NULL : realloc(memory, bytes);
-}
-
-static void ssl_free(void *memory, const char *file, int line)
-{
-	free(memory);
-}
 
 /* That it cannot be told whose object it is says nothing about the object. */
 static void test_no_memory_for_a_digest(void **state)
@@ -294,20 +318,28 @@ static void test_no_memory_for_a_digest(void **state)
 	struct bench bench;
 	struct ask ask;
 	uint64_t bytes;
-	uint8_t *file;
+	uint8_t *file, digest[KVK_DIGEST_BYTES];
+	char *text = NULL;
 
 	bench_open_dynamic(&bench, KVK_DURABILITY_NONE, KVK_NAMING_KVKEEP);
 	file = forge(&bench, KEY, 20000, 65536, &bytes);
 	put_file(&bench, KEY, file, bytes);
 	/* The lane's first. */
 	ask_init(&ask, &bench, KEY, 20000, 0);
-	atomic_store(&refuse, true);
+	atomic_store(&no_digest, true);
 	ask_run(&ask, &bench, start_find);
-	atomic_store(&refuse, false);
+	atomic_store(&no_digest, false);
 	assert_int_equal(ask.request.status, -ENOMEM);
 	assert_int_equal(ask.request.reason, KVK_REASON_NO_MEMORY);
 	ask_end(&ask);
 	expect_get(&bench, "with memory", 20000, 0, KVK_REASON_NONE);
+	/* Nor does it about a manifest. */
+	assert_int_equal(kvk_manifest_digest(digest, "{\"a\":1}"), 0);
+	assert_int_equal(kvk_namespace_keep(&bench.bent.base, digest, "{\"a\":1}", NULL), 0);
+	atomic_store(&no_digest, true);
+	assert_int_equal(kvk_namespace_load(&bench.bent.base, digest, &text), -ENOMEM);
+	atomic_store(&no_digest, false);
+	assert_null(text);
 	free(file);
 	bench_close(&bench);
 }
@@ -319,11 +351,10 @@ int main(void)
 		cmocka_unit_test(test_long_footer),
 		cmocka_unit_test(test_reads_that_fail),
 		cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_no_memory_for_a_digest),
 	};
 
-	/* Before anything of OpenSSL's is used. */
-	if (!CRYPTO_set_mem_functions(ssl_alloc, ssl_realloc, ssl_free))
-		return 1;
+	no_digest_prepare();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

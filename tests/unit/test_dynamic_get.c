@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every way through a get and a find of a file per key, one call of the medium bent at a time, and footers that no put writes: what
- * is answered, and what is moved aside.
+ * Every way through a get and a find of a file per key, one call of the medium bent at a time: what is answered, and what is moved
+ * aside.
  */
 #include "bent_bed.h"
 
@@ -183,6 +183,79 @@ static void test_names_that_cannot_be(void **state)
 	bench_close(&bench);
 }
 
+static struct ask find_name(struct bench *bench, const char *name)
+{
+	struct ask ask;
+
+	ask_init(&ask, bench, "another", BYTES, 0);
+	ask.request.key = NULL;
+	ask.request.name = name;
+	ask.request.deliver = true;
+	ask.request.keep = true;
+	ask_run(&ask, bench, start_get);
+	ask_end(&ask);
+	return ask;
+}
+
+/* Who says the name gets what belongs there, whatever its key; who says only the digest, or a key of the same digest, is compared. */
+static void test_whose(void **state)
+{
+	static const char elsewhere[] = "00/0000000000000000000000000000000000000000000000000000000000000000.kv";
+	char name[KVK_NAME_BYTES_MAX];
+	struct bench bench;
+	uint64_t bytes;
+	uint8_t *file;
+	struct ask ask;
+
+	bench_open_dynamic(&bench, KVK_DURABILITY_NONE, KVK_NAMING_KVKEEP);
+	assert_int_equal(bench_put(&bench, KEY, BYTES, OTHERS), 0);
+	bench_name(&bench, name, KEY);
+	EXPECT(find_name(&bench, name), 0, KVK_REASON_NONE);
+	file = bent_read(&bench.bent, name, &bytes);
+	bent_file(&bench.bent, elsewhere, file, bytes);
+	EXPECT(find_name(&bench, elsewhere), -EBADMSG, KVK_REASON_DAMAGED);
+	for (unsigned way = 0; way < 3; way++) {
+		ask_init(&ask, &bench, KEY, BYTES, 0);
+		if (way == 0)
+			ask.request.key = NULL;
+		else if (way == 1)
+			ask.request.key_bytes--;
+		else
+			ask.request.key = "kez";
+		ask_run(&ask, &bench, start_find);
+		expect(&ask, "by digest", way ? -ENOENT : 0, way ? KVK_REASON_COLLISION : KVK_REASON_NONE);
+		ask_end(&ask);
+	}
+	assert_int_equal(bench_get(&bench, KEY, BYTES), OTHERS);
+	free(file);
+	bench_close(&bench);
+}
+
+/* With LMCache's names, too: a whole object whose key makes no such name, or another, was put there by no store. */
+static void test_whose_of_lmcache(void **state)
+{
+	static const char *const strangers[] = { "n@00000000@0@01", "m@00000000@1@01", "no key of LMCache's" };
+	char name[KVK_NAME_BYTES_MAX];
+
+	for (size_t i = 0; i < 3; i++) {
+		struct bench bench, other;
+		uint64_t bytes;
+		uint8_t *file;
+
+		bench_open_dynamic(&other, KVK_DURABILITY_NONE, KVK_NAMING_KVKEEP);
+		assert_int_equal(bench_put(&other, strangers[i], BYTES, OTHERS), 0);
+		bench_name(&other, name, strangers[i]);
+		file = bent_read(&other.bent, name, &bytes);
+		bench_close(&other);
+		bench_open_dynamic(&bench, KVK_DURABILITY_NONE, KVK_NAMING_LMCACHE);
+		bench_name(&bench, name, LMCACHE_KEY);
+		bent_file(&bench.bent, name, file, bytes);
+		EXPECT(get(&bench, LMCACHE_KEY, true), -EBADMSG, KVK_REASON_DAMAGED);
+		free(file);
+		bench_close(&bench);
+	}
+}
+
 /* LMCache's older generation of names is tried after the newer one, and only where it says the same. */
 static void test_old_names(void **state)
 {
@@ -212,124 +285,6 @@ static void test_old_names(void **state)
 	assert_int_equal(bent_bytes(&bench.bent, old), -ENOENT);
 	assert_int_equal(quarantined(&bench), 1);
 	bench_close(&bench);
-}
-
-/* ---- adopted files ------------------------------------------------------------------------------ */
-
-static void born_before(struct bent *bent, struct kvk_xfer *xfer)
-{
-	xfer->stat.born_ns = 1000;
-}
-
-static void born_after(struct bent *bent, struct kvk_xfer *xfer)
-{
-	xfer->stat.born_ns = 3000;
-}
-
-static void born_never(struct bent *bent, struct kvk_xfer *xfer)
-{
-	xfer->stat.born_ns = 0;
-}
-
-static void adopt(struct bench *bench, bool accept, bool direct, uint64_t bytes)
-{
-	char name[KVK_NAME_BYTES_MAX];
-	uint8_t *data = malloc(bytes + 1);
-
-	bench_open(bench, KVK_DURABILITY_NONE, KVK_NAMING_LMCACHE);
-	bench->bent.base.caps.direct = direct;
-	bench->options.accept_unverified = accept;
-	assert_int_equal(kvk_dynamic_open(&bench->adapter, &bench->options), 0);
-	assert_non_null(data);
-	ask_fill(data, bytes, LMCACHE_KEY, OTHERS);
-	bench_name(bench, name, LMCACHE_KEY);
-	bent_file(&bench->bent, name, data, bytes);
-	free(data);
-}
-
-/* Without a footer: what was there before the store took the folder is adopted if that was asked for; anything else is damaged. */
-static void test_adopted(void **state)
-{
-	static const uint64_t lengths[] = { BYTES, 20480, 100, 4096 };
-
-	for (unsigned way = 0; way < 16; way++) {
-		bool accept = way & 1, direct = way & 2;
-		uint64_t bytes = lengths[way / 4];
-		struct bench bench;
-		struct ask ask;
-
-		adopt(&bench, accept, direct, bytes);
-		for (int whole = 0; whole < 2; whole++) {
-			ask_init(&ask, &bench, LMCACHE_KEY, bytes, 0);
-			ask.request.deliver = whole;
-			BEND(&bench.bent, .call = KVK_XFER_OPEN, .nth = 1, .every = true, .after = born_before);
-			ask_run(&ask, &bench, whole ? start_get : start_find);
-			if (!accept) {
-				expect(&ask, "not accepted", -ENOENT, KVK_REASON_FOREIGN);
-			} else {
-				expect(&ask, "accepted", 0, KVK_REASON_NONE);
-				assert_true(ask.request.facts.unverified);
-				assert_int_equal(ask.request.facts.logical_bytes, bytes);
-				assert_int_equal(ask.request.moved_bytes, whole ? bytes : 0);
-			}
-			ask_end(&ask);
-		}
-		assert_int_equal(atomic_load(&bench.adapter->counts.unverified), accept);
-		/* Another length is another object's, as far as can be known. */
-		if (accept) {
-			BEND(&bench.bent, .call = KVK_XFER_OPEN, .nth = 1, .every = true, .after = born_before);
-			ask_init(&ask, &bench, LMCACHE_KEY, bytes + 1, 0);
-			ask.request.deliver = true;
-			ask_run(&ask, &bench, start_get);
-			expect(&ask, "another length", -ENOENT, KVK_REASON_COLLISION);
-			ask_end(&ask);
-		}
-		bench_close(&bench);
-	}
-}
-
-/* A part of an adopted file, and nothing beyond its end. */
-static void test_part_of_adopted(void **state)
-{
-	static const struct { uint64_t offset, range; int status; } rows[] = {
-		{ 5000, 3000, 0 }, { 0, BYTES, 0 }, { BYTES, 0, -ENOENT }, { BYTES - 1, 2, -EINVAL }, { BYTES + 1, 1, -EINVAL },
-	};
-	struct bench bench;
-
-	adopt(&bench, true, false, BYTES);
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		uint8_t expected[BYTES];
-		struct ask ask;
-
-		BEND(&bench.bent, .call = KVK_XFER_OPEN, .nth = 1, .every = true, .after = born_before);
-		ask_fill(expected, BYTES, LMCACHE_KEY, OTHERS);
-		ask_init(&ask, &bench, LMCACHE_KEY, BYTES + 1, 0);
-		ask.request.deliver = true;
-		ask.request.offset_bytes = rows[i].offset;
-		ask.request.range_bytes = rows[i].range;
-		ask_run(&ask, &bench, start_get);
-		assert_int_equal(ask.request.status, rows[i].status);
-		if (!rows[i].status)
-			assert_memory_equal(ask.data, expected + rows[i].offset, rows[i].range);
-		ask_end(&ask);
-	}
-	bench_close(&bench);
-}
-
-/* Nothing without bytes was adopted, nothing whose age nobody knows, and nothing that is younger than the store. */
-static void test_not_adopted(void **state)
-{
-	static void (*const ages[])(struct bent *bent, struct kvk_xfer *xfer) = { born_after, born_never, born_before };
-
-	for (size_t i = 0; i < 3; i++) {
-		struct bench bench;
-
-		adopt(&bench, true, false, i == 2 ? 0 : BYTES);
-		BEND(&bench.bent, .call = KVK_XFER_OPEN, .nth = 1, .every = true, .after = ages[i]);
-		EXPECT(get(&bench, LMCACHE_KEY, true), -EBADMSG, KVK_REASON_DAMAGED);
-		assert_int_equal(quarantined(&bench), 1);
-		bench_close(&bench);
-	}
 }
 
 /* ---- asked again, used ---------------------------------------------------------------------------- */
@@ -452,6 +407,65 @@ static void test_moved_aside(void **state)
 	bench_close(&bench);
 }
 
+/* Around each move the store is told, and each is logged. */
+static unsigned begins, logs;
+static uint64_t ended_bytes;
+
+static uint32_t aside_begin(void *user)
+{
+	return ++begins;
+}
+
+static void aside_end(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes)
+{
+	assert_int_equal(begun, begins);
+	ended_bytes += bytes;
+}
+
+static void log_line(void *user, int level, const char *text)
+{
+	logs++;
+}
+
+/* No more than there is room for, and no more than sixteen a minute. */
+static void test_limits_of_quarantine(void **state)
+{
+	for (int by_room = 0; by_room < 2; by_room++) {
+		struct kvk_log_sink log = { NULL, log_line };
+		unsigned wanted = by_room ? 2 : 16, count = 20, there;
+		uint64_t minute = kvk_now_us() / 60000000;
+		struct bench bench;
+
+		begins = logs = 0;
+		ended_bytes = 0;
+		bench_open(&bench, KVK_DURABILITY_NONE, KVK_NAMING_KVKEEP);
+		bench.options.log = &log;
+		bench.options.aside_begin = aside_begin;
+		bench.options.aside_end = aside_end;
+		bench.options.quarantine_bytes = by_room ? 2 * FILE_BYTES + 1 : UINT64_C(1) << 30;
+		assert_int_equal(kvk_dynamic_open(&bench.adapter, &bench.options), 0);
+		for (unsigned i = 0; i < count; i++) {
+			char key[16], name[KVK_NAME_BYTES_MAX];
+
+			snprintf(key, sizeof(key), "key %u", i);
+			assert_int_equal(bench_put(&bench, key, BYTES, OTHERS), 0);
+			bench_name(&bench, name, key);
+			bent_flip(&bench.bent, name, 5);
+			EXPECT(get(&bench, key, true), -EBADMSG, KVK_REASON_DAMAGED);
+		}
+		there = quarantined(&bench);
+		/* Another minute may have begun. */
+		if (by_room || kvk_now_us() / 60000000 == minute)
+			assert_int_equal(there, wanted);
+		else
+			assert_in_range(there, wanted, count);
+		assert_int_equal(begins, there);
+		assert_int_equal(ended_bytes, (uint64_t)there * FILE_BYTES);
+		assert_int_equal(logs, count);
+		bench_close(&bench);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -460,13 +474,13 @@ int main(void)
 		cmocka_unit_test(test_answered_when_it_is_opened),
 		cmocka_unit_test(test_stale),
 		cmocka_unit_test(test_names_that_cannot_be),
+		cmocka_unit_test(test_whose),
+		cmocka_unit_test(test_whose_of_lmcache),
 		cmocka_unit_test(test_old_names),
-		cmocka_unit_test(test_adopted),
-		cmocka_unit_test(test_part_of_adopted),
-		cmocka_unit_test(test_not_adopted),
 		cmocka_unit_test(test_again),
 		cmocka_unit_test(test_renewed),
 		cmocka_unit_test(test_moved_aside),
+		cmocka_unit_test(test_limits_of_quarantine),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

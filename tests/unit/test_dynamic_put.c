@@ -44,6 +44,8 @@ static const struct row rows[] = {
 	{ "stored", STORED },
 	{ "stored, durable", OBJECT, STORED, .durable = true },
 	{ "it cannot be created", .bends = { FAILS(KVK_XFER_CREATE, 1, EIO) }, MEDIUM, .after = -ENOENT },
+	{ "its folder goes as it is created", .bends = { FAILS(KVK_XFER_CREATE, 1, ENOENT) }, .status = -ENOENT,
+	  .reason = KVK_REASON_ABSENT, .after = -ENOENT },
 	{ "it cannot be created, for there is always one, and there is none", .bends = { ALWAYS(KVK_XFER_CREATE, EEXIST) }, MEDIUM,
 	  .after = -ENOENT },
 	{ "it cannot be published, for there is always one, and there is none", .bends = { ALWAYS(KVK_XFER_PUBLISH, EEXIST) },
@@ -174,6 +176,7 @@ static void run_row(const struct row *row)
 		bends++;
 	bent_set(&bench.bent, row->bends, bends);
 	ask_init(&ask, &bench, KEY, BYTES, OURS);
+	assert_int_equal(bench.adapter->ops->charge(&ask.request, BYTES), FILE_BYTES);
 	ask.request.judge_first = row->judge_first;
 	ask_run(&ask, &bench, start_put);
 	request = &ask.request;
@@ -246,6 +249,85 @@ static void test_collision(void **state)
 	bench_close(&bench);
 }
 
+/* What an object says of itself comes back, and the caller's memory is written as it lies there, in every way. */
+static void test_what_is_written(void **state)
+{
+	static const uint8_t parent[KVK_DIGEST_BYTES] = { 1, 2, 3 };
+	static const uint64_t lengths[] = { 0, 1, 4096, 20000, 65536, 700000, (1 << 20) + 8192, (3 << 20) + 1 };
+
+	for (unsigned way = 0; way < 16; way++) {
+		bool direct = way & 1, held = way & 2, odd = way & 4, short_parts = way & 8;
+
+		for (size_t l = 0; l < sizeof(lengths) / sizeof(lengths[0]); l++) {
+			uint64_t bytes = lengths[l], first = bytes / 8192 * 4096 + (short_parts && bytes > 8192 ? 100 : 0);
+			struct iovec parts[2];
+			void *memory = NULL;
+			struct bench bench;
+			struct ask ask;
+
+			bench_open_dynamic(&bench, KVK_DURABILITY_NONE, KVK_NAMING_KVKEEP);
+			bench.bent.base.caps.direct = direct;
+			bench.bent.base.caps.align_memory_bytes = bench.bent.base.caps.align_offset_bytes = direct ? 512 : 1;
+			ask_init(&ask, &bench, KEY, bytes, OURS);
+			assert_int_equal(posix_memalign(&memory, 4096, bytes + 4096), 0);
+			memcpy((uint8_t *)memory + odd, ask.data, bytes);
+			parts[0] = (struct iovec){ (uint8_t *)memory + odd, first };
+			parts[1] = (struct iovec){ (uint8_t *)memory + odd + first, bytes - first };
+			ask.request.data = parts;
+			ask.request.data_count = 2;
+			ask.request.held = held;
+			ask.request.parent_digest = parent;
+			ask.request.depth = 5;
+			ask.request.meta = "meta";
+			ask.request.meta_bytes = 4;
+			ask_run(&ask, &bench, start_put);
+			assert_int_equal(ask.request.status, 0);
+			assert_memory_equal(ask.request.facts.parent_digest, parent, sizeof(parent));
+			free(memory);
+			ask_end(&ask);
+			assert_int_equal(bench_get(&bench, KEY, bytes), bytes ? OURS : 1);
+			ask_init(&ask, &bench, KEY, bytes, 0);
+			ask_run(&ask, &bench, start_find);
+			assert_memory_equal(ask.request.facts.parent_digest, parent, sizeof(parent));
+			assert_memory_equal(ask.request.facts.meta, "meta", 4);
+			assert_int_equal(ask.request.facts.depth, 5);
+			ask_end(&ask);
+			bench_close(&bench);
+		}
+	}
+}
+
+/* Blocks are allocated ahead for smaller objects where others are under way on the lane. */
+static void test_two_together(void **state)
+{
+	static const char *const keys[] = { "a", "b" };
+	struct bench bench;
+	struct ask asks[2];
+	struct kvk_link ops;
+
+	bench_open_dynamic(&bench, KVK_DURABILITY_NONE, KVK_NAMING_KVKEEP);
+	bench.bent.base.caps.direct = true;
+	kvk_list_init(&ops);
+	for (int i = 0; i < 2; i++) {
+		ask_init(&asks[i], &bench, keys[i], 700000, OURS);
+		ask_prepare(&asks[i], start_put);
+		kvk_list_push(&ops, &asks[i].request.op.link);
+	}
+	STRAIGHT(&bench.bent);
+	kvk_agent_submit(bench.agent, &ops);
+	for (int i = 0; i < 2; i++) {
+		ask_wait(&asks[i]);
+		assert_int_equal(asks[i].request.status, 0);
+		ask_end(&asks[i]);
+	}
+	assert_in_range(bench.bent.calls[KVK_XFER_RESERVE], 1, 2);
+	/* Alone it is one transfer. */
+	STRAIGHT(&bench.bent);
+	assert_int_equal(bench_put(&bench, KEY, 700000, OURS), 0);
+	assert_int_equal(bench.bent.calls[KVK_XFER_RESERVE], 0);
+	bench_close(&bench);
+}
+
 /* The nth allocation of a put fails: nothing is left of it. */
 static void test_no_memory(void **state)
 {
@@ -281,6 +363,8 @@ int main(void)
 		cmocka_unit_test(test_every_way),
 		cmocka_unit_test(test_no_name),
 		cmocka_unit_test(test_collision),
+		cmocka_unit_test(test_what_is_written),
+		cmocka_unit_test(test_two_together),
 		cmocka_unit_test(test_no_memory),
 	};
 

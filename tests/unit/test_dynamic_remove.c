@@ -105,6 +105,23 @@ static void test_every_way(void **state)
 	}
 }
 
+static void test_no_memory(void **state)
+{
+	struct bench bench;
+	struct ask ask;
+
+	bench_open_dynamic(&bench, KVK_DURABILITY_NONE, KVK_NAMING_KVKEEP);
+	assert_int_equal(bench_put(&bench, KEY, BYTES, OTHERS), 0);
+	ask_init(&ask, &bench, KEY, 0, 0);
+	kvk_mem_fail_nth(1, false);
+	ask_run(&ask, &bench, start_remove);
+	kvk_mem_fail_nth(0, false);
+	expect(&ask, "no memory", -ENOMEM, KVK_REASON_NO_MEMORY, 0);
+	ask_end(&ask);
+	assert_int_equal(bench_get(&bench, KEY, BYTES), OTHERS);
+	bench_close(&bench);
+}
+
 /* Nobody has to want to know when the blocks are free. */
 static void test_nobody_waits(void **state)
 {
@@ -253,6 +270,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_way),
+		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_nobody_waits),
 		cmocka_unit_test(test_credits_what_it_took),
 		cmocka_unit_test(test_whose),

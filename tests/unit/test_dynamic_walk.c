@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Walks over the folders of a medium that fails: what is listed, scanned, evicted and removed all the same, and what is told. And
- * footers that only a faulty writer would leave.
+ * Walks over the folders of a medium that fails: what is listed, scanned, evicted and removed all the same, and what is told.
  */
 #include "bent_bed.h"
 
@@ -16,18 +15,6 @@ static void open_with(struct bench *bench, enum kvk_naming naming, uint32_t leve
 	assert_int_equal(kvk_dynamic_open(&bench->adapter, &bench->options), 0);
 }
 
-/* ---- one object --------------------------------------------------------------------------------- */
-
-static struct kvk_listed inspect(struct bench *bench, const char *name, int expected)
-{
-	struct kvk_listed listed = { .key_bytes = 77 };
-	int err = bench->adapter->ops->inspect(bench->adapter, name, &listed);
-
-	if (err != expected)
-		fail_msg("inspect: %d, wanted %d", err, expected);
-	return listed;
-}
-
 static void is_a_folder(struct bent *bent, struct kvk_xfer *xfer)
 {
 	xfer->stat.regular = false;
@@ -36,124 +23,6 @@ static void is_a_folder(struct bent *bent, struct kvk_xfer *xfer)
 static void is_anothers(struct bent *bent, struct kvk_xfer *xfer)
 {
 	xfer->stat.owned = false;
-}
-
-static void ends_early(struct bent *bent, struct kvk_xfer *xfer)
-{
-	xfer->result = 0;
-}
-
-static void comes_in_two(struct bent *bent, struct kvk_xfer *xfer)
-{
-	xfer->result = 100;
-}
-
-static void test_inspecting(void **state)
-{
-	static const struct { int error, expected; } opens[] = {
-		{ ENOENT, -ENOENT }, { ELOOP, -ENOENT }, { EACCES, -ENOENT }, { EMFILE, -EMFILE }, { ENFILE, -ENFILE }, { ENOMEM, -ENOMEM },
-	};
-	char name[KVK_NAME_BYTES_MAX];
-	struct kvk_listed listed;
-	struct bench bench;
-
-	open_with(&bench, KVK_NAMING_KVKEEP, 1);
-	assert_int_equal(bench_put(&bench, KEY, BYTES, 1), 0);
-	bench_name(&bench, name, KEY);
-	listed = inspect(&bench, name, 0);
-	assert_int_equal(listed.state, KVK_OBJECT_PRESENT);
-	assert_int_equal(listed.facts.logical_bytes, BYTES);
-	for (size_t i = 0; i < sizeof(opens) / sizeof(opens[0]); i++) {
-		BEND(&bench.bent, .call = KVK_XFER_OPEN, .nth = 1, .error = -opens[i].error);
-		inspect(&bench, name, opens[i].expected);
-	}
-	/* One that the medium cannot open is there all the same, if its name is. */
-	BEND(&bench.bent, .call = KVK_XFER_OPEN, .nth = 1, .error = -EIO);
-	listed = inspect(&bench, name, 0);
-	assert_int_equal(listed.state, KVK_OBJECT_DAMAGED);
-	assert_int_equal(listed.facts.stored_bytes, FILE_BYTES);
-	assert_true(listed.facts.inode > 0 && listed.facts.created_ns > 0);
-	for (int gone = 0; gone < 2; gone++) {
-		bent_set(&bench.bent, (struct bend[2]){ { .call = KVK_XFER_OPEN, .nth = 1, .error = -EIO },
-			 { .call = KVK_XFER_STAT_NAME, .nth = 1, .error = gone ? -ENOENT : -EIO } }, 2);
-		listed = inspect(&bench, name, gone ? -ENOENT : 0);
-		assert_int_equal(listed.facts.stored_bytes, 0);
-	}
-	/* What cannot be read, or is no file, is one of the list, in its state; only what concerns all of them ends it. */
-	BEND(&bench.bent, .call = KVK_XFER_OPEN, .nth = 1, .after = is_a_folder);
-	assert_int_equal(inspect(&bench, name, 0).state, KVK_OBJECT_DAMAGED);
-	BEND(&bench.bent, .call = KVK_XFER_READ, .nth = 1, .error = -EIO);
-	assert_int_equal(inspect(&bench, name, 0).state, KVK_OBJECT_DAMAGED);
-	BEND(&bench.bent, .call = KVK_XFER_READ, .nth = 1, .after = ends_early);
-	assert_int_equal(inspect(&bench, name, 0).state, KVK_OBJECT_DAMAGED);
-	BEND(&bench.bent, .call = KVK_XFER_READ, .nth = 1, .after = comes_in_two);
-	assert_int_equal(inspect(&bench, name, 0).state, KVK_OBJECT_PRESENT);
-	BEND(&bench.bent, .call = KVK_XFER_READ, .nth = 1, .error = -ENOMEM);
-	inspect(&bench, name, -ENOMEM);
-	assert_int_equal(bench.bent.places, 0);
-	STRAIGHT(&bench.bent);
-	bent_flip(&bench.bent, name, FILE_BYTES - 1);
-	assert_int_equal(inspect(&bench, name, 0).state, KVK_OBJECT_DAMAGED);
-	bent_flip(&bench.bent, name, FILE_BYTES - 1);
-	bent_flip(&bench.bent, name, FILE_BYTES - 200);
-	assert_int_equal(inspect(&bench, name, 0).state, KVK_OBJECT_DAMAGED);
-	bench_close(&bench);
-}
-
-/* A whole object that is not where it belongs, or not as long as it says. */
-static void test_inspecting_strangers(void **state)
-{
-	static const char elsewhere[] = "00/0000000000000000000000000000000000000000000000000000000000000000.kv";
-	char name[KVK_NAME_BYTES_MAX];
-	struct kvk_listed listed;
-	struct bench bench;
-	uint64_t bytes;
-	uint8_t *file;
-
-	open_with(&bench, KVK_NAMING_KVKEEP, 1);
-	assert_int_equal(bench_put(&bench, KEY, BYTES, 1), 0);
-	bench_name(&bench, name, KEY);
-	file = bent_read(&bench.bent, name, &bytes);
-	bent_file(&bench.bent, elsewhere, file, bytes);
-	listed = inspect(&bench, elsewhere, 0);
-	assert_int_equal(listed.state, KVK_OBJECT_DAMAGED);
-	assert_int_equal(listed.key_bytes, 0);
-	bent_file(&bench.bent, name, file + 4096, bytes - 4096);
-	assert_int_equal(inspect(&bench, name, 0).state, KVK_OBJECT_DAMAGED);
-	bent_file(&bench.bent, name, file, 100);
-	assert_int_equal(inspect(&bench, name, 0).state, KVK_OBJECT_DAMAGED);
-	bent_file(&bench.bent, name, file, bytes - 1);
-	assert_int_equal(inspect(&bench, name, 0).state, KVK_OBJECT_DAMAGED);
-	free(file);
-	bench_close(&bench);
-}
-
-static void born_before(struct bent *bent, struct kvk_xfer *xfer)
-{
-	xfer->stat.born_ns = 1000;
-}
-
-static void born_never(struct bent *bent, struct kvk_xfer *xfer)
-{
-	xfer->stat.born_ns = 0;
-}
-
-static void test_inspecting_adopted(void **state)
-{
-	char name[KVK_NAME_BYTES_MAX];
-	struct kvk_listed listed;
-	struct bench bench;
-
-	open_with(&bench, KVK_NAMING_LMCACHE, 0);
-	bench_name(&bench, name, KEY);
-	bent_file(&bench.bent, name, "no footer", 9);
-	BEND(&bench.bent, .call = KVK_XFER_OPEN, .nth = 1, .after = born_before);
-	listed = inspect(&bench, name, 0);
-	assert_int_equal(listed.state, KVK_OBJECT_UNVERIFIED);
-	assert_int_equal(listed.facts.logical_bytes, 9);
-	BEND(&bench.bent, .call = KVK_XFER_OPEN, .nth = 1, .after = born_never);
-	assert_int_equal(inspect(&bench, name, 0).state, KVK_OBJECT_DAMAGED);
-	bench_close(&bench);
 }
 
 /* ---- lists -------------------------------------------------------------------------------------- */
@@ -183,7 +52,8 @@ static void put_some(struct bench *bench)
 	for (unsigned i = 0; i < KEYS; i++) {
 		char key[32];
 
-		snprintf(key, sizeof(key), "m@00000000@0@0102%02x", i);
+		/* In two of the folders of one bucket, where there are such. */
+		snprintf(key, sizeof(key), "m@00000000@0@01%02x%02x", i % 2, i);
 		assert_int_equal(bench_put(bench, key, BYTES, 1), 0);
 	}
 }
@@ -200,6 +70,8 @@ static void test_lists(void **state)
 	open_with(&bench, KVK_NAMING_KVKEEP, 1);
 	put_some(&bench);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		/* A listing that fails may have got some of them, and some are not what they should be. */
+		bench.bent.extra = i % 2 ? "ab" : "nobody's";
 		BEND(&bench.bent, .call = BENT_LIST, .nth = 1, .error = -rows[i].error);
 		listed = 0;
 		assert_int_equal(bench.adapter->ops->list(bench.adapter, NULL, count_listed, &listed),
@@ -210,6 +82,7 @@ static void test_lists(void **state)
 				 rows[i].told_then ? -rows[i].error : 0);
 		assert_int_equal(listed, rows[i].told_then ? 0 : KEYS - 1);
 	}
+	bench.bent.extra = NULL;
 	/* What went since its name was read is passed over; what nobody can look at now ends it. */
 	BEND(&bench.bent, .call = KVK_XFER_OPEN, .nth = 2, .error = -ENOENT);
 	listed = 0;
@@ -219,6 +92,43 @@ static void test_lists(void **state)
 	listed = 0;
 	assert_int_equal(bench.adapter->ops->list(bench.adapter, NULL, count_listed, &listed), -EMFILE);
 	assert_int_equal(listed, 1);
+	bench_close(&bench);
+}
+
+struct page {
+	unsigned listed;
+	char last[KVK_NAME_BYTES_MAX];
+};
+
+static bool take_two(void *user, const struct kvk_listed *listed)
+{
+	struct page *page = user;
+
+	assert_true(strcmp(listed->name, page->last) > 0);
+	snprintf(page->last, sizeof(page->last), "%s", listed->name);
+	return ++page->listed % 2 != 0;
+}
+
+/* Page by page, in the order of names; what is no object is passed over. */
+static void test_pages(void **state)
+{
+	char temp[KVK_NAME_BYTES_MAX];
+	struct page page = { 0 };
+	struct bench bench;
+
+	open_with(&bench, KVK_NAMING_LMCACHE, 2);
+	put_some(&bench);
+	assert_int_equal(kvk_name_make_temp(temp, "01/02/m_00000000_0_0102.bin", 7, 1), 0);
+	bent_file(&bench.bent, temp, "x", 1);
+	for (unsigned pages = 1; pages <= KEYS / 2; pages++) {
+		char after[KVK_NAME_BYTES_MAX];
+
+		memcpy(after, page.last, sizeof(after));
+		assert_int_equal(bench.adapter->ops->list(bench.adapter, pages > 1 ? after : NULL, take_two, &page), 1);
+		assert_int_equal(page.listed, 2 * pages);
+	}
+	assert_int_equal(bench.adapter->ops->list(bench.adapter, page.last, take_two, &page), 0);
+	assert_int_equal(page.listed, KEYS);
 	bench_close(&bench);
 }
 
@@ -308,6 +218,42 @@ static void test_scans(void **state)
 	bench_close(&bench);
 }
 
+/* What is in a folder and nobody's of ours is not visited: another owner's, and what has a folder's name. And without memory for
+ * the names of folders those that were found are not taken for all. */
+static void test_scans_of_others(void **state)
+{
+	struct bench bench;
+	uint64_t modified_ns = 5, stamp = 5;
+	unsigned scanned = 0, failed = 0;
+
+	open_with(&bench, KVK_NAMING_LMCACHE, 2);
+	put_some(&bench);
+	bench.bent.extra = "m_00000000_0_0100.bin";
+	bench.bent.extra_is_anothers = true;
+	assert_int_equal(bench.adapter->ops->scan(bench.adapter, 1, count_scanned, &scanned, &modified_ns), 0);
+	assert_int_equal(scanned, KEYS);
+	bench.bent.extra_is_anothers = false;
+	bench.bent.extra = "ab";
+	scanned = 0;
+	assert_int_equal(bench.adapter->ops->scan(bench.adapter, 1, count_scanned, &scanned, &modified_ns), 0);
+	assert_int_equal(scanned, KEYS);
+	bench.bent.extra = NULL;
+	for (uint64_t nth = 1; nth < 12; nth++) {
+		int err;
+
+		modified_ns = stamp = 5;
+		kvk_mem_fail_nth(nth, false);
+		err = nth % 2 ? bench.adapter->ops->bucket_time(bench.adapter, 1, &modified_ns, &stamp)
+			      : bench.adapter->ops->scan(bench.adapter, 1, count_scanned, &scanned, &modified_ns);
+		kvk_mem_fail_nth(0, false);
+		assert_true(err == 0 || err == -ENOMEM);
+		assert_int_equal(err != 0, modified_ns == 5);
+		failed += err != 0;
+	}
+	assert_true(failed > 2);
+	bench_close(&bench);
+}
+
 /* A visit that has enough ends it, in the middle of the folders as well. */
 static void test_scan_that_has_enough(void **state)
 {
@@ -326,7 +272,8 @@ static void test_scan_that_has_enough(void **state)
 static void test_bucket_times(void **state)
 {
 	static const struct { struct bend bend; int expected; } rows[] = {
-		{ { 0 }, 0 }, { { .call = BENT_FOLDER_TIME, .nth = 1, .error = -EIO }, -EIO }, { { .call = BENT_LIST, .nth = 1, .error = -EIO }, -EIO },
+		{ { 0 }, 0 }, { { .call = BENT_FOLDER_TIME, .nth = 1, .error = -EIO }, -EIO },
+		{ { .call = BENT_LIST, .nth = 1, .error = -EIO }, -EIO },
 		{ { .call = BENT_FOLDER_TIME, .nth = 2, .error = -EIO }, -EIO }, { { .call = BENT_FOLDER_TIME, .nth = 2, .error = -ENOENT }, 0 },
 	};
 	struct bench bench;
@@ -345,6 +292,18 @@ static void test_bucket_times(void **state)
 }
 
 /* ---- evictions ---------------------------------------------------------------------------------- */
+
+#define USED_NS (UINT64_MAX / 2)
+
+static void used_a_moment_later(struct bent *bent, struct kvk_xfer *xfer)
+{
+	xfer->stat.accessed_ns = USED_NS + 5;
+}
+
+static void used_later(struct bent *bent, struct kvk_xfer *xfer)
+{
+	xfer->stat.accessed_ns = USED_NS + KVK_RENEW_NS + 1;
+}
 
 static void evicted(void *user, const void *key, uint32_t key_bytes)
 {
@@ -371,6 +330,8 @@ static void test_evictions(void **state)
 		{ { .call = KVK_XFER_STAT_NAME, .nth = 1, .error = -EIO }, -EIO, 0, 0, 0 },
 		{ { .call = KVK_XFER_STAT_NAME, .nth = 1, .after = is_a_folder }, -ENOENT, 0, 0, 0 },
 		{ { .call = KVK_XFER_STAT_NAME, .nth = 1, .after = is_anothers }, -ENOENT, 0, 0, 0 },
+		{ { .call = KVK_XFER_STAT_NAME, .nth = 1, .after = used_a_moment_later }, 0, FILE_BYTES, 1, 0 },
+		{ { .call = KVK_XFER_STAT_NAME, .nth = 1, .after = used_later }, -EBUSY, 0, 0, 0 },
 		{ { .call = KVK_XFER_OPEN, .nth = 1, .error = -EMFILE }, 0, FILE_BYTES, 0, 0 },
 		{ { .call = KVK_XFER_READ, .nth = 1, .error = -EIO }, 0, FILE_BYTES, 0, 0 },
 		{ { .call = KVK_XFER_MOVE, .nth = 1, .error = -EIO }, -EIO, 0, 0, 0 },
@@ -396,6 +357,7 @@ static void test_evictions(void **state)
 		bench_name(&bench, name, KEY);
 		assert_int_equal(kvk_name_id(id, &bench.options.layout, name), 0);
 		memcpy(evictee.prefix, id, sizeof(evictee.prefix));
+		bench.bent.extra = "nobody's";
 		bent_set(&bench.bent, &rows[i].bend, 1);
 		if (bench.adapter->ops->evict(bench.adapter, id[0], &evictee, 1) != rows[i].expected ||
 		    evictee.status != rows[i].status || evictee.freed_bytes != rows[i].freed_bytes || told != rows[i].told)
@@ -424,6 +386,12 @@ static void test_evictions_of_nothing(void **state)
 	kvk_mem_fail_nth(0, false);
 	memcpy(evictees[0].prefix, id, 16);
 	memcpy(evictees[1].prefix, id, 16);
+	/* One that fails says nothing of what it found. */
+	BEND(&bench.bent, .call = BENT_LIST, .nth = 1, .error = -EIO);
+	bench.bent.extra = "nobody's";
+	assert_int_equal(bench.adapter->ops->evict(bench.adapter, id[0], evictees, 2), -EIO);
+	assert_int_equal(evictees[0].status, -ENOENT);
+	STRAIGHT(&bench.bent);
 	/* Under the name that one of them went by, too. */
 	bench.bent.extra = strchr(name, '/') + 1;
 	assert_int_equal(bench.adapter->ops->evict(bench.adapter, id[0], evictees, 2), 0);
@@ -432,20 +400,38 @@ static void test_evictions_of_nothing(void **state)
 	bench_close(&bench);
 }
 
+/* Folder by folder, until one cannot be listed. */
+static void test_evictions_of_two_folders(void **state)
+{
+	struct kvk_evictee evictees[2] = { { .used_at_ns = UINT64_MAX / 2 }, { .used_at_ns = UINT64_MAX / 2 } };
+	struct bench bench;
+
+	open_with(&bench, KVK_NAMING_LMCACHE, 2);
+	evictees[0].prefix[0] = evictees[1].prefix[0] = 1;
+	evictees[1].prefix[1] = 1;
+	BEND(&bench.bent, .call = BENT_LIST, .nth = 1, .error = -EIO);
+	assert_int_equal(bench.adapter->ops->evict(bench.adapter, 1, evictees, 2), -EIO);
+	assert_int_equal(bench.bent.calls[BENT_LIST], 1);
+	STRAIGHT(&bench.bent);
+	assert_int_equal(bench.adapter->ops->evict(bench.adapter, 1, evictees, 2), 0);
+	assert_int_equal(bench.bent.calls[BENT_LIST], 2);
+	bench_close(&bench);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_inspecting),
-		cmocka_unit_test(test_inspecting_strangers),
-		cmocka_unit_test(test_inspecting_adopted),
 		cmocka_unit_test(test_lists),
+		cmocka_unit_test(test_pages),
 		cmocka_unit_test(test_names_too_long),
 		cmocka_unit_test(test_removing_all),
 		cmocka_unit_test(test_scans),
+		cmocka_unit_test(test_scans_of_others),
 		cmocka_unit_test(test_scan_that_has_enough),
 		cmocka_unit_test(test_bucket_times),
 		cmocka_unit_test(test_evictions),
 		cmocka_unit_test(test_evictions_of_nothing),
+		cmocka_unit_test(test_evictions_of_two_folders),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

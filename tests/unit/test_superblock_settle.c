@@ -4,6 +4,8 @@
  * agreed on, every refusal names its option, and no error is taken for another.
  */
 #include "bent_medium.h"
+#include "no_random.h"
+#include "seal.h"
 
 #define SLOT 65536u
 
@@ -94,6 +96,20 @@ static void test_not_making(void **state)
 	bent_close(&bent);
 }
 
+/* Without random numbers no store gets a name. */
+static void test_no_random_numbers(void **state)
+{
+	const struct kvk_superblock_wish wish = files();
+	struct bent bent;
+
+	bent_open(&bent);
+	no_random = true;
+	settle(&bent, &wish, -EIO, NULL);
+	no_random = false;
+	assert_false(is_there(&bent));
+	bent_close(&bent);
+}
+
 /* Somebody who opens holds it alone for a moment; who does so for two seconds has it. */
 static void test_held_alone(void **state)
 {
@@ -145,6 +161,11 @@ static void test_damaged(void **state)
 	assert_int_equal(kvk_superblock_set_cap(&bent.base, 5), -EBADMSG);
 	bent_file(&bent, ".kvkeep/superblock", data, bytes);
 	settle(&bent, &wish, 0, NULL);
+	/* Of a newer version. */
+	data[12] ^= 0x40;
+	seal_superblock(data);
+	bent_file(&bent, ".kvkeep/superblock", data, bytes);
+	settle(&bent, &wish, -EPROTO, PATH);
 	free(data);
 	bent_close(&bent);
 }
@@ -309,6 +330,8 @@ static void test_namespaces(void **state)
 	snprintf(name, sizeof(name), ".kvkeep/namespaces/%s.json", hex);
 
 	assert_int_equal(kvk_namespace_list(&bent.base, found, 3), 0);
+	BEND(&bent, .call = BENT_LIST, .nth = 1, .error = -ENOENT);
+	assert_int_equal(kvk_namespace_list(&bent.base, found, 3), 0);
 	assert_int_equal(kvk_namespace_load(&bent.base, digest, &text), -ENOENT);
 	BEND(&bent, .call = BENT_SAVE, .nth = 1, .error = -EROFS);
 	assert_int_equal(kvk_namespace_keep(&bent.base, digest, MANIFEST, &error), -EROFS);
@@ -356,6 +379,7 @@ static void test_namespaces(void **state)
 	assert_true(!memcmp(found, digest, sizeof(digest)) || !memcmp(found, other, sizeof(other)));
 	for (size_t i = KVK_DIGEST_BYTES; i < sizeof(found); i++)
 		assert_int_equal(found[i], 0);
+	bent.extra = "more";
 	BEND(&bent, .call = BENT_LIST, .nth = 1, .error = -EIO);
 	assert_int_equal(kvk_namespace_list(&bent.base, found, 3), -EIO);
 	bent_close(&bent);
@@ -366,6 +390,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_making),
 		cmocka_unit_test(test_not_making),
+		cmocka_unit_test(test_no_random_numbers),
 		cmocka_unit_test(test_held_alone),
 		cmocka_unit_test(test_owning_a_pool),
 		cmocka_unit_test(test_damaged),

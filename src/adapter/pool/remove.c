@@ -87,8 +87,9 @@ int kvk_pool_remove_all(struct kvk_adapter *adapter)
 
 	for (uint32_t slot = 0; kvk_pool_map_hold_at(&pool->map, slot, false, &run); slot = run.first + 1) {
 		atomic_fetch_add(&adapter->counts.walked, 1);
-		/* LCOV_EXCL_BR_LINE: no, if another thread removes it between these two calls */
-		err = kvk_pool_map_leave(&pool->map, &run) ? kvk_pool_erase(pool, &run) : 0;
+		err = 0;
+		if (kvk_pool_map_leave(&pool->map, &run)) /* LCOV_EXCL_BR_LINE: no, if another thread was faster since it was held */
+			err = kvk_pool_erase(pool, &run);
 		kvk_pool_map_drop(&pool->map, &run);
 		if (err && !first_error)
 			first_error = err;
