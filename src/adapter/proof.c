@@ -286,7 +286,7 @@ static void judge_footer(struct kvk_proof *proof)
 {
 	uint8_t digest[KVK_DIGEST_BYTES];
 	uint32_t footer_bytes;
-	uint64_t object_bytes, guessed = proof->footer_known ? 0 : proof->logical_bytes;
+	uint64_t object_bytes, guessed = proof->logical_bytes;
 	const struct kvk_proof_rules *rules = proof->request->adapter->proof_rules;
 	uint32_t guessed_block = proof->block_bytes;
 	enum kvk_verdict verdict;
@@ -321,7 +321,6 @@ static void judge_footer(struct kvk_proof *proof)
 	proof->base_bytes = proof->end_bytes - object_bytes;
 	take_facts(proof, digest);
 	proof->seed = kvk_digest_seed(digest);
-	proof->footer_known = true;
 	proof->logical_bytes = proof->footer.logical_bytes;
 	proof->block_bytes = proof->footer.block_bytes;
 	if (proof->depth == KVK_PROOF_FOOTER) {
@@ -389,10 +388,6 @@ void kvk_proof_read(struct kvk_proof *proof, bool footer_first)
 	struct kvk_request *request = proof->request;
 	uint64_t guess_bytes = kvk_page_ceil(request->data_bytes) + KVK_PAGE_BYTES;
 
-	if (kvk_op_answered(&request->op)) {
-		kvk_proof_end(proof, KVK_VERDICT_NONE, -ECANCELED);
-		return;
-	}
 	if (!footer_first && proof->depth == KVK_PROOF_WHOLE && proof->deliver && !request->name &&
 	    request->offset_bytes == 0 && request->range_bytes == 0 && request->data_bytes > 0 &&
 	    guess_bytes >= proof->least_bytes && guess_bytes <= proof->most_bytes) {
@@ -418,7 +413,6 @@ void kvk_proof_start(struct kvk_proof *proof)
 	proof->status = 0;
 	proof->place = NULL;
 	proof->plain = false;
-	proof->footer_known = false;
 	proof->footer_read = false;
 	proof->delivered_bytes = 0;
 	proof->logical_bytes = 0;

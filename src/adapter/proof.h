@@ -54,7 +54,6 @@ struct kvk_proof {
 	uint32_t sums_room;
 	uint32_t footer_bytes;
 	uint32_t footer_room;
-	bool footer_known;             /* parsed, and it is the object that was asked for */
 	bool footer_read;
 	bool plain;                    /* an adopted file without a footer */
 	struct kvk_footer footer;

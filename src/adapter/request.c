@@ -7,8 +7,6 @@
 uint32_t kvk_reason_of(int status)
 {
 	switch (status) {
-	case 0:
-		return KVK_REASON_NONE;
 	case -ENOENT:
 		return KVK_REASON_ABSENT;
 	case -ETIMEDOUT:

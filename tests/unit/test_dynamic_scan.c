@@ -374,6 +374,61 @@ static void test_nothing_was_ever_stored(void **state)
 	}
 }
 
+static bool list_one(void *user, const struct kvk_listed *listed)
+{
+	++*(uint32_t *)user;
+	return true;
+}
+
+/* In a folder's place lies a link, or a file: nothing of ours is in it, and all the rest is found, listed, evicted and removed. */
+static void test_no_folders(void **state)
+{
+	struct fixture *fixture = *state;
+	struct object *objects = calloc(KEYS, sizeof(*objects));
+	struct found found = { .fixture = fixture, .objects = objects };
+	uint32_t levels = fixture->layout.levels, listed = 0, expected = 0, buckets = fixture->adapter->ops->buckets(fixture->adapter);
+	char path[PATH_MAX], other[PATH_MAX + 8], name[KVK_NAME_BYTES_MAX];
+
+	make_objects(fixture, objects);
+	/* Every depth of them. */
+	for (uint32_t depth = 1; depth <= levels; depth++) {
+		for (int link = 0; link < 2; link++) {
+			snprintf(name, sizeof(name), "%.*s", (int)(3 * depth - 1), objects[20 * depth + (unsigned)link].name);
+			path_of(fixture, path, name);
+			snprintf(other, sizeof(other), "%s.aside", path);
+			assert_int_equal(rename(path, other), 0);
+			if (link)
+				assert_int_equal(symlink(other, path), 0);
+			else
+				make_file(fixture, name, 1);
+			for (uint32_t i = 0; i < KEYS; i++) {
+				if (!strncmp(objects[i].name, name, strlen(name)))
+					objects[i].seen = 1000;
+			}
+		}
+	}
+	scan_all(&found);
+	for (uint32_t i = 0; i < KEYS; i++) {
+		if (objects[i].seen != 1 && objects[i].seen != 1000)
+			fail_msg("object %u was seen %u times", i, objects[i].seen);
+		expected += objects[i].seen == 1;
+	}
+	assert_int_equal(fixture->adapter->ops->list(fixture->adapter, NULL, list_one, &listed), 0);
+	assert_int_equal(listed, expected);
+	for (uint32_t bucket = 0; bucket < buckets; bucket++) {
+		struct kvk_evictee evictee = { .used_at_ns = UINT64_MAX / 2 };
+		uint64_t modified_ns, stamp;
+
+		assert_int_equal(fixture->adapter->ops->evict(fixture->adapter, bucket, &evictee, 1), 0);
+		assert_int_equal(fixture->adapter->ops->bucket_time(fixture->adapter, bucket, &modified_ns, &stamp), 0);
+	}
+	assert_int_equal(fixture->adapter->ops->remove_all(fixture->adapter), 0);
+	listed = 0;
+	assert_int_equal(fixture->adapter->ops->list(fixture->adapter, NULL, list_one, &listed), 0);
+	assert_int_equal(listed, 0);
+	free(objects);
+}
+
 /* ---- evicting ----------------------------------------------------------------------------------- */
 
 static void test_evicts_what_was_chosen(void **state)
@@ -495,6 +550,7 @@ int main(void)
 		IN_ALL(test_a_visit_can_end_it),
 		IN_ALL(test_changes_show),
 		IN_ALL(test_nothing_was_ever_stored),
+		IN_ALL(test_no_folders),
 		IN_ALL(test_evicts_what_was_chosen),
 		IN_ALL(test_evicts_nothing_else),
 		IN_ALL(test_inspecting_is_no_use),

@@ -248,12 +248,90 @@ static void claims_that_meet(void **state)
 	kvk_pool_map_release(&map);
 }
 
+/* What a walk sees of slots that are nobody's, that are leaving or have left; and that nobody leaves twice, or by an old run. */
+static void what_is_seen(void **state)
+{
+	uint8_t prefix[KVK_PREFIX_BYTES], seen[KVK_PREFIX_BYTES];
+	struct kvk_run run, held, stale;
+	struct kvk_pool_map map;
+	enum kvk_pool_use use;
+
+	assert_int_equal(kvk_pool_map_init(&map, 10, 10, 1), 0);
+	kvk_pool_map_lose(&map, 0);
+	kvk_pool_map_lose(&map, 3);
+	assert_int_equal(kvk_pool_map_look(&map, 0, &use, seen), 1);
+	assert_int_equal(use, KVK_POOL_TAKEN);
+	assert_int_equal(kvk_pool_map_look(&map, 1, &use, seen), 3);
+	assert_int_equal(use, KVK_POOL_FREE);
+	prefix_of(prefix, 1);
+	assert_int_equal(kvk_pool_map_take(&map, prefix, 2, &run), 0);
+	assert_int_equal(run.first, 1);
+	assert_int_equal(kvk_pool_map_look(&map, 1, &use, seen), 3);
+	assert_int_equal(use, KVK_POOL_TAKEN);
+	assert_false(kvk_pool_map_leave_key(&map, prefix, &held));
+	kvk_pool_map_publish(&map, &run, 1);
+	assert_int_equal(kvk_pool_map_look(&map, 1, &use, seen), 3);
+	assert_int_equal(use, KVK_POOL_PRESENT);
+	assert_memory_equal(seen, prefix, sizeof(seen));
+	assert_false(kvk_pool_map_hold_at(&map, 3, true, &held));
+	assert_false(kvk_pool_map_hold_at(&map, 3, false, &held));
+	assert_true(kvk_pool_map_hold_at(&map, 0, false, &held));
+	stale = held;
+	stale.generation++;
+	assert_false(kvk_pool_map_leave(&map, &stale));
+	assert_true(kvk_pool_map_leave_key(&map, prefix, &run));
+	assert_int_equal(run.first, 1);
+	assert_int_equal(run.slots, 2);
+	assert_false(kvk_pool_map_leave_key(&map, prefix, &run));
+	assert_false(kvk_pool_map_leave(&map, &held));
+	assert_int_equal(kvk_pool_map_look(&map, 2, &use, seen), 3);
+	assert_int_equal(use, KVK_POOL_TAKEN);
+	/* Erased while it is held: free as soon as it is not. */
+	kvk_pool_map_free(&map, &run, true);
+	assert_int_equal(kvk_pool_map_look(&map, 2, &use, seen), 3);
+	assert_int_equal(use, KVK_POOL_FREE);
+	assert_false(kvk_pool_map_drop(&map, &held));
+	assert_int_equal(kvk_pool_map_look(&map, 2, &use, seen), 3);
+	assert_int_equal(use, KVK_POOL_FREE);
+	kvk_pool_map_release(&map);
+}
+
+/* A run that was found keeps the slots of it that were lost, and one that is beaten gives none of them back. */
+static void lost_slots_of_a_run(void **state)
+{
+	struct kvk_run later = { .first = 4, .slots = 2, .generation = 9 }, sound = { .first = 1, .slots = 3, .generation = 8 };
+	struct kvk_run beaten = { .first = 5, .slots = 3, .generation = 7 };
+	struct kvk_pool_totals totals;
+	struct kvk_pool_map map;
+	bool added;
+
+	assert_int_equal(kvk_pool_map_init(&map, 10, 10, 1), 0);
+	prefix_of(later.prefix, 1);
+	prefix_of(sound.prefix, 2);
+	prefix_of(beaten.prefix, 3);
+	kvk_pool_map_lose(&map, 2);
+	kvk_pool_map_lose(&map, 6);
+	assert_int_equal(kvk_pool_map_add(&map, &later, &added), 0);
+	assert_true(added);
+	assert_int_equal(kvk_pool_map_add(&map, &sound, &added), 0);
+	assert_true(added);
+	assert_int_equal(kvk_pool_map_add(&map, &beaten, &added), 0);
+	assert_false(added);
+	kvk_pool_map_totals(&map, &totals);
+	assert_int_equal(totals.objects, 2);
+	assert_int_equal(totals.lost_slots, 1);
+	assert_int_equal(totals.free_slots, 10 - 3 - 2 - 1);
+	kvk_pool_map_release(&map);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_steps),
 		cmocka_unit_test(generations_and_losses),
 		cmocka_unit_test(claims_that_meet),
+		cmocka_unit_test(what_is_seen),
+		cmocka_unit_test(lost_slots_of_a_run),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

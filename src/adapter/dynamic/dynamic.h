@@ -3,6 +3,7 @@
 #ifndef KVK_ADAPTER_DYNAMIC_DYNAMIC_H
 #define KVK_ADAPTER_DYNAMIC_DYNAMIC_H
 
+#include <errno.h>
 #include <pthread.h>
 
 #include "adapter/adapter.h"
@@ -53,6 +54,15 @@ int kvk_dynamic_remove_all(struct kvk_adapter *adapter);
 /* The names of the folders that objects lie in, sorted, below the folder prefix, with levels of them to go. */
 int kvk_dynamic_folders(struct kvk_dynamic *dynamic, const char *prefix, uint32_t levels, struct kvk_names *folders);
 int kvk_dynamic_inspect(struct kvk_adapter *adapter, const char *name, struct kvk_listed *listed);
+
+/* Nothing was ever stored there, or somebody put something else in the folder's place. */
+static inline bool kvk_dynamic_is_no_folder(int err)
+{
+	return err == -ENOENT || err == -ENOTDIR || err == -ELOOP || err == -EXDEV;
+}
+
+/* How often a name for what leaves is looked for: former runs left some, and all that they left is swept. */
+#define KVK_DYNAMIC_GONE_TRIES 1000
 
 /* ---- scan.c, evict.c ---------------------------------------------------------------------------- */
 

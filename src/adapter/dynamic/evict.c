@@ -42,18 +42,16 @@ static int run(struct kvk_dynamic *dynamic, struct kvk_xfer *xfer)
 static int move_away(struct kvk_dynamic *dynamic, const char *name, const uint8_t *id, char gone[KVK_NAME_BYTES_MAX])
 {
 	struct kvk_xfer xfer;
-	int err;
+	int err = -EEXIST;
 
-	do {
-		/* A former run may have left that name; the next sequence is free. */
-		err = kvk_name_make_gone(gone, name, id, atomic_fetch_add(&dynamic->sequence, 1));
-		if (err)
-			return err;
+	/* A former run may have left that name; the next sequence is free. */
+	for (unsigned tries = 0; err == -EEXIST && tries < KVK_DYNAMIC_GONE_TRIES; tries++) {
+		kvk_name_make_gone(gone, name, id, atomic_fetch_add(&dynamic->sequence, 1));
 		kvk_xfer_init(&xfer, KVK_XFER_MOVE, NULL, name);
 		xfer.name2 = gone;
 		err = run(dynamic, &xfer);
-	} while (err == -EEXIST);
-	return err;
+	}
+	return err == -EEXIST ? -EIO : err;
 }
 
 static void evict_one(struct kvk_dynamic *dynamic, const char *name, const uint8_t *id, struct kvk_evictee *evictee)
@@ -101,7 +99,7 @@ static int evict_in(struct eviction *eviction, const char *folder, uint32_t firs
 	struct kvk_names names = { 0 };
 	int err = backend->ops->list(backend, folder, &names);
 
-	if (err == -ENOENT || err == -ENOTDIR || err == -ELOOP || err == -EXDEV)
+	if (kvk_dynamic_is_no_folder(err))
 		err = 0;
 	for (uint32_t i = 0; i < names.count && left > 0 && !err; i++) {
 		struct kvk_evictee **found;

@@ -56,8 +56,7 @@ static bool wants_touch(const struct get *get, int status)
 {
 	const struct kvk_stat *stat = &get->proof.stat;
 
-	return status == 0 && get->request->renew && get->proof.place &&
-	       stat->accessed_ns + KVK_RENEW_NS < kvk_wall_ns();
+	return status == 0 && get->request->renew && stat->accessed_ns + KVK_RENEW_NS < kvk_wall_ns();
 }
 
 static void get_answer(struct get *get, int status, uint32_t reason)

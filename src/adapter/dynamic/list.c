@@ -121,7 +121,7 @@ int kvk_dynamic_folders(struct kvk_dynamic *dynamic, const char *prefix, uint32_
 		return kvk_names_add(folders, prefix);
 	err = backend->ops->list(backend, prefix, &names);
 	atomic_fetch_add(&dynamic->base.counts.walked, 1);
-	if (err == -ENOENT || err == -ENOTDIR)
+	if (kvk_dynamic_is_no_folder(err))
 		err = 0;
 	sort(&names);
 	for (uint32_t i = 0; i < names.count && !err; i++) {
@@ -129,9 +129,7 @@ int kvk_dynamic_folders(struct kvk_dynamic *dynamic, const char *prefix, uint32_
 
 		if (kvk_name_kind(names.names[i], &dynamic->layout, NULL) != KVK_NAME_FOLDER)
 			continue;
-		if (snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "/" : "", names.names[i]) >=
-		    (int)sizeof(path))
-			continue;
+		snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "/" : "", names.names[i]);
 		err = kvk_dynamic_folders(dynamic, path, levels - 1, folders);
 	}
 	kvk_names_release(&names);
@@ -149,7 +147,7 @@ static int visit_folder(struct kvk_dynamic *dynamic, const char *folder, const c
 	int err = backend->ops->list(backend, folder, &names);
 
 	atomic_fetch_add(&dynamic->base.counts.walked, 1);
-	if (err == -ENOENT || err == -ENOTDIR || err == -ELOOP)
+	if (kvk_dynamic_is_no_folder(err))
 		err = 0;
 	sort(&names);
 	for (uint32_t i = 0; i < names.count && !err; i++) {

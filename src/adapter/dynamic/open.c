@@ -37,7 +37,7 @@ static void take_plain(struct kvk_proof *proof)
 	struct kvk_request *request = proof->request;
 	struct kvk_facts *facts = &request->facts;
 
-	if (kvk_proof_is_direct(proof) && proof->depth == KVK_PROOF_WHOLE && proof->stat.bytes % KVK_PAGE_BYTES) {
+	if (kvk_proof_is_direct(proof) && proof->stat.bytes % KVK_PAGE_BYTES) {
 		/* Nobody padded it, so its last bytes cannot be read past the page cache. */
 		proof->buffered = true;
 		kvk_xfer_init(&proof->xfer, KVK_XFER_CLOSE, proof->place, NULL);

@@ -38,12 +38,6 @@ static bool has_second_level(const struct kvk_dynamic *dynamic, uint32_t bucket)
 	return bucket != KVK_SCAN_QUARANTINE && dynamic->layout.levels == 2;
 }
 
-/* Nothing was ever stored there, or somebody put something else in the folder's place. */
-static bool is_no_folder(int err)
-{
-	return err == -ENOENT || err == -ENOTDIR || err == -ELOOP || err == -EXDEV;
-}
-
 /* ---- listing ------------------------------------------------------------------------------------ */
 
 struct scan {
@@ -105,7 +99,7 @@ static int scan_folder(struct kvk_dynamic *dynamic, struct scan *scan, const cha
 	scan->component = scan->path + bytes;
 	scan->component_room = sizeof(scan->path) - (size_t)bytes;
 	err = dynamic->base.backend->ops->list_stat(dynamic->base.backend, folder, &listing, &changed_ns);
-	if (is_no_folder(err))
+	if (kvk_dynamic_is_no_folder(err))
 		err = 0;
 	if (changed_ns > *modified_ns)
 		*modified_ns = changed_ns;
@@ -116,7 +110,7 @@ static int folder_time(struct kvk_dynamic *dynamic, const char *folder, uint64_t
 {
 	int err = dynamic->base.backend->ops->folder_time(dynamic->base.backend, folder, changed_ns);
 
-	if (!is_no_folder(err))
+	if (!kvk_dynamic_is_no_folder(err))
 		return err;
 	*changed_ns = 0;
 	return 0;
@@ -184,7 +178,7 @@ static uint64_t stamp_with(uint64_t stamp, uint64_t changed_ns)
 int kvk_dynamic_bucket_time(struct kvk_adapter *adapter, uint32_t bucket, uint64_t *modified_ns, uint64_t *stamp)
 {
 	struct kvk_dynamic *dynamic = kvk_container_of(adapter, struct kvk_dynamic, base);
-	uint64_t latest_ns, changed_ns, sum;
+	uint64_t latest_ns, changed_ns = 0, sum;
 	struct kvk_names folders = { 0 };
 	char folder[32];
 	int err = bucket_folder(dynamic, bucket, folder);
@@ -198,8 +192,6 @@ int kvk_dynamic_bucket_time(struct kvk_adapter *adapter, uint32_t bucket, uint64
 		err = kvk_dynamic_folders(dynamic, folder, 1, &folders);
 	for (uint32_t i = 0; i < folders.count && !err; i++) {
 		err = folder_time(dynamic, folders.names[i], &changed_ns);
-		if (err)
-			break;
 		sum = stamp_with(sum, changed_ns);
 		if (changed_ns > latest_ns)
 			latest_ns = changed_ns;

@@ -207,6 +207,8 @@ static int open_files(struct kvk_pool *pool, uint8_t *page, struct kvk_error *er
 		err = make_file(pool, file, page, error);
 		if (!err)
 			err = open_file(pool, file, &known, page, error);
+		if (err == -ENOENT)
+			kvk_error_set(error, err, OPTION_PATH, "file %u of the pool is gone as soon as it is made", file);
 	}
 	return err;
 }

@@ -7,7 +7,7 @@
 #include "util/alloc.h"
 #include "util/clock.h"
 
-#define QUIET_NS UINT64_C(500000000)
+#define QUIET_US UINT64_C(500000)
 
 /* Reads the last `bytes` of a run. */
 static int read_tail(struct kvk_pool *pool, const struct kvk_run *run, void *data, uint32_t bytes)
@@ -57,8 +57,9 @@ int kvk_pool_list(struct kvk_adapter *adapter, const char *after, kvk_list_visit
 	uint32_t slot = 0;
 	int err = 0;
 
+	/* Whoever calls may say any name: behind the last one there is none, and not the first again. */
 	if (after && kvk_pool_name_parse(after, &slot))
-		slot++;
+		slot += slot < pool->shape.slots;
 	listed = kvk_mem_alloc(sizeof(*listed));
 	if (!listed)
 		return -ENOMEM;
@@ -97,8 +98,8 @@ int kvk_pool_inspect(struct kvk_adapter *adapter, const char *name, struct kvk_l
 int kvk_pool_scan(struct kvk_adapter *adapter, uint32_t bucket, kvk_scan_visit *visit, void *user, uint64_t *modified_ns)
 {
 	struct kvk_pool *pool = kvk_pool_of(adapter);
-	uint64_t changes = atomic_load(&pool->changes), changed_ns = atomic_load(&pool->changed_ns);
-	uint64_t wall_ns = kvk_wall_ns(), now_ns, age_ns;
+	uint64_t changes = atomic_load(&pool->changes), changed_us = atomic_load(&pool->changed_us);
+	uint64_t age_ns = (kvk_now_us() - changed_us) * 1000, now_ns;
 	struct kvk_backend *backend = pool->base.backend;
 	struct kvk_scanned scanned = { .kind = KVK_NAME_OBJECT };
 	char name[KVK_POOL_NAME_BYTES];
@@ -107,7 +108,6 @@ int kvk_pool_scan(struct kvk_adapter *adapter, uint32_t bucket, kvk_scan_visit *
 	int err;
 
 	/* By the medium's clock, as a folder would say it. */
-	age_ns = changed_ns < wall_ns ? wall_ns - changed_ns : 0;
 	err = backend->ops->now(backend, &now_ns);
 	if (err)
 		return err;
@@ -123,7 +123,7 @@ int kvk_pool_scan(struct kvk_adapter *adapter, uint32_t bucket, kvk_scan_visit *
 		goes_on = visit(user, &scanned);
 	}
 	/* What left a moment ago is on its way into the account; a finding without it would have it taken off twice. */
-	quiet = kvk_wall_ns() - changed_ns > QUIET_NS;
+	quiet = kvk_now_us() - changed_us > QUIET_US;
 	return quiet && changes == atomic_load(&pool->changes) ? 0 : -EAGAIN;
 }
 

@@ -282,13 +282,29 @@ void kvk_pool_map_publish(struct kvk_pool_map *map, const struct kvk_run *run, u
 	pthread_mutex_unlock(&map->lock);
 }
 
+/* Called with the lock held. Whether nobody has a slot of it; those that were lost are free then. */
+static bool claim_slots(struct kvk_pool_map *map, const struct kvk_run *run)
+{
+	uint32_t end = run->first + run->slots;
+
+	for (uint32_t slot = run->first; slot < end; slot++) {
+		if (map->owner[slot] && map->owner[slot] != NOBODY)
+			return false;
+	}
+	for (uint32_t slot = next_slot(map, run->first, end, true); slot < end; slot = next_slot(map, slot, end, true)) {
+		slots_give(map, slot, 1);
+		map->lost_slots--;
+	}
+	return true;
+}
+
 int kvk_pool_map_add(struct kvk_pool_map *map, const struct kvk_run *run, bool *added_ret)
 {
-	uint32_t index, end = run->first + run->slots;
+	uint32_t index;
 	int err = 0;
 
 	pthread_mutex_lock(&map->lock);
-	*added_ret = !find(map, run->prefix, &index) && next_slot(map, run->first, end, true) == end;
+	*added_ret = !find(map, run->prefix, &index) && claim_slots(map, run);
 	if (*added_ret)
 		err = settle_in(map, run, PRESENT, &index);
 	if (*added_ret && !err)
@@ -394,6 +410,17 @@ bool kvk_pool_map_drop(struct kvk_pool_map *map, const struct kvk_run *run)
 	return present;
 }
 
+/* Called with the lock held, of a present run. */
+static void leave(struct kvk_pool_map *map, uint32_t index)
+{
+	struct kvk_pool_entry *entry = entry_at(map, index);
+
+	unlink_from(map, index);
+	entry->state = LEAVING;
+	entry->holds++;
+	map->objects--;
+}
+
 bool kvk_pool_map_leave(struct kvk_pool_map *map, const struct kvk_run *run)
 {
 	struct kvk_pool_entry *entry;
@@ -402,14 +429,27 @@ bool kvk_pool_map_leave(struct kvk_pool_map *map, const struct kvk_run *run)
 	pthread_mutex_lock(&map->lock);
 	entry = entry_at(map, run->index);
 	first = entry->state == PRESENT && entry->generation == run->generation;
-	if (first) {
-		unlink_from(map, run->index);
-		entry->state = LEAVING;
-		entry->holds++;
-		map->objects--;
-	}
+	if (first)
+		leave(map, run->index);
 	pthread_mutex_unlock(&map->lock);
 	return first;
+}
+
+bool kvk_pool_map_leave_key(struct kvk_pool_map *map, const uint8_t prefix[KVK_PREFIX_BYTES], struct kvk_run *ret)
+{
+	struct kvk_pool_entry *entry;
+	uint32_t index;
+	bool present;
+
+	pthread_mutex_lock(&map->lock);
+	entry = find(map, prefix, &index);
+	present = entry && entry->state == PRESENT;
+	if (present) {
+		run_of(map, index, ret);
+		leave(map, index);
+	}
+	pthread_mutex_unlock(&map->lock);
+	return present;
 }
 
 void kvk_pool_map_free(struct kvk_pool_map *map, const struct kvk_run *run, bool zeroed)

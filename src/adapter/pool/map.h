@@ -65,7 +65,8 @@ int kvk_pool_map_take(struct kvk_pool_map *map, const uint8_t prefix[KVK_PREFIX_
 /* Makes a run that was taken present; others find it from now on. */
 void kvk_pool_map_publish(struct kvk_pool_map *map, const struct kvk_run *run, uint64_t created_ns);
 
-/* At open: a run that was found on the medium. False: a slot of it, or its prefix, is another's already. -ENOMEM. */
+/* At open: a run that was found on the medium. False: a slot of it, or its prefix, is another's already. -ENOMEM. A slot of it that
+ * was lost is its own from then on: what cannot be read of it says nothing about the rest. */
 int kvk_pool_map_add(struct kvk_pool_map *map, const struct kvk_run *run, bool *added_ret);
 /* At open, or when its footer could not be zeroed: a free slot that must not be used in this run of the program. */
 void kvk_pool_map_lose(struct kvk_pool_map *map, uint32_t slot);
@@ -81,6 +82,8 @@ bool kvk_pool_map_drop(struct kvk_pool_map *map, const struct kvk_run *run);
 
 /* present -> leaving: nobody finds it any more. Only the first caller gets true; it holds the run, apart from holds of before. */
 bool kvk_pool_map_leave(struct kvk_pool_map *map, const struct kvk_run *run);
+/* The same of the run of this prefix, which nobody has to hold. False: none is present. */
+bool kvk_pool_map_leave_key(struct kvk_pool_map *map, const uint8_t prefix[KVK_PREFIX_BYTES], struct kvk_run *ret);
 /*
  * Ends what take() or leave() began, with the hold. zeroed: no footer of it is on the medium, its slots are free when the last
  * hold has ended. Otherwise, from leaving: it is present again; from writing: its slots are lost.

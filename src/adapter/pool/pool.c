@@ -24,6 +24,7 @@ uint64_t kvk_pool_end_bytes(const struct kvk_pool *pool, const struct kvk_run *r
 void kvk_pool_changed(struct kvk_pool *pool)
 {
 	atomic_store(&pool->changed_ns, kvk_wall_ns());
+	atomic_store(&pool->changed_us, kvk_now_us());
 	atomic_fetch_add(&pool->changes, 1);
 }
 
@@ -139,6 +140,7 @@ int kvk_pool_open(struct kvk_adapter **ret, const struct kvk_adapter_options *op
 		pool->log = *options->log;
 	/* Of this process nothing is on its way into the account yet. */
 	atomic_init(&pool->changed_ns, kvk_wall_ns() - UINT64_C(1000000000));
+	atomic_init(&pool->changed_us, kvk_now_us() - UINT64_C(1000000));
 	pool->zeros = kvk_mem_map(KVK_PAGE_BYTES);
 	err = kvk_pool_map_init(&pool->map, (uint32_t)shape->slots, (uint32_t)shape->file_slots,
 				shape->opens << KVK_POOL_PUTS_BITS);

@@ -26,7 +26,9 @@ struct kvk_pool {
 	struct kvk_place **places;             /* open as long as the pool; NULL: not yet */
 	uint8_t *zeros;                        /* a page, aligned for direct transfers */
 	struct kvk_pool_map map;
-	atomic_uint_fast64_t changed_ns;       /* when an object last came or went */
+	/* When an object last came or went, by the clock that tells the time and by the one that only goes on. */
+	atomic_uint_fast64_t changed_ns;
+	atomic_uint_fast64_t changed_us;
 	atomic_uint_fast64_t changes;
 };
 

@@ -29,9 +29,9 @@ struct recovery {
 	uint32_t batch_slots;
 	atomic_uint_fast64_t next_slot;
 	atomic_uint_fast64_t unreadable;
-	atomic_uint_fast64_t latest;           /* the highest generation that was seen */
 	atomic_int err;
 	pthread_mutex_t lock;                  /* guards what follows */
+	uint64_t latest;                       /* the highest generation that was seen */
 	struct kvk_run *claims;
 	uint32_t count;
 	uint32_t room;
@@ -44,13 +44,11 @@ bool kvk_pool_is_of_run(const struct kvk_pool *pool, const struct kvk_footer *fo
 
 static int claim(struct recovery *recovery, const struct kvk_run *run)
 {
-	uint64_t latest = atomic_load(&recovery->latest);
 	int err = 0;
 
-	while (run->generation > latest &&
-	       !atomic_compare_exchange_weak(&recovery->latest, &latest, run->generation))
-		;
 	pthread_mutex_lock(&recovery->lock);
+	if (run->generation > recovery->latest)
+		recovery->latest = run->generation;
 	if (recovery->count == recovery->room) {
 		uint32_t room = recovery->room ? recovery->room * 2 : 256;
 		struct kvk_run *grown = kvk_mem_realloc(recovery->claims, room * sizeof(*grown));

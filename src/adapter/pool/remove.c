@@ -29,7 +29,6 @@ static void erased(struct kvk_erase *erase)
 {
 	struct removal *removal = kvk_container_of(erase, struct removal, erase);
 
-	kvk_pool_map_drop(&kvk_pool_of_request(removal->request)->map, &erase->run);
 	if (erase->status < 0) {
 		removal_answer(removal, erase->status, kvk_reason_of(erase->status));
 		return;
@@ -42,8 +41,6 @@ static void erased(struct kvk_erase *erase)
 void kvk_pool_remove(struct kvk_request *request)
 {
 	struct removal *removal = kvk_mem_zalloc(1, sizeof(*removal));
-	struct kvk_pool *pool = kvk_pool_of_request(request);
-	struct kvk_run *run;
 
 	if (!removal) {
 		kvk_request_done(request, -ENOMEM, KVK_REASON_NO_MEMORY);
@@ -53,31 +50,13 @@ void kvk_pool_remove(struct kvk_request *request)
 	removal->request = request;
 	removal->erase.request = request;
 	removal->erase.done = erased;
-	run = &removal->erase.run;
-	if (!kvk_pool_map_hold(&pool->map, request->digest, run)) {
-		removal_answer(removal, -ENOENT, KVK_REASON_ABSENT);
-		return;
-	}
-	if (kvk_pool_map_leave(&pool->map, run)) {
+	if (kvk_pool_map_leave_key(&kvk_pool_of_request(request)->map, request->digest, &removal->erase.run))
 		kvk_erase_start(&removal->erase);
-		return;
-	}
-	kvk_pool_map_drop(&pool->map, run);
-	removal_answer(removal, -ENOENT, KVK_REASON_ABSENT);
+	else
+		removal_answer(removal, -ENOENT, KVK_REASON_ABSENT);
 }
 
 /* ---- on the calling thread ---------------------------------------------------------------------- */
-
-/* Ends the hold as well. */
-static int remove_held(struct kvk_pool *pool, const struct kvk_run *run)
-{
-	int err = -ENOENT;
-
-	if (kvk_pool_map_leave(&pool->map, run))
-		err = kvk_pool_erase(pool, run);
-	kvk_pool_map_drop(&pool->map, run);
-	return err;
-}
 
 /* Nobody else uses a pool, so nobody else can have read what the catalog chose. */
 int kvk_pool_evict(struct kvk_adapter *adapter, uint32_t bucket, struct kvk_evictee *evictees, uint32_t count)
@@ -91,9 +70,9 @@ int kvk_pool_evict(struct kvk_adapter *adapter, uint32_t bucket, struct kvk_evic
 		evictee->accessed_ns = 0;
 		evictee->freed_bytes = 0;
 		evictee->status = -ENOENT;
-		if (!kvk_pool_map_hold(&pool->map, evictee->prefix, &run))
+		if (!kvk_pool_map_leave_key(&pool->map, evictee->prefix, &run))
 			continue;
-		evictee->status = remove_held(pool, &run);
+		evictee->status = kvk_pool_erase(pool, &run);
 		if (evictee->status == 0)
 			evictee->freed_bytes = kvk_pool_run_bytes(pool, &run);
 	}
@@ -108,8 +87,11 @@ int kvk_pool_remove_all(struct kvk_adapter *adapter)
 
 	for (uint32_t slot = 0; kvk_pool_map_hold_at(&pool->map, slot, false, &run); slot = run.first + 1) {
 		atomic_fetch_add(&adapter->counts.walked, 1);
-		err = remove_held(pool, &run);
-		if (err && err != -ENOENT && !first_error)
+		err = 0;
+		if (kvk_pool_map_leave(&pool->map, &run)) /* LCOV_EXCL_BR_LINE: no, if another thread was faster since it was held */
+			err = kvk_pool_erase(pool, &run);
+		kvk_pool_map_drop(&pool->map, &run);
+		if (err && !first_error)
 			first_error = err;
 	}
 	return first_error;
