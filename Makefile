@@ -32,7 +32,8 @@ $(BUILD)/build.ninja: | dependencies
 check: all
 	@scripts/check $(BUILD) $(if $(SUITE),--suite $(SUITE))
 
-# Which lines and branches the tests run; COVERAGE_ARGS='src/adapter --missed' names the missing ones.
+# Which lines and branches the tests run, and whether each room has what it is to have; COVERAGE_ARGS='src/adapter --missed'
+# names what is missing, --only-print judges nothing.
 coverage: dependencies
 	@[ -e build-coverage/build.ninja ] || meson setup build-coverage -Db_coverage=true -Dbuildtype=debug
 	@ninja -C build-coverage
