@@ -173,6 +173,40 @@ static void a_clock_that_cannot_be_asked_proves_nothing(void **state)
 	stop(&keeper->process);
 }
 
+/*
+ * 1. a machine opens while the medium does not say its time, and unlinks; 2. the medium tells its time again; 3. the machine visits,
+ * and must not say that all before is posted: its credit is to come; 4. the keeper finds what is left.
+ */
+static void what_was_unlinked_before_any_clock_was_known(void **state)
+{
+	struct machine *keeper = &machines[0], *other = &machines[1];
+
+	for (unsigned synced = 0; synced < 2; synced++) {
+		boot(keeper, *state, 0);
+		visit(&keeper->process, 50 * MIB, 0, false);
+		publish(&keeper->process, 1 + synced, 20 * MIB);
+		visit(&keeper->process, 0, 0, false);
+		mute = true;
+		boot(other, *state, 0);
+		if (synced) {
+			unlinks(&other->process, 1 + synced, 4 * MIB);
+			kvk_account_sync_begin(other->process.account);
+		}
+		unlinks(&other->process, 1 + synced, 10 * MIB);
+		mute = false;
+		for (unsigned i = 0; i < 3; i++) {
+			go_on(5 * SECOND);
+			visit(&other->process, i * MIB, 0, synced);
+			visit(&keeper->process, 0, 0, false);
+			assert_int_equal(find(keeper, 1 + synced, medium_ns - 5 * (i + 1) * SECOND, synced ? 6 * MIB : 10 * MIB), -EAGAIN);
+		}
+		sync_and_visit(&other->process);
+		assert_true(charged_in(keeper, 1 + synced) == (synced ? 6 * MIB : 10 * MIB));
+		stop(&other->process);
+		stop(&keeper->process);
+	}
+}
+
 /* As in the comment of the rule: nothing but the rule keeps the unlink from being taken off twice. */
 static void clocks_that_differ_prove_nothing(void **state)
 {
@@ -453,6 +487,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		ONE(the_mediums_clock_counts),
 		ONE(a_clock_that_cannot_be_asked_proves_nothing),
+		ONE(what_was_unlinked_before_any_clock_was_known),
 		ONE(clocks_that_differ_prove_nothing),
 		ONE(clocks_that_differ_leave_bounds),
 		ONE(agreement_is_seen_as_well),
