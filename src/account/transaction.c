@@ -34,7 +34,7 @@ uint64_t kvk_account_leased(const struct kvk_account_image *image)
 
 /* ---- reading ----------------------------------------------------------------------------------------- */
 
-/* Into next. -EBADMSG: there is no file, or none that can be believed. */
+/* Into next. -ENOENT: there is no file. -EBADMSG: none that can be believed. -EFBIG: one that is too long to be ours. */
 static int load(struct kvk_account *account)
 {
 	struct kvk_backend *backend = account->backend;
@@ -43,7 +43,7 @@ static int load(struct kvk_account *account)
 	int err = backend->ops->load_file(backend, KVK_FILE_ACCOUNT, &data, &bytes, 2 * KVK_ACCOUNT_BYTES);
 
 	if (err)
-		return err == -EFBIG ? -EBADMSG : err;
+		return err;
 	err = kvk_account_parse_file(&account->next, &account->scratch, data, bytes);
 	kvk_mem_free(data);
 	/* Somebody put an old one back. */
@@ -258,7 +258,16 @@ static int begin(struct kvk_account *account, struct kvk_account_tx *tx, uint32_
 	if (err)
 		return err;
 	err = load(account);
-	if (err == -ENOENT || err == -EBADMSG) {
+	/* What we write lies before the end of such a file: it would be too long for ever, and nothing leased again. Locked anew
+	 * when it was replaced, since with many hosts the lock is the old file's. */
+	if (err == -EFBIG && !backend->ops->save_file(backend, KVK_FILE_ACCOUNT, "", 0, false)) {
+		kvk_account_tx_give_up(account);
+		err = backend->ops->lock(backend, KVK_LOCK_ACCOUNT, wait_ms);
+		if (err)
+			return err;
+		err = load(account);
+	}
+	if (err == -ENOENT || err == -EBADMSG || err == -EFBIG) {
 		make_anew(account, err == -ENOENT);
 		tx->changed = true;
 		err = 0;
