@@ -202,14 +202,20 @@ static void say(char *error_text, const char *format, ...)
 	va_end(arguments);
 }
 
+/* What the library could not allocate it mostly passes on without a word. Then the code is what it was before. */
+static bool has_no_memory(const json_error_t *error)
+{
+	return json_error_code(error) == json_error_out_of_memory || json_error_code(error) == json_error_unknown;
+}
+
 int kvk_manifest_canonical(char **ret, const char *json, char *error_text)
 {
 	struct text text = { .data = NULL };
-	json_error_t error;
+	json_error_t error = { 0 };
 	json_t *root;
 
 	root = json_loads(json, JSON_REJECT_DUPLICATES, &error);
-	if (!root && json_error_code(&error) == json_error_out_of_memory)
+	if (!root && has_no_memory(&error))
 		return -ENOMEM;
 	if (!root) {
 		say(error_text, "line %d, column %d: %s", error.line, error.column, error.text);
