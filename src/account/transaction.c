@@ -69,7 +69,8 @@ static void make_anew(struct kvk_account *account, bool missing)
 	if (next->sequence == 0)
 		next->cap_bytes = account->first_cap_bytes;
 	next->needs_scan = !empty;
-	next->remade = (uint32_t)(kvk_tick_ns() ^ account->token);
+	/* Another number also when it is lost twice within a tick. */
+	next->remade = (uint32_t)((kvk_tick_ns() + next->sequence) ^ account->token);
 	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++)
 		next->posted[i] = (uint32_t)next->sequence + 1;
 	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++) {
@@ -170,17 +171,12 @@ static void post_bucket(struct kvk_account *account, struct kvk_account_tx *tx, 
 /* Up to when everything is posted, once this transaction is written. */
 static uint64_t settled_ns(struct kvk_account *account, const struct kvk_account_tx *tx, uint64_t frontier_ns)
 {
-	uint64_t waiting_bytes = atomic_load(&account->credits_bytes);
-	uint64_t since_ns = account->credits_since_ns;
+	uint64_t since_ns = tx->synced ? account->sync_frontier_ns : account->credits_since_ns;
+	uint64_t waiting_bytes = account->waiting_bytes;
 
 	for (uint32_t i = 0; tx->synced && i < KVK_ACCOUNT_BUCKETS; i++)
 		waiting_bytes -= account->syncing_bytes[i];
-	if (!waiting_bytes)
-		return frontier_ns;
-	/* A credit that came after the look is younger than the frontier. */
-	if (tx->synced)
-		since_ns = account->sync_frontier_ns;
-	return since_ns && since_ns < frontier_ns ? since_ns : frontier_ns;
+	return waiting_bytes && since_ns < frontier_ns ? since_ns : frontier_ns;
 }
 
 /*
