@@ -63,6 +63,7 @@ struct kvk_account {
 	uint64_t syncing_bytes[KVK_ACCOUNT_BUCKETS];   /* * unlinked before the last sync_begin() */
 	uint64_t frontier_ns;                  /* of the last look: nothing under way was older */
 	uint64_t sync_frontier_ns;             /* the same at the last sync_begin() */
+	uint64_t waiting_bytes;                /* unlinked and not credited, at the last look: later ones are younger than frontier_ns */
 	uint64_t credits_since_ns;             /* no unlink that waits for credit is older; 0: none waits */
 	uint64_t wall_ns, monotonic_ns;        /* of the last look: by the medium's clock, and since this machine started */
 	bool clock_known;                      /* the medium told its time at the last look */

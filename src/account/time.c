@@ -98,9 +98,13 @@ uint64_t kvk_account_frontier(struct kvk_account *account)
 			oldest_ns = account->turns[i].since_ns;
 	}
 	oldest_ns = kvk_account_less(oldest_ns, account->margin_ns);
+	/* As long as no clock could be asked, something may be under way since ever; 0 would say that nothing is. */
+	if (!oldest_ns)
+		oldest_ns = 1;
 
 	/* At the last look no unlink waited: those that do now were under way then, or came later. */
-	if (account->credits_since_ns == 0 && atomic_load(&account->credits_bytes))
+	account->waiting_bytes = atomic_load(&account->credits_bytes);
+	if (account->credits_since_ns == 0 && account->waiting_bytes)
 		account->credits_since_ns = account->frontier_ns;
 	account->frontier_ns = oldest_ns;
 	return oldest_ns;

@@ -34,7 +34,7 @@ uint64_t kvk_account_leased(const struct kvk_account_image *image)
 
 /* ---- reading ----------------------------------------------------------------------------------------- */
 
-/* Into next. -EBADMSG: there is no file, or none that can be believed. */
+/* Into next. -ENOENT: there is no file. -EBADMSG: none that can be believed. -EFBIG: one that is too long to be ours. */
 static int load(struct kvk_account *account)
 {
 	struct kvk_backend *backend = account->backend;
@@ -43,7 +43,7 @@ static int load(struct kvk_account *account)
 	int err = backend->ops->load_file(backend, KVK_FILE_ACCOUNT, &data, &bytes, 2 * KVK_ACCOUNT_BYTES);
 
 	if (err)
-		return err == -EFBIG ? -EBADMSG : err;
+		return err;
 	err = kvk_account_parse_file(&account->next, &account->scratch, data, bytes);
 	kvk_mem_free(data);
 	/* Somebody put an old one back. */
@@ -69,7 +69,8 @@ static void make_anew(struct kvk_account *account, bool missing)
 	if (next->sequence == 0)
 		next->cap_bytes = account->first_cap_bytes;
 	next->needs_scan = !empty;
-	next->remade = (uint32_t)(kvk_tick_ns() ^ account->token);
+	/* Another number also when it is lost twice within a tick. */
+	next->remade = (uint32_t)((kvk_tick_ns() + next->sequence) ^ account->token);
 	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++)
 		next->posted[i] = (uint32_t)next->sequence + 1;
 	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++) {
@@ -170,17 +171,12 @@ static void post_bucket(struct kvk_account *account, struct kvk_account_tx *tx, 
 /* Up to when everything is posted, once this transaction is written. */
 static uint64_t settled_ns(struct kvk_account *account, const struct kvk_account_tx *tx, uint64_t frontier_ns)
 {
-	uint64_t waiting_bytes = atomic_load(&account->credits_bytes);
-	uint64_t since_ns = account->credits_since_ns;
+	uint64_t since_ns = tx->synced ? account->sync_frontier_ns : account->credits_since_ns;
+	uint64_t waiting_bytes = account->waiting_bytes;
 
 	for (uint32_t i = 0; tx->synced && i < KVK_ACCOUNT_BUCKETS; i++)
 		waiting_bytes -= account->syncing_bytes[i];
-	if (!waiting_bytes)
-		return frontier_ns;
-	/* A credit that came after the look is younger than the frontier. */
-	if (tx->synced)
-		since_ns = account->sync_frontier_ns;
-	return since_ns && since_ns < frontier_ns ? since_ns : frontier_ns;
+	return waiting_bytes && since_ns < frontier_ns ? since_ns : frontier_ns;
 }
 
 /*
@@ -258,7 +254,16 @@ static int begin(struct kvk_account *account, struct kvk_account_tx *tx, uint32_
 	if (err)
 		return err;
 	err = load(account);
-	if (err == -ENOENT || err == -EBADMSG) {
+	/* What we write lies before the end of such a file: it would be too long for ever, and nothing leased again. Locked anew
+	 * when it was replaced, since with many hosts the lock is the old file's. */
+	if (err == -EFBIG && !backend->ops->save_file(backend, KVK_FILE_ACCOUNT, "", 0, false)) {
+		kvk_account_tx_give_up(account);
+		err = backend->ops->lock(backend, KVK_LOCK_ACCOUNT, wait_ms);
+		if (err)
+			return err;
+		err = load(account);
+	}
+	if (err == -ENOENT || err == -EBADMSG || err == -EFBIG) {
 		make_anew(account, err == -ENOENT);
 		tx->changed = true;
 		err = 0;

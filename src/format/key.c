@@ -27,8 +27,7 @@ static char *put_digits(char *at, uint32_t value, uint32_t digits)
 
 static char *put_bytes(char *at, const void *data, uint32_t bytes)
 {
-	if (bytes)
-		memcpy(at, data, bytes);
+	memcpy(at, data, bytes);
 	return at + bytes;
 }
 

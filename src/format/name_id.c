@@ -104,7 +104,7 @@ bool kvk_name_owner(const char *name, struct kvk_key *model, struct kvk_key *sal
 static int folders_of(uint8_t *bytes, const char *name, uint32_t levels)
 {
 	for (uint32_t i = 0; i < levels; i++) {
-		if (strlen(name) < 3 || name[2] != '/' || kvk_unhex(&bytes[i], name, 1))
+		if (kvk_unhex(&bytes[i], name, 1) || name[2] != '/')
 			return -EINVAL;
 		name += 3;
 	}
@@ -123,7 +123,8 @@ static int lmcache_id(uint8_t id[KVK_DIGEST_BYTES], uint32_t levels, const char 
 		return err;
 	if (strlen(component) > COMPONENT_BYTES_MAX)
 		return -EINVAL;
-	if (!split(&parts, component) || parts.hash.bytes / 2 < levels)
+	if (!split(&parts, component) ||       /* LCOV_EXCL_BR_LINE: the callers looked, or made the name; parts must be set */
+	    parts.hash.bytes / 2 < levels)
 		return -EINVAL;
 	for (uint32_t i = 0; i < levels; i++) {
 		if (memcmp(name + 3 * i, (const char *)parts.hash.data + 2 * i, 2) != 0)

@@ -249,9 +249,18 @@ static void a_file_of_any_length(void **state)
 	memset(data, 0xff, KVK_ACCOUNT_BYTES);
 	assert_int_equal(kvk_account_parse_file(&parsed, &scratch, data, sizeof(data)), 0);
 	/* The newer copy may be another version's. */
-	seal_put(data + KVK_ACCOUNT_BYTES + 8, 4, 2);
-	seal_account(data + KVK_ACCOUNT_BYTES);
-	assert_int_equal(kvk_account_parse_file(&parsed, &scratch, data, sizeof(data)), -EPROTO);
+	memcpy(again, data + KVK_ACCOUNT_BYTES, sizeof(again));
+	for (unsigned copy = 0; copy < 2; copy++) {
+		uint8_t *newer = data + copy * KVK_ACCOUNT_BYTES, *other = data + (1 - copy) * KVK_ACCOUNT_BYTES;
+
+		memcpy(newer, again, sizeof(again));
+		seal_put(newer + 8, 4, 2);
+		seal_account(newer);
+		memset(other, 0xff, KVK_ACCOUNT_BYTES);
+		assert_int_equal(kvk_account_parse_file(&parsed, &scratch, data, sizeof(data)), -EPROTO);
+		memcpy(other, again, sizeof(again));
+		assert_int_equal(kvk_account_parse_file(&parsed, &scratch, data, sizeof(data)), -EPROTO);
+	}
 }
 
 static void buckets_of_names(void **state)

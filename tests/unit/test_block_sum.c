@@ -62,10 +62,19 @@ static void test_pieces(void **state)
 	}
 }
 
+/* Behind the last byte there is nothing, in however many pieces. */
+static void test_nothing(void **state)
+{
+	for (uint32_t pieces = 0; pieces <= 16; pieces++)
+		assert_true(sum_in_pieces(pieces, BYTES, 0, 7, 0) == kvk_block_sum(data, 0, 7));
+	assert_true(sum_in_pieces(4, BYTES - 3, 8, 7, 0) == kvk_block_sum(data + BYTES - 3, 3, 7));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pieces),
+		cmocka_unit_test(test_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

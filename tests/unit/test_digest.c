@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -146,6 +147,25 @@ static void crc_goes_on_from_any_split(void **state)
 		assert_int_equal(kvk_crc32c(data + cut, sizeof(data) - cut, kvk_crc32c(data, cut, 0)), whole);
 }
 
+/* The library takes an int: what is longer than it may be is summed in parts, none of them left out or taken twice. */
+static void crc_of_more_than_a_gibibyte(void **state)
+{
+	const size_t most = (size_t)1 << 30, bytes = most + 1000;
+	uint8_t *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint32_t expected;
+
+	assert_true(data != MAP_FAILED);
+	madvise(data, bytes, MADV_HUGEPAGE);
+	for (size_t at = most - 500; at < bytes; at++)
+		data[at] = (uint8_t)(at * 7 + 1);
+	expected = kvk_crc32c(data, most / 2, 0);
+	expected = kvk_crc32c(data + most / 2, most / 2 - 3, expected);
+	expected = kvk_crc32c(data + most - 3, 1003, expected);
+	assert_int_equal(kvk_crc32c(data, bytes, 0), expected);
+	assert_int_equal(kvk_crc32c(data, most, 0), kvk_crc32c(data + 9, most - 9, kvk_crc32c(data, 9, 0)));
+	munmap(data, bytes);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -157,6 +177,7 @@ int main(void)
 		cmocka_unit_test(seed_is_the_first_8_bytes_little_endian),
 		cmocka_unit_test(crc_vectors),
 		cmocka_unit_test(crc_goes_on_from_any_split),
+		cmocka_unit_test(crc_of_more_than_a_gibibyte),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

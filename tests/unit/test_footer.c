@@ -217,6 +217,19 @@ static void every_shape_comes_back(void **state)
 	}
 }
 
+/* Not a byte is left between the sums and the root sum. */
+static void a_page_is_full_to_its_last_byte(void **state)
+{
+	struct kvk_footer parsed;
+	uint8_t digest[KVK_DIGEST_BYTES];
+
+	sample_make(&sample, UINT64_C(471) * 65536, 65536, 0, 8);
+	assert_int_equal(sample.bytes, 4096);
+	assert_memory_equal(sample.encoded + 4064 - 8 * 471, sample.sums, 8 * 471);
+	assert_int_equal(kvk_footer_parse(&parsed, digest, sample.encoded, sample.bytes), 0);
+	assert_same(&parsed, &sample.footer);
+}
+
 static void encoder_refuses(void **state)
 {
 	static const struct {
@@ -545,6 +558,7 @@ int main(void)
 		cmocka_unit_test(block_sum_is_seeded_xxh3),
 		cmocka_unit_test(fields_stand_where_the_table_says),
 		cmocka_unit_test(every_shape_comes_back),
+		cmocka_unit_test(a_page_is_full_to_its_last_byte),
 		cmocka_unit_test(encoder_refuses),
 		cmocka_unit_test(every_flipped_bit_is_refused),
 		cmocka_unit_test(every_flipped_bit_is_refused_by_the_root_sum),

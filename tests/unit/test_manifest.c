@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #include "format/format.h"
 #include "util/alloc.h"
 
@@ -179,6 +181,53 @@ static void out_of_memory(void **state)
 	kvk_mem_free(expected);
 }
 
+static uint64_t json_left;             /* the allocation of the JSON library that makes it 0 fails, and all after it if so said */
+static bool json_for_ever, json_failed;
+
+static void *json_allocate(size_t bytes)
+{
+	if (json_left == 0 || --json_left > 0)
+		return malloc(bytes);
+	json_left = json_for_ever;
+	json_failed = true;
+	return NULL;
+}
+
+/* The library takes some of it for bad syntax, and tells no reason at all for the rest: that was no memory. */
+static void out_of_memory_while_it_is_parsed(void **state)
+{
+	static const char json[] = "{\"a\": {\"d\": [3, {\"z\": 1.5, \"y\": \"text\"}, []], \"c\": {}}, \"e\": true}";
+	json_malloc_t usual_malloc;
+	json_free_t usual_free;
+	unsigned told;
+
+	json_get_alloc_funcs(&usual_malloc, &usual_free);
+	json_set_alloc_funcs(json_allocate, free);
+	for (unsigned for_ever = 0; for_ever < 2; for_ever++) {
+		bool failed = true;
+
+		json_for_ever = for_ever;
+		told = 0;
+		for (uint64_t nth = 1; failed; nth++) {
+			char text[160] = "", *out = NULL;
+			int err;
+
+			json_left = nth;
+			json_failed = false;
+			err = kvk_manifest_canonical(&out, json, text);
+			failed = json_failed;
+			json_left = 0;
+			if (failed ? err != (*text ? -EINVAL : -ENOMEM) || strstr(text, "-1") : err != 0)
+				fail_msg("allocation %llu: %d, '%s'", (unsigned long long)nth, err, text);
+			assert_true((out != NULL) == !failed);
+			told += err == -ENOMEM;
+			kvk_mem_free(out);
+		}
+		assert_true(told > 3);
+	}
+	json_set_alloc_funcs(usual_malloc, usual_free);
+}
+
 static void digests(void **state)
 {
 	static const uint8_t zeros[KVK_DIGEST_BYTES];
@@ -205,6 +254,7 @@ int main(void)
 		cmocka_unit_test(refusals),
 		cmocka_unit_test(as_long_as_may_be),
 		cmocka_unit_test(out_of_memory),
+		cmocka_unit_test(out_of_memory_while_it_is_parsed),
 		cmocka_unit_test(digests),
 	};
 

@@ -111,9 +111,10 @@ static void test_refuses_what_is_no_object(void **state)
 		{ &sharded, "83/af/m_00000000_0_83ae.bin" }, { &sharded, "82/ae/m_00000000_83ae.bin" },
 		{ &sharded, "83/aE/m_00000000_0_83ae.bin" }, { &sharded, "83/ae/00/m_00000000_0_83ae.bin" },
 		{ &flat, "m_00000000_0_83ag.bin" }, { &flat, "m_00000000_0_83a:.bin" }, { &flat, "m_00000000_0_8/ae.bin" },
-		{ &flat, "m_00000000_0_.bin" }, { &flat, "m_00000000_0_83a.bin" }, { &flat, "m_00000000_0_83ae@.bin" },
+		{ &flat, "m_00000000_0_83-e.bin" }, { &flat, "m_0_83ae.bin" }, { &flat, "a_b_0_83ae.bin" }, { &flat, "m_00000000_0_.bin" }, { &flat, "m_00000000_0_83a.bin" }, { &flat, "m_00000000_0_83ae@.bin" },
 		{ &flat, "m_0000000_83ae.bin" }, { &flat, "_00000000_0_83ae.bin" }, { &flat, "m_00000000_00_83ae.bin" },
 		{ &flat, "m_00000000_123456789_83ae.bin" }, { &sharded, "8" }, { &sharded, "83-ae/m_00000000_0_83ae.bin" },
+		{ &sharded, "8/ae/m_00000000_0_83ae.bin" }, { &sharded, "83//m_00000000_0_83ae.bin" }, { &sharded, "/m_00000000_0_83ae.bin" },
 		{ &sharded, "83/ae/m_00000000_0_83.bin" }, { &flat, ".tmp-0123456789abcdef-1" }, { &kvkeep1, "ab/whatever.kv" }, { &kvkeep1, "" },
 		{ &kvkeep1, "m_00000000_0_83ae.bin" },
 		{ &kvkeep1, "00/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.kv" },
@@ -160,6 +161,7 @@ static void test_owners(void **state)
 		{ "m_00000001_00000002_83ae.bin", "m_00000001", "" },
 		{ "m_00000000_0_83a.bin", NULL, NULL }, { "m_00000000_0_.bin", NULL, NULL },
 		{ "_00000000_0_83.bin", NULL, NULL }, { "m_0000000g_83.bin", NULL, NULL }, { "m_83.bin", NULL, NULL },
+		{ "m_0_83ae.bin", NULL, NULL }, { "a_b_0_83ae.bin", NULL, NULL }, { "m_00000000_0_83-e.bin", NULL, NULL },
 		{ "m_00000000_0_83@.bin", NULL, NULL }, { "m_00000000_0_83", NULL, NULL }, { "", NULL, NULL },
 	};
 

@@ -327,6 +327,8 @@ static void test_too_much_is_refused(void **state)
 	head.object_count = 0;
 	head.names_bytes = 7;
 	assert_int_equal(kvk_snapshot_bytes(&head), 0);
+	head.names_bytes = (uint32_t)KVK_SNAPSHOT_BYTES_MAX;
+	assert_int_equal(kvk_snapshot_bytes(&head), 0);
 
 	assert_int_equal(kvk_snapshot_put_name(names, sizeof(names), &used, "abcdef", 6), 1);
 	assert_int_equal(used, 8);

@@ -164,6 +164,28 @@ static void refusals(void **state)
 	}
 }
 
+/* Folders as each naming has them, and no others. */
+static void layouts_that_cannot_be(void **state)
+{
+	for (uint32_t naming = 0; naming < 4; naming++) {
+		for (uint32_t levels = 0; levels < 5; levels++) {
+			bool can_be = naming == KVK_NAMING_KVKEEP ? levels == 1 || levels == 2 :
+				      naming == KVK_NAMING_LMCACHE && (levels == 0 || levels == 2);
+			uint8_t data[KVK_SUPERBLOCK_BYTES];
+			struct kvk_superblock out;
+			int err;
+
+			kvk_superblock_encode(&sample, data);
+			seal_put(data + 48, 4, naming);
+			seal_put(data + 52, 4, levels);
+			seal_superblock(data);
+			err = kvk_superblock_parse(&out, data, sizeof(data));
+			if (err != (can_be ? 0 : -EBADMSG))
+				fail_msg("naming %u with %u levels: %d", naming, levels, err);
+		}
+	}
+}
+
 /* A pool whose shape cannot be, or that has another naming than it can have, is damage, whatever its checksum says. */
 static void pools_that_cannot_be(void **state)
 {
@@ -234,6 +256,7 @@ int main(void)
 		cmocka_unit_test(every_flipped_bit_is_refused),
 		cmocka_unit_test(every_sealed_bit_is_refused_or_written_so),
 		cmocka_unit_test(refusals),
+		cmocka_unit_test(layouts_that_cannot_be),
 		cmocka_unit_test(pools_that_cannot_be),
 		cmocka_unit_test(later_fields_behind_a_compat_flag),
 		cmocka_unit_test(every_other_length_is_refused),
