@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -284,12 +285,60 @@ static void forks_while_a_device_is_opened(void **state)
 	assert_int_equal(opened[1], 0);
 }
 
+/* A writer is killed while it has a named temporary file, of which a child of it has a copy: others sweep it, and not before. */
+static void a_temporary_of_a_killed_parent(void **state)
+{
+	char base[NAME_MAX + 1], name[NAME_MAX + 8];
+	struct bench *bench = *state;
+	int told[2], end[2];
+	pid_t parent;
+
+	for (enum kvk_posix_publish publish = KVK_PUBLISH_RENAME; publish <= KVK_PUBLISH_LINK; publish++) {
+		assert_int_equal(pipe(told), 0);
+		assert_int_equal(pipe(end), 0);
+		parent = fork();
+		assert_true(parent >= 0);
+		if (parent == 0) {
+			struct kvk_backend_options options = options_for(bench->root);
+			struct kvk_place *place;
+			char byte;
+
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			options.writer_id = 0xabcd0000 + publish;
+			if (kvk_backend_posix.open(&bench->backend, &options, NULL))
+				_exit(1);
+			kvk_posix_force_publish(bench->backend, publish);
+			place = create(bench, OBJECT);
+			if (fork() == 0) {
+				/* It ends when the test does: nobody else has the other end then. */
+				close(end[1]);
+				_exit(write(told[1], place->temp, sizeof(place->temp)) != sizeof(place->temp) || read(end[0], &byte, 1) != 0);
+			}
+			pause();
+			_exit(1);
+		}
+		close(told[1]);
+		close(end[0]);
+		memset(base, 0, sizeof(base));
+		assert_in_range(read(told[0], base, sizeof(base) - 1), 1, sizeof(base));
+		snprintf(name, sizeof(name), "ab/%s", base);
+		assert_int_equal(kvk_backend_posix.sweep(bench->backend, name), -EBUSY);
+		assert_int_equal(kill(parent, SIGKILL), 0);
+		assert_int_equal(waitpid(parent, NULL, 0), parent);
+		assert_int_equal(kvk_backend_posix.sweep(bench->backend, name), 0);
+		assert_int_equal(count_names(bench, "ab"), 0);
+		close(end[1]);
+		close(told[0]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(forks_while_the_locks_are_opened, setup, teardown),
 		cmocka_unit_test_setup_teardown(forks_while_the_locks_are_closed, setup, teardown),
 		cmocka_unit_test_setup_teardown(forks_while_a_device_is_opened, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_temporary_of_a_killed_parent, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("posix_forks", tests, NULL, NULL);

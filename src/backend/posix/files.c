@@ -273,7 +273,7 @@ int kvk_posix_sweep(struct kvk_backend *backend, const char *name)
 	if (!err)
 		err = posix->sys->flock(fd, LOCK_EX | LOCK_NB);
 	if (err == -EWOULDBLOCK)
-		err = -EBUSY;
+		err = kvk_posix_writer_is_gone(posix, name) ? 0 : -EBUSY;
 	if (err)
 		goto out;
 	kvk_xfer_init(&look, KVK_XFER_STAT_NAME, NULL, name);

@@ -6,15 +6,20 @@
 #include "backend/posix/posix_private.h"
 
 #include <errno.h>
+#include <string.h>
 #include <time.h>
 
+#include "format/format.h"
 #include "util/clock.h"
 
 #define PAUSE_NS 1000000
 /* So often a file is opened anew for a fork that came in between: more are none that end. */
 #define FORKS_MAX 100
 
-static struct flock lock_of(uint32_t byte, short type)
+/* Beyond what the enumeration names: a byte for each writer there may be. */
+#define WRITERS (UINT64_C(1) << 62)
+
+static struct flock lock_of(uint64_t byte, short type)
 {
 	return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1 };
 }
@@ -65,7 +70,7 @@ static int locks_ready(struct kvk_posix *posix)
 	return err;
 }
 
-static int take(struct kvk_posix *posix, uint32_t byte, short type)
+static int take(struct kvk_posix *posix, uint64_t byte, short type)
 {
 	struct flock lock = lock_of(byte, type);
 	int err = locks_ready(posix);
@@ -167,15 +172,56 @@ void kvk_posix_unlock(struct kvk_backend *backend, uint32_t byte)
 		posix->sys->lock_bytes(posix->locks.fd, &lock);
 }
 
-int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte)
+static int is_locked(struct kvk_posix *posix, uint64_t byte)
 {
-	struct kvk_posix *posix = kvk_posix_of(backend);
 	struct flock lock = lock_of(byte, F_WRLCK);
 	int err = locks_ready(posix);
 
 	if (!err)
 		err = posix->sys->find_lock(posix->locks.fd, &lock);
 	return err ? err : lock.l_type != F_UNLCK;
+}
+
+int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte)
+{
+	return is_locked(kvk_posix_of(backend), byte);
+}
+
+/* ---- writers ---------------------------------------------------------------------------------------------- */
+
+/*
+ * A temporary file is locked, and so is the writer's byte. The first belongs to the open file, of which a child of fork has a copy
+ * that it cannot close (it may have to be flushed, which waits for the medium): it outlives a writer that was killed for as long as the
+ * child lives. The second does not.
+ */
+static uint64_t byte_of(uint64_t writer_id)
+{
+	return WRITERS | writer_id >> 2;
+}
+
+int kvk_posix_hold_writer(struct kvk_posix *posix)
+{
+	int err;
+
+	if (atomic_load(&posix->has_writer))
+		return 0;
+	err = take(posix, byte_of(posix->writer_id), F_WRLCK);
+	/* Somebody else's, by chance: he stands for both. */
+	if (err == -EBUSY)
+		return 0;
+	if (!err)
+		atomic_store(&posix->has_writer, true);
+	return err;
+}
+
+bool kvk_posix_writer_is_gone(struct kvk_posix *posix, const char *name)
+{
+	const char *slash = strrchr(name, '/');
+	uint64_t writer_id;
+
+	/* What this process has locked itself it would be told to be free. */
+	return kvk_name_temp_writer(slash ? slash + 1 : name, &writer_id) && writer_id != posix->writer_id &&
+	       is_locked(posix, byte_of(writer_id)) == 0;
 }
 
 /*

@@ -52,6 +52,7 @@ struct kvk_posix {
 	struct kvk_kept device;        /* a block device that is open as a place, opened when KVK_LOCK_POOL is held */
 	enum kvk_posix_publish publish;
 	uint64_t writer_id;
+	atomic_bool has_writer;        /* the writer's byte of `locks` is held */
 	_Atomic uint64_t sequence;     /* of temporary names */
 	pthread_mutex_t lock;
 	uint64_t synced_folders[KVK_POSIX_SYNCED_FOLDERS];   /* lock guards it */
@@ -153,6 +154,10 @@ int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte);
 /* Locks the file that was opened or made under KVK_LOCK_ACCOUNT, when there had been so many forks; from then on fd is the lock's.
  * -EBUSY. -EAGAIN: there was a fork since. */
 int kvk_posix_own_account(struct kvk_posix *posix, int fd, uint64_t forks);
+/* Before a temporary name is made: as long as it is held, the writer lives. */
+int kvk_posix_hold_writer(struct kvk_posix *posix);
+/* Whether the writer of a temporary name is gone for certain. */
+bool kvk_posix_writer_is_gone(struct kvk_posix *posix, const char *name);
 int kvk_posix_now(struct kvk_backend *backend, uint64_t *now_ns);
 
 void kvk_posix_locks_close(struct kvk_posix *posix);

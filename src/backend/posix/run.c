@@ -254,8 +254,10 @@ int kvk_posix_temp_base(struct kvk_posix *posix, const char *name, char *base, s
 static int create_named(struct kvk_posix *posix, struct kvk_place *place, const char *name, int flags)
 {
 	char temp[sizeof(place->temp)];
-	int err = kvk_posix_temp_base(posix, name, temp, sizeof(temp));
+	int err = kvk_posix_hold_writer(posix);
 
+	if (!err)
+		err = kvk_posix_temp_base(posix, name, temp, sizeof(temp));
 	if (err)
 		return err;
 	place->fd = posix->sys->openat(place->folder_fd, temp, flags | O_CREAT | O_EXCL, posix->file_mode);
