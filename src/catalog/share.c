@@ -261,7 +261,7 @@ enum kvk_share_standing kvk_share_standing(struct kvk_share_table *table, uint16
 	enum kvk_share_standing standing;
 
 	pthread_mutex_lock(&table->lock);
-	standing = standing_of(table, use_of(table, id));
+	standing = id && !table->rows[id].name ? KVK_SHARE_WITHIN : standing_of(table, use_of(table, id));
 	pthread_mutex_unlock(&table->lock);
 	return standing;
 }

@@ -62,6 +62,7 @@ void kvk_share_leaving(struct kvk_share_table *table, uint16_t id, int64_t bytes
 /* As kvk_catalog_set_quota(). */
 int kvk_share_set_quota(struct kvk_share_table *table, const void *name, uint32_t name_bytes, uint64_t quota_bytes);
 
+/* Of an id that a name had: its last object may have gone since it was read. Ids that nobody has stand within. */
 enum kvk_share_standing kvk_share_standing(struct kvk_share_table *table, uint16_t id);
 
 /* The standing of every id: KVK_SHARE_NAMES_MAX + 1 of them. Ids that nobody has stand within. */

@@ -146,11 +146,29 @@ static void short_memory_for_names_is_no_failure(void **state)
 	}
 }
 
+/* An eviction asks for the tenant of a parent that it has let go, and another thread may have removed that meanwhile. */
+static void a_name_that_is_gone_has_no_quota(void **state)
+{
+	struct kvk_share_table table;
+	uint16_t id;
+
+	(void)state;
+	kvk_share_table_init(&table);
+	id = kvk_share_add(&table, "alice", 5, PAGE);
+	assert_int_not_equal(id, 0);
+	assert_int_equal(kvk_share_standing(&table, id), KVK_SHARE_WITHOUT);
+	kvk_share_sub(&table, id, PAGE, 0);
+	assert_int_equal(kvk_share_standing(&table, id), KVK_SHARE_WITHIN);
+	assert_int_equal(kvk_share_standing(&table, 0), KVK_SHARE_WITHOUT);
+	kvk_share_table_release(&table);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WITH_LEASE(shares_by_tenant_and_model),
 		WITH_LEASE(names_that_come_and_go_leave_nothing),
+		cmocka_unit_test(a_name_that_is_gone_has_no_quota),
 		cmocka_unit_test(too_many_names_count_under_none),
 		WITH_LEASE(short_memory_for_names_is_no_failure),
 	};
