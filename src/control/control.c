@@ -263,7 +263,7 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 	pthread_condattr_destroy(&attributes);
 	control->next_sync_us = kvk_now_us() + core->spec.batch_us;
 
-	err = kvk_room_new(&control->room, core);
+	err = kvk_room_new(&control->room, core, core->backend->caps.many_hosts);
 	if (!err) {
 		err = kvk_thread_start(&control->watch, "kvk-watch", watch_main, control);
 		control->has_watch = !err;
