@@ -118,7 +118,7 @@ fail:
 int kvk_store_close(struct kvk_store *store)
 {
 	struct kvk_thread_quiet quiet;
-	bool ended;
+	bool holds, ended;
 	int err;
 
 	if (!store)
@@ -132,15 +132,14 @@ int kvk_store_close(struct kvk_store *store)
 	kvk_thread_quiet_begin(&quiet);
 	kvk_control_stop(store->control, CLOSE_US);
 	err = kvk_core_stop(store->core, CLOSE_US);
-	ended = kvk_control_end(store->control, !err, SETTLE_US);
-	/* What threads and the kernel still use is given up deliberately, never freed under them. */
-	if (err)
-		err = atomic_load(&store->core->held_items) > 0 ? -ETIMEDOUT : 0;
-	else if (ended)
+	holds = err && atomic_load(&store->core->held_items) > 0;
+	/* What threads and the kernel still use is left to the room thread, never freed under them. */
+	ended = kvk_control_end(store->control, err ? KVK_CONTROL_AWAIT : KVK_CONTROL_SETTLE, SETTLE_US);
+	if (ended)
 		kvk_core_free(store->core);
 	kvk_thread_quiet_end(&quiet);
 	kvk_mem_free(store);
-	return err;
+	return holds ? -ETIMEDOUT : 0;
 }
 
 static bool page_aligned(const void *base, uint64_t bytes)

@@ -194,7 +194,8 @@ enum kvk_item_flags {
 	 * go straight between the medium and data, without a copy, where its alignment allows.
 	 */
 	KVK_MEM_HELD = 1u << 0,
-	/** lookup: pin what is found. A pin keeps this process from removing the object. */
+	/** lookup: pin what is found. A pin keeps this process from removing the object. It is on the key until unpin, whatever
+	 * becomes of the object: of one that others removed, too, and on what is put or found under the key then. */
 	KVK_LOOKUP_PIN = 1u << 1,
 	/** get: only look. Does not renew the object, moves nothing aside, reports what is damaged. */
 	KVK_GET_PEEK = 1u << 2,
@@ -262,7 +263,7 @@ struct kvk_key_item {
  * get: on a failure after bytes had arrived, data is filled with 0xdb; it never holds unproven bytes.
  * lookup: what memory knows is answered before the call returns; the rest asks the medium.
  * unpin: takes one pin off each key; unknown keys and keys without a pin are answered with 0 as well.
- * remove: pinned objects stay (-EBUSY); unknown ones are answered with -ENOENT.
+ * remove: what is pinned stays (-EBUSY); unknown ones are answered with -ENOENT.
  */
 KVK_API int64_t kvk_store_put(struct kvk_store *store, const struct kvk_put_item *items, uint32_t count,
 			      uint64_t deadline_us);
@@ -354,7 +355,7 @@ struct kvk_usage {
 	uint64_t writing_bytes;    /* reserved by puts under way in this process */
 	uint64_t cap_bytes;        /* 0: none */
 	uint64_t objects;
-	uint64_t pinned_objects;   /* in this process */
+	uint64_t pinned_objects;   /* keys with pins of this process */
 	uint64_t quarantined_bytes;    /* of used_bytes: moved aside, by whichever process */
 	double used_fraction;      /* used_bytes / cap_bytes; -1 without a cap */
 	uint64_t leased_bytes;     /* room that processes took ahead and did not use yet: none that would bring it and used_bytes above the cap */

@@ -232,6 +232,7 @@ uint64_t kvk_account_bucket(struct kvk_account *account, uint32_t bucket)
 	pthread_mutex_lock(&account->look_lock);
 	bytes = kvk_account_more(account->image.charged_bytes[bucket], account->posting_bytes[bucket]);
 	bytes = kvk_account_more(bytes, atomic_load(&account->published_bytes[bucket]));
+	bytes = kvk_account_less(bytes, account->early_bytes[bucket]);
 	bytes = kvk_account_less(bytes, account->syncing_bytes[bucket]);
 	bytes = kvk_account_less(bytes, atomic_load(&account->unlinked_bytes[bucket]));
 	pthread_mutex_unlock(&account->look_lock);

@@ -61,6 +61,11 @@ struct kvk_account {
 	uint64_t overdrawn_bytes;              /* posted beyond the lease: until kvk_account_take_overdrawn() */
 	uint64_t posting_bytes[KVK_ACCOUNT_BUCKETS];   /* * of the transaction under way */
 	uint64_t syncing_bytes[KVK_ACCOUNT_BUCKETS];   /* * unlinked before the last sync_begin() */
+	/* Synced, but more than is charged: another process has published it and not posted that yet. It is taken off once he has. */
+	uint64_t early_bytes[KVK_ACCOUNT_BUCKETS];     /* * */
+	uint64_t staying_bytes[KVK_ACCOUNT_BUCKETS];   /* what the transaction under way leaves of it */
+	uint64_t early_since_ns;               /* no unlink of it is older; 0: there is none */
+	uint64_t early_until_ns;               /* then it is given up: nobody posts it. 0: there is none */
 	uint64_t frontier_ns;                  /* of the last look: nothing under way was older */
 	uint64_t sync_frontier_ns;             /* the same at the last sync_begin() */
 	uint64_t waiting_bytes;                /* unlinked and not credited, at the last look: later ones are younger than frontier_ns */
@@ -119,6 +124,7 @@ bool kvk_account_is_skewed(const struct kvk_account *account, const struct kvk_a
 struct kvk_account_tx {
 	bool changed;                  /* something must be written */
 	bool synced;                   /* credits count */
+	bool stays;                    /* some are early */
 	bool leaves;                   /* the row was given back */
 	bool applied;                  /* the write that failed last is in the file */
 	uint32_t processes;

@@ -13,6 +13,8 @@
 #include "util/clock.h"
 
 #define SETTLE_ROWS 16u
+/* Who lives visits four times a second; one that is stopped, or hangs between publishing and telling it, may post later than this. */
+#define EARLY_NS UINT64_C(2000000000)
 
 uint64_t kvk_account_charged(const struct kvk_account_image *image)
 {
@@ -146,12 +148,23 @@ int kvk_account_tx_take_row(struct kvk_account *account, struct kvk_account_tx *
 
 /* ---- posting ----------------------------------------------------------------------------------------- */
 
-static void post_bucket(struct kvk_account *account, struct kvk_account_tx *tx, uint32_t bucket)
+/* Whether others may still post what they have published, so that what is early is worth keeping. */
+static bool is_patient(const struct kvk_account *account, const struct kvk_account_tx *tx)
+{
+	return tx->processes > 1 && (!account->early_until_ns || account->monotonic_ns < account->early_until_ns);
+}
+
+/*
+ * 1. One process publishes; 2. another one removes that, syncs and visits; 3. the first one visits. What the second one credits is
+ * not charged yet then: so much of it waits for the third step, in which it would else be charged for good.
+ */
+static void post_bucket(struct kvk_account *account, struct kvk_account_tx *tx, uint32_t bucket, bool patient)
 {
 	struct kvk_account_image *next = &account->next;
 	const struct kvk_account_doubt *doubt = &account->doubt;
 	uint64_t published_bytes = atomic_exchange(&account->published_bytes[bucket], 0);
 	uint64_t credited_bytes = tx->synced ? account->syncing_bytes[bucket] : 0;
+	uint64_t early_bytes = account->early_bytes[bucket], left_bytes;
 
 	account->posting_bytes[bucket] = published_bytes;
 	tx->posted_bytes += published_bytes;
@@ -159,11 +172,15 @@ static void post_bucket(struct kvk_account *account, struct kvk_account_tx *tx, 
 		published_bytes = kvk_account_less(published_bytes, doubt->published_bytes[bucket]);
 		credited_bytes = kvk_account_less(credited_bytes, doubt->credited_bytes[bucket]);
 	}
-	if (!published_bytes && !credited_bytes)
+	left_bytes = kvk_account_less(early_bytes + credited_bytes,
+				      kvk_account_more(next->charged_bytes[bucket], published_bytes));
+	account->staying_bytes[bucket] = patient ? left_bytes : 0;
+	tx->stays |= account->staying_bytes[bucket] > 0;
+	if (!published_bytes && !credited_bytes && account->staying_bytes[bucket] == early_bytes)
 		return;
 	next->charged_bytes[bucket] = kvk_account_more(next->charged_bytes[bucket], published_bytes);
 	next->published_bytes[bucket] += published_bytes;
-	next->charged_bytes[bucket] = kvk_account_less(next->charged_bytes[bucket], credited_bytes);
+	next->charged_bytes[bucket] = kvk_account_less(next->charged_bytes[bucket], early_bytes + credited_bytes);
 	next->posted[bucket] = (uint32_t)next->sequence + 1;
 	tx->changed = true;
 }
@@ -174,6 +191,14 @@ static uint64_t settled_ns(struct kvk_account *account, const struct kvk_account
 	uint64_t since_ns = tx->synced ? account->sync_frontier_ns : account->credits_since_ns;
 	uint64_t waiting_bytes = account->waiting_bytes;
 
+	/* What stays is older than all that waits for a sync. */
+	if (tx->stays) {
+		if (account->early_since_ns)
+			since_ns = account->early_since_ns;
+		else if (!since_ns)
+			since_ns = account->sync_frontier_ns;
+		return since_ns < frontier_ns ? since_ns : frontier_ns;
+	}
 	for (uint32_t i = 0; tx->synced && i < KVK_ACCOUNT_BUCKETS; i++)
 		waiting_bytes -= account->syncing_bytes[i];
 	return waiting_bytes && since_ns < frontier_ns ? since_ns : frontier_ns;
@@ -212,12 +237,13 @@ static void post(struct kvk_account *account, struct kvk_account_tx *tx)
 {
 	struct kvk_account_line *line = &account->next.rows[account->row];
 	uint64_t frontier_ns = kvk_account_frontier(account);
+	bool patient = is_patient(account, tx);
 
 	tx->applied = account->doubt.stands && line->visits == account->doubt.visits;
 	tx->changed |= account->doubt.stands;
 	pthread_mutex_lock(&account->look_lock);
 	for (uint32_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++)
-		post_bucket(account, tx, i);
+		post_bucket(account, tx, i, patient);
 	pthread_mutex_unlock(&account->look_lock);
 	tx->settled_ns = settled_ns(account, tx, frontier_ns);
 	follow_mark(account, tx);
@@ -311,10 +337,22 @@ int kvk_account_tx_begin(struct kvk_account *account, struct kvk_account_tx *tx,
 	return 0;
 }
 
+/* What began to stay was unlinked no earlier than the credits that waited until now. */
+static void follow_early(struct kvk_account *account, const struct kvk_account_tx *tx)
+{
+	if (!tx->stays) {
+		account->early_since_ns = 0;
+		account->early_until_ns = 0;
+	} else if (!account->early_until_ns) {
+		account->early_since_ns = account->credits_since_ns ? account->credits_since_ns : account->sync_frontier_ns;
+		account->early_until_ns = account->monotonic_ns + EARLY_NS;
+	}
+}
+
 /* What was posted and credited stays so. Returns by how much what this process knows besides the file has changed. */
 static uint64_t succeed(struct kvk_account *account, const struct kvk_account_tx *tx)
 {
-	uint64_t credited_bytes = 0;
+	uint64_t credited_bytes = 0, early_bytes = 0;  /* what is early no more; modulo 2^64 */
 
 	account->overdrawn_bytes += kvk_account_less(tx->posted_bytes, account->lease_bytes);
 	account->lease_bytes = kvk_account_less(account->lease_bytes, tx->posted_bytes);
@@ -324,7 +362,10 @@ static uint64_t succeed(struct kvk_account *account, const struct kvk_account_tx
 
 		account->syncing_bytes[i] -= bytes;
 		credited_bytes += bytes;
+		early_bytes += account->early_bytes[i] - account->staying_bytes[i];
+		account->early_bytes[i] = account->staying_bytes[i];
 	}
+	follow_early(account, tx);
 	if (atomic_fetch_sub(&account->credits_bytes, credited_bytes) == credited_bytes)
 		account->credits_since_ns = 0;
 	else if (tx->synced)
@@ -332,13 +373,13 @@ static uint64_t succeed(struct kvk_account *account, const struct kvk_account_tx
 	account->doubt.stands = false;
 	account->counted = true;
 	account->complained = false;
-	return credited_bytes - tx->posted_bytes;
+	return credited_bytes + early_bytes - tx->posted_bytes;
 }
 
 /*
  * The write failed, and the file may hold it all the same. When it is read again, the row's number of visits tells whether
  * it does, and what it had posted is not posted twice. If a second one fails before that is certain, the credits of the
- * first are given up: better too high than too low.
+ * first are given up: better too high than too low. So is what was early.
  */
 static void doubt(struct kvk_account *account, const struct kvk_account_tx *tx)
 {
@@ -350,9 +391,13 @@ static void doubt(struct kvk_account *account, const struct kvk_account_tx *tx)
 			atomic_fetch_sub(&account->credits_bytes, doubt->credited_bytes[i]);
 			atomic_fetch_add(&account->used_bytes, doubt->credited_bytes[i]);
 		}
+		atomic_fetch_add(&account->used_bytes, account->early_bytes[i]);
+		account->early_bytes[i] = 0;
 		doubt->published_bytes[i] = account->posting_bytes[i];
 		doubt->credited_bytes[i] = tx->synced ? account->syncing_bytes[i] : 0;
 	}
+	account->early_since_ns = 0;
+	account->early_until_ns = 0;
 	doubt->visits = account->visits;
 	doubt->stands = true;
 }

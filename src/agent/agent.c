@@ -19,6 +19,10 @@
  * the whole process stood still (a stopped or frozen virtual machine, SIGSTOP, a debugger), and no medium hung. */
 #define WATCH_US_MAX 200000
 #define NO_DEADLINE UINT64_MAX
+/* Between two looks of whoever stops: a part of what was waited for, within these bounds. */
+#define STOP_PAUSE_PART 16
+#define STOP_PAUSE_US_MIN 200
+#define STOP_PAUSE_US_MAX 50000
 
 /* ---- opening and closing ------------------------------------------------------------------------ */
 
@@ -181,9 +185,19 @@ static void give_up(struct kvk_agent *agent)
 		answer_for(&agent->lanes[i], kvk_now_us());
 }
 
+/* It is noticed a little later for as much as was waited for: what hangs may do so for hours. */
+static void pause_in_stop(uint64_t waited_us)
+{
+	uint64_t pause_us = waited_us / STOP_PAUSE_PART;
+	struct timespec pause;
+
+	pause_us = pause_us < STOP_PAUSE_US_MIN ? STOP_PAUSE_US_MIN : pause_us > STOP_PAUSE_US_MAX ? STOP_PAUSE_US_MAX : pause_us;
+	pause = (struct timespec){ .tv_nsec = (long)pause_us * 1000 };
+	nanosleep(&pause, NULL);
+}
+
 int kvk_agent_stop(struct kvk_agent *agent, uint64_t wait_us)
 {
-	struct timespec pause = { .tv_nsec = 200000 };
 	uint64_t start_us = kvk_now_us();
 	struct kvk_link queued;
 
@@ -211,7 +225,7 @@ int kvk_agent_stop(struct kvk_agent *agent, uint64_t wait_us)
 			give_up(agent);
 			return -ETIMEDOUT;
 		}
-		nanosleep(&pause, NULL);
+		pause_in_stop(kvk_now_us() - start_us);
 	}
 	for (uint32_t i = 0; i < agent->lane_count; i++)
 		pthread_join(agent->lanes[i].thread, NULL);

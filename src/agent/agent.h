@@ -113,7 +113,7 @@ int kvk_agent_new(struct kvk_agent **ret, const struct kvk_agent_options *option
 /*
  * Answers what is queued with -ECANCELED, cancels what is active, and waits up to wait_us for it to end. 0: all
  * threads are gone, free() may follow. -ETIMEDOUT: a medium hangs; agent, backend and everything that active
- * operations point to must be left alone for ever.
+ * operations point to must be left alone until another call says 0. One thread at a time.
  */
 int kvk_agent_stop(struct kvk_agent *agent, uint64_t wait_us);
 void kvk_agent_free(struct kvk_agent *agent);

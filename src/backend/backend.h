@@ -112,7 +112,7 @@ struct kvk_xfer {
 
 #define KVK_XFER_IOVS 16
 
-/* What the bytes of `.kvkeep/locks` mean. 0 to 255 are the rows of the account. */
+/* What the bytes of `.kvkeep/locks` mean. 0 to 255 are the rows of the account, those from 2^62 on writers of temporary files. */
 enum {
 	KVK_LOCK_HOLD = 4096,          /* hold() */
 	KVK_LOCK_ACCOUNT = 4097,       /* while the file KVK_FILE_ACCOUNT is loaded or updated */

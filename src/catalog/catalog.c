@@ -85,7 +85,6 @@ int kvk_catalog_put_begin(struct kvk_catalog *catalog, const uint8_t digest[32],
 	uint32_t units = kvk_charge_units(charge_bytes);
 	struct kvk_chain_link link = { .id = KVK_NO_ID };
 	struct kvk_place place;
-	uint16_t pins = 0;
 	int err;
 
 	kvk_place_lock(&place, catalog, digest);
@@ -113,13 +112,9 @@ int kvk_catalog_put_begin(struct kvk_catalog *catalog, const uint8_t digest[32],
 		err = -ENOSPC;
 		goto out;
 	}
-	if (place.entry) {
-		pins = place.entry->pins;
+	if (kvk_place_state(&place) == KVK_CATALOG_PRESENT)
 		kvk_place_forget(catalog, &place, &link);
-	}
 	kvk_place_insert(&place, KVK_CATALOG_WRITING);
-	place.entry->pins = pins;
-	place.shard->pinned_objects += pins > 0;
 	place.entry->charge_units = units & KVK_CHARGE_UNITS_MAX;
 	place.shard->writing_bytes += kvk_units_bytes(units);
 out:
@@ -152,7 +147,6 @@ void kvk_catalog_put_end(struct kvk_catalog *catalog, const uint8_t digest[32],
 		if (info->published)
 			back_bytes -= (int64_t)kvk_units_bytes(place.entry->charge_units);
 	} else {
-		place.shard->pinned_objects -= place.entry->pins > 0;
 		kvk_place_erase(&place);
 	}
 	kvk_place_unlock(&place);
@@ -262,43 +256,19 @@ out:
 	return err;
 }
 
-/* present -> unknown; what has pins is only listed, if they are to stay. */
-static void unlearn(struct kvk_catalog *catalog, struct kvk_place *place, struct kvk_chain_link *link, bool keeps_pins)
-{
-	kvk_version_move(place);
-	if (keeps_pins && place->entry->pins > 0) {
-		place->entry->source = KVK_SOURCE_NAME;
-		place->entry->version = *place->version;
-	} else {
-		kvk_place_forget(catalog, place, link);
-	}
-}
-
-static bool lose(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_catalog_ticket *ticket, bool keeps_pins)
+void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
+		      const struct kvk_catalog_ticket *ticket)
 {
 	struct kvk_chain_link link = { .id = KVK_NO_ID };
 	struct kvk_place place;
-	bool is_life;
 
 	kvk_place_lock(&place, catalog, digest);
-	is_life = kvk_place_is_life(&place, ticket);
-	if (is_life)
-		unlearn(catalog, &place, &link, keeps_pins);
+	if (kvk_place_is_life(&place, ticket)) {
+		kvk_version_move(&place);
+		kvk_place_forget(catalog, &place, &link);
+	}
 	kvk_place_unlock(&place);
 	kvk_chain_release(catalog, &link);
-	return is_life;
-}
-
-bool kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
-		      const struct kvk_catalog_ticket *ticket)
-{
-	return lose(catalog, digest, ticket, false);
-}
-
-void kvk_catalog_lost_to_put(struct kvk_catalog *catalog, const uint8_t digest[32],
-			     const struct kvk_catalog_ticket *ticket)
-{
-	lose(catalog, digest, ticket, true);
 }
 
 void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefix[16])
@@ -307,8 +277,10 @@ void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefi
 	struct kvk_place place;
 
 	kvk_place_lock(&place, catalog, prefix);
-	if (place.entry && place.entry->state == KVK_CATALOG_PRESENT)
-		unlearn(catalog, &place, &link, true);
+	if (place.entry && place.entry->state == KVK_CATALOG_PRESENT) {
+		kvk_version_move(&place);
+		kvk_place_forget(catalog, &place, &link);
+	}
 	kvk_place_unlock(&place);
 	kvk_chain_release(catalog, &link);
 }
@@ -331,7 +303,10 @@ void kvk_catalog_unpin(struct kvk_catalog *catalog, const uint8_t digest[32])
 	kvk_place_lock(&place, catalog, digest);
 	if (place.entry && place.entry->pins > 0 && --place.entry->pins == 0) {
 		place.shard->pinned_objects--;
-		kvk_place_return(catalog, place.shard, place.index);
+		if (kvk_place_state(&place) == KVK_CATALOG_UNKNOWN)
+			kvk_place_erase(&place);
+		else
+			kvk_place_return(catalog, place.shard, place.index);
 	}
 	kvk_place_unlock(&place);
 }
@@ -351,30 +326,26 @@ uint32_t kvk_catalog_pins(struct kvk_catalog *catalog, const uint8_t digest[32])
 
 int kvk_catalog_remove_begin(struct kvk_catalog *catalog, const uint8_t digest[32], bool *pinned_ret)
 {
+	enum kvk_catalog_state state;
 	struct kvk_place place;
 	int err = 0;
 
 	kvk_place_lock(&place, catalog, digest);
-	switch (kvk_place_state(&place)) {
-	case KVK_CATALOG_WRITING:
-	case KVK_CATALOG_LEAVING:
+	state = kvk_place_state(&place);
+	if (state == KVK_CATALOG_WRITING || state == KVK_CATALOG_LEAVING) {
 		*pinned_ret = false;
 		err = -EBUSY;
-		break;
-	case KVK_CATALOG_PRESENT:
-		if (place.entry->pins > 0) {
-			*pinned_ret = true;
-			err = -EBUSY;
-			break;
-		}
+	} else if (place.entry && place.entry->pins > 0) {
+		/* What memory does not know may be there all the same. */
+		*pinned_ret = true;
+		err = -EBUSY;
+	} else if (state == KVK_CATALOG_PRESENT) {
 		place.entry->state = KVK_CATALOG_LEAVING;
 		place.shard->objects--;
-		break;
-	case KVK_CATALOG_UNKNOWN:
+	} else {
 		err = kvk_shard_reserve(place.shard);
 		if (!err)
 			kvk_place_insert(&place, KVK_CATALOG_LEAVING);
-		break;
 	}
 	kvk_place_unlock(&place);
 	return err;

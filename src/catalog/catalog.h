@@ -95,7 +95,7 @@ void kvk_catalog_free(struct kvk_catalog *catalog);
 /*
  * absent -> writing, with charge_bytes reserved from the lease. -EEXIST: present (*durable_ret tells whether it is
  * known to be durable). -EALREADY: writing. -EBUSY: leaving. -ENOSPC: the lease is too short. -ENOMEM. Nothing is
- * reserved on failure. What was only listed is written anew; its pins stay, until put_end() says that nothing is there.
+ * reserved on failure. What was only listed is written anew.
  */
 int kvk_catalog_put_begin(struct kvk_catalog *catalog, const uint8_t digest[32], uint64_t charge_bytes,
 			  bool *durable_ret);
@@ -134,18 +134,12 @@ void kvk_catalog_warm(struct kvk_catalog *catalog, const uint8_t *const *digests
 int kvk_catalog_found(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket, const struct kvk_object_info *info, bool pin);
 
-/* The medium does not have it (any more): present -> unknown and not used, if the ticket is still true; pins go. Returns whether
- * it was. */
-bool kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
+/* The medium does not have it (any more): present -> unknown and not used, if the ticket is still true. */
+void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket);
 
-/* The same, told by a put that is about to store it anew: what is pinned stays with its pins, as what was only listed is
- * known, until put_begin() takes them over. */
-void kvk_catalog_lost_to_put(struct kvk_catalog *catalog, const uint8_t digest[32],
-			     const struct kvk_catalog_ticket *ticket);
-
-/* Others say that they removed it, some time ago. present -> unknown, or where it is pinned only listed: in either case whoever
- * looks asks the medium, and what is there all the same is found by that. */
+/* Others say that they removed it, some time ago. present -> unknown: whoever looks asks the medium, and what is there all the same
+ * is found by that. */
 void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefix[16]);
 
 /* Others removed nobody knows what: all that is present is only listed from now on. */
@@ -154,14 +148,15 @@ void kvk_catalog_doubt(struct kvk_catalog *catalog);
 void kvk_catalog_set_durable(struct kvk_catalog *catalog, const uint8_t digest[32],
 			     const struct kvk_catalog_ticket *ticket);
 
-/* Takes one pin off. Unknown objects and objects without pins: nothing happens. */
+/* Takes one pin off. A pin stays on its key until then, whatever becomes of the object: it is on what is put or found there
+ * later. Keys without pins: nothing happens. */
 void kvk_catalog_unpin(struct kvk_catalog *catalog, const uint8_t digest[32]);
 
 uint32_t kvk_catalog_pins(struct kvk_catalog *catalog, const uint8_t digest[32]);
 
 /* ---- removing ----------------------------------------------------------------------------------- */
 
-/* present or unknown -> leaving. -EBUSY: pinned (*pinned_ret true), or being written or removed. -ENOMEM. */
+/* present or unknown -> leaving. -EBUSY: pinned (*pinned_ret true), known or not, or being written or removed. -ENOMEM. */
 int kvk_catalog_remove_begin(struct kvk_catalog *catalog, const uint8_t digest[32], bool *pinned_ret);
 
 /* leaving -> unknown. removed: its name is gone, its charge stays until credit(); *charge_ret tells
@@ -249,8 +244,8 @@ int kvk_catalog_inspected(struct kvk_catalog *catalog, const uint8_t digest[32],
 
 /*
  * Around a listing of everything whose digest begins with the byte `first` (-1: of everything there is). If nothing came or went
- * on the medium during it: what is known since before it and was not told by scanned() in its course is lost, pinned or
- * not. lose_unseen() returns how many.
+ * on the medium during it: what is known since before it and was not told by scanned() in its course is lost.
+ * lose_unseen() returns how many.
  */
 void kvk_catalog_forget_seen(struct kvk_catalog *catalog, int first);
 uint64_t kvk_catalog_lose_unseen(struct kvk_catalog *catalog, int first);
@@ -289,7 +284,7 @@ struct kvk_catalog_totals {
 	uint64_t used_bytes;           /* present, leaving, removed and not credited, and charge() */
 	uint64_t writing_bytes;        /* reserved */
 	uint64_t objects;              /* present */
-	uint64_t pinned_objects;
+	uint64_t pinned_objects;       /* keys with pins, also of what is not known to be there */
 	uint64_t memory_bytes;         /* what the catalog itself takes */
 };
 

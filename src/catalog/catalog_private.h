@@ -53,7 +53,7 @@ enum kvk_use {
 #define KVK_LOGICAL_BYTES_MAX ((UINT64_C(1) << 33) - 1)
 #define KVK_CHILDREN_MAX UINT16_MAX
 
-/* One object, one cache line. Free ones have the state KVK_CATALOG_UNKNOWN. */
+/* One key, one cache line: an object, or pins on one that is not known to be there. */
 struct kvk_entry {
 	_Alignas(64) struct kvk_prefix prefix;
 	uint64_t logical_bytes : 33;
@@ -70,6 +70,7 @@ struct kvk_entry {
 	uint64_t durable : 1;
 	uint64_t source : 2;           /* enum kvk_source */
 	uint64_t seen : 1;             /* known since after the last listing began, or told by it */
+	uint64_t taken : 1;            /* in the index; else it is free */
 	uint32_t version;              /* the group's when it became what it is now; 0 unless known */
 	uint32_t older;                /* neighbours in its list; in the heap: its place there */
 	uint32_t newer;                /* free: the next free one */
@@ -219,6 +220,9 @@ uint32_t kvk_shard_insert(struct kvk_shard *shard, const struct kvk_prefix *pref
 
 /* Takes the entry out; links to it as a parent end. It must not be in the order of use. */
 void kvk_shard_erase(struct kvk_shard *shard, uint32_t index);
+
+/* The same, but what stays is an entry as insert() adds one, with the pins that it had. */
+void kvk_shard_vacate(struct kvk_shard *shard, uint32_t index);
 
 uint64_t kvk_shard_memory_bytes(const struct kvk_shard *shard);
 

@@ -67,8 +67,6 @@ uint64_t kvk_place_forget(struct kvk_catalog *catalog, struct kvk_place *place, 
 	place->shard->used_bytes -= charge_bytes;
 	if (entry->state == KVK_CATALOG_PRESENT)
 		place->shard->objects--;
-	if (entry->pins > 0)
-		place->shard->pinned_objects--;
 	kvk_use_drop(catalog, place->shard, place->index);
 	kvk_place_erase(place);
 	return charge_bytes;

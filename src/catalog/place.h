@@ -11,7 +11,7 @@ struct kvk_place {
 	struct kvk_prefix prefix;
 	struct kvk_shard *shard;
 	uint32_t *version;
-	struct kvk_entry *entry;       /* NULL: memory does not know it */
+	struct kvk_entry *entry;       /* NULL: memory does not know it, and it has no pins */
 	uint32_t index;
 };
 
@@ -43,16 +43,23 @@ static inline bool kvk_place_is_life(const struct kvk_place *place, const struct
 	       place->entry->version == ticket->entry_version;
 }
 
-/* After kvk_shard_reserve(). */
+/* What is unknown comes into a state, and has the pins that are on its key. After kvk_shard_reserve(). */
 static inline void kvk_place_insert(struct kvk_place *place, enum kvk_catalog_state state)
 {
-	place->index = kvk_shard_insert(place->shard, &place->prefix);
-	place->entry = kvk_shard_entry(place->shard, place->index);
+	if (!place->entry) {
+		place->index = kvk_shard_insert(place->shard, &place->prefix);
+		place->entry = kvk_shard_entry(place->shard, place->index);
+	}
 	place->entry->state = state & 3;
 }
 
+/* It is unknown from now on. Its pins stay on the key: whoever put them there takes them off. */
 static inline void kvk_place_erase(struct kvk_place *place)
 {
+	if (place->entry->pins > 0) {
+		kvk_shard_vacate(place->shard, place->index);
+		return;
+	}
 	kvk_shard_erase(place->shard, place->index);
 	place->entry = NULL;
 	place->index = KVK_NO_ENTRY;
@@ -135,8 +142,7 @@ void kvk_place_make_known(struct kvk_catalog *catalog, struct kvk_place *place, 
  * stay. */
 void kvk_place_complete(struct kvk_catalog *catalog, struct kvk_place *place, const struct kvk_object_info *info);
 
-/* Takes a known entry out with its pins and returns what it was charged. *link_ret: for kvk_chain_release(), after the
- * lock. */
+/* A known entry becomes unknown; returns what it was charged. *link_ret: for kvk_chain_release(), after the lock. */
 uint64_t kvk_place_forget(struct kvk_catalog *catalog, struct kvk_place *place, struct kvk_chain_link *link_ret);
 
 /* It may go again, if nothing else is in the way: it stands in the order of use again. */

@@ -299,11 +299,10 @@ static enum kvk_share_standing standing_of(const struct kvk_share_table *table, 
 
 enum kvk_share_standing kvk_share_standing(struct kvk_share_table *table, uint16_t id)
 {
-	enum kvk_share_standing standing = KVK_SHARE_WITHIN;
+	enum kvk_share_standing standing;
 
 	pthread_mutex_lock(&table->lock);
-	if (id == 0 || table->rows[id].name)
-		standing = standing_of(table, use_of(table, id));
+	standing = id && !table->rows[id].name ? KVK_SHARE_WITHIN : standing_of(table, use_of(table, id));
 	pthread_mutex_unlock(&table->lock);
 	return standing;
 }

@@ -88,7 +88,7 @@ int kvk_share_set_quota(struct kvk_share_table *table, const void *name, uint32_
 /* With the lock of the part's shard held. */
 void kvk_share_move(struct kvk_share_table *table, struct kvk_share_part *part);
 
-/* Of an id that somebody had; who asks without his shard's lock may come when the name has ended: nobody stands within. */
+/* Of an id that a name had: its last object may have gone since it was read. Ids that nobody has stand within. */
 enum kvk_share_standing kvk_share_standing(struct kvk_share_table *table, uint16_t id);
 
 /* The standing of every id: KVK_SHARE_NAMES_MAX + 1 of them. Ids that nobody has stand within. */

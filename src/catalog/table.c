@@ -125,7 +125,7 @@ static int grow_slots(struct kvk_shard *shard)
 	for (uint32_t index = 0; index < shard->fresh; index++) {
 		const struct kvk_entry *entry = kvk_shard_entry(shard, index);
 
-		if (entry->state != KVK_CATALOG_UNKNOWN)
+		if (entry->taken)
 			slot_put(slots, slot_count - 1, &entry->prefix, index);
 	}
 	kvk_mem_free(shard->slots);
@@ -186,6 +186,7 @@ uint32_t kvk_shard_insert(struct kvk_shard *shard, const struct kvk_prefix *pref
 	}
 	*entry = (struct kvk_entry){
 		.prefix = *prefix,
+		.taken = true,
 		.parent = KVK_NO_ID,
 		.generation = entry->generation,
 		.older = KVK_NO_ENTRY,
@@ -219,9 +220,25 @@ void kvk_shard_erase(struct kvk_shard *shard, uint32_t index)
 
 	entry->state = KVK_CATALOG_UNKNOWN;
 	entry->known = false;
+	entry->taken = false;
 	entry->generation++;
 	entry->newer = shard->free_index;
 	shard->free_index = index;
+}
+
+void kvk_shard_vacate(struct kvk_shard *shard, uint32_t index)
+{
+	struct kvk_entry *entry = kvk_shard_entry(shard, index);
+
+	*entry = (struct kvk_entry){
+		.prefix = entry->prefix,
+		.taken = true,
+		.parent = KVK_NO_ID,
+		.generation = (uint16_t)(entry->generation + 1),
+		.older = KVK_NO_ENTRY,
+		.newer = KVK_NO_ENTRY,
+		.pins = entry->pins,
+	};
 }
 
 uint64_t kvk_shard_memory_bytes(const struct kvk_shard *shard)

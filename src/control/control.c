@@ -15,7 +15,7 @@
 
 /* How far the room thread is, and what it is to do when it rests. */
 enum room_state { ROOM_RUNS, ROOM_RESTS, ROOM_OVER };
-enum room_order { ROOM_WAIT, ROOM_LEAVE, ROOM_SETTLE };
+enum room_order { ROOM_WAIT, ROOM_LEAVE, ROOM_SETTLE, ROOM_AWAIT };
 
 struct kvk_control {
 	struct kvk_core *core;
@@ -220,11 +220,16 @@ static void *room_main(void *argument)
 {
 	struct kvk_control *control = argument;
 	struct kvk_core *core = control->core;
+	enum room_order order;
 	bool abandoned;
 
 	kvk_room_run(control->room);
-	if (room_rest(control) == ROOM_LEAVE)
+	order = room_rest(control);
+	if (order == ROOM_LEAVE)
 		return NULL;
+	/* What hangs in a lane may go on after hours, and then lets go of what it has. */
+	if (order == ROOM_AWAIT)
+		kvk_core_stop(core, UINT64_MAX / 2);
 	if (control->keeper_hangs)
 		pthread_join(control->keeper_thread, NULL);
 	kvk_core_settle(core);
@@ -258,7 +263,7 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 	pthread_condattr_destroy(&attributes);
 	control->next_sync_us = kvk_now_us() + core->spec.batch_us;
 
-	err = kvk_room_new(&control->room, core);
+	err = kvk_room_new(&control->room, core, core->backend->caps.many_hosts);
 	if (!err) {
 		err = kvk_thread_start(&control->watch, "kvk-watch", watch_main, control);
 		control->has_watch = !err;
@@ -279,7 +284,7 @@ int kvk_control_start(struct kvk_control **ret, struct kvk_core *core)
 	}
 	if (err) {
 		kvk_control_stop(control, UINT64_MAX / 2);
-		kvk_control_end(control, false, 0);
+		kvk_control_end(control, KVK_CONTROL_NOTHING, 0);
 		return err;
 	}
 	*ret = control;
@@ -362,14 +367,14 @@ static bool end_room(struct kvk_control *control, enum room_state over)
 	return ended;
 }
 
-bool kvk_control_end(struct kvk_control *control, bool stopped, uint64_t wait_us)
+bool kvk_control_end(struct kvk_control *control, enum kvk_control_rest rest, uint64_t wait_us)
 {
-	bool settles = stopped && control->has_room, keeper_hangs = control->keeper_hangs;
+	bool settles = rest != KVK_CONTROL_NOTHING && control->has_room, keeper_hangs = control->keeper_hangs;
 
 	pthread_mutex_lock(&control->lock);
-	control->room_order = settles ? ROOM_SETTLE : ROOM_LEAVE;
+	control->room_order = !settles ? ROOM_LEAVE : rest == KVK_CONTROL_AWAIT ? ROOM_AWAIT : ROOM_SETTLE;
 	pthread_cond_broadcast(&control->stop);
-	if (settles)
+	if (settles && rest == KVK_CONTROL_SETTLE)
 		await_settled(control, wait_us);
 	pthread_mutex_unlock(&control->lock);
 	kvk_notices_stop(&control->core->notices);

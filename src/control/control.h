@@ -25,11 +25,17 @@ int kvk_control_scan(struct kvk_control *control, uint64_t wait_us);
  * the medium. */
 void kvk_control_stop(struct kvk_control *control, uint64_t wait_us);
 
+enum kvk_control_rest {
+	KVK_CONTROL_NOTHING,           /* the core was not stopped, and stays the caller's */
+	KVK_CONTROL_SETTLE,            /* it was, and nothing is under way any more: room settles it */
+	KVK_CONTROL_AWAIT,             /* it was to be, but something hangs in a lane: room waits for that, and settles then */
+};
+
 /*
- * After the core was stopped: room settles it (stopped: nothing is under way any more, so it may), what is left to tell is
- * told, and all ends; frees control. Waits as long as it gets on, and wait_us while it does not. True: the caller frees the core.
- * False: what hangs keeps what it uses; where the core was stopped, room settles and frees all of it when the medium goes on.
+ * After kvk_control_stop(): room does the rest, what is left to tell is told, and all ends; frees control. SETTLE waits as long as
+ * it gets on, and wait_us while it does not. True: settled, the caller frees the core. False: after NOTHING the core is the caller's
+ * as before; else room goes on when the medium does, and frees all of it then.
  */
-bool kvk_control_end(struct kvk_control *control, bool stopped, uint64_t wait_us);
+bool kvk_control_end(struct kvk_control *control, enum kvk_control_rest rest, uint64_t wait_us);
 
 #endif

@@ -38,6 +38,7 @@
 
 struct kvk_room {
 	struct kvk_core *core;
+	bool many_hosts;
 	atomic_bool ending;
 	atomic_uint_fast64_t visited_us;       /* the last visit that succeeded began then */
 	atomic_uint_fast64_t recalled_bytes;   /* taken out of circulation meanwhile, for the next visit to give back */
@@ -56,13 +57,14 @@ struct kvk_room {
 	uint64_t evict_bytes;                  /* above the watermark, still to leave */
 };
 
-int kvk_room_new(struct kvk_room **ret, struct kvk_core *core)
+int kvk_room_new(struct kvk_room **ret, struct kvk_core *core, bool many_hosts)
 {
 	struct kvk_room *room = kvk_mem_zalloc(1, sizeof(*room));
 
 	if (!room)
 		return -ENOMEM;
 	room->core = core;
+	room->many_hosts = many_hosts;
 	room->limit_bytes = UINT64_MAX;
 	atomic_store(&room->visited_us, kvk_now_us());
 	*ret = room;
@@ -137,7 +139,7 @@ void kvk_room_watch(struct kvk_room *room, uint64_t now_us)
 {
 	struct kvk_core *core = room->core;
 
-	if (!core->backend->caps.many_hosts || now_us < atomic_load(&room->visited_us) + LEASE_US)
+	if (!room->many_hosts || now_us < atomic_load(&room->visited_us) + LEASE_US)
 		return;
 	atomic_fetch_add(&room->recalled_bytes, kvk_catalog_take_room(core->catalog, UINT64_MAX / 2));
 	if (!atomic_exchange(&room->recalling, true))

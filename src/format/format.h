@@ -187,6 +187,9 @@ int kvk_name_make_gone(char gone[KVK_NAME_BYTES_MAX], const char *name, const ui
 /* `.tmp-<16 hex>-<sequence>`, next to the object. writer_id is random a process and store. */
 int kvk_name_make_temp(char temp[KVK_NAME_BYTES_MAX], const char *name, uint64_t writer_id, uint64_t sequence);
 
+/* Whose that is. False: it is no temporary name. */
+bool kvk_name_temp_writer(const char *component, uint64_t *writer_id_ret);
+
 /* ---- name_id.c ---------------------------------------------------------------------------------- */
 
 /*

@@ -191,16 +191,22 @@ static const char *after_sequence(const char *text)
 	return digits >= 1 && digits <= SEQUENCE_DIGITS_MAX ? text + digits : NULL;
 }
 
-static bool is_temp(const char *component)
+bool kvk_name_temp_writer(const char *component, uint64_t *writer_id_ret)
 {
 	const char *at = component + strlen(temp_start);
 	uint8_t writer[WRITER_DIGITS / 2];
+	uint64_t id = 0;
 
 	if (strncmp(component, temp_start, strlen(temp_start)) != 0 || kvk_unhex(writer, at, sizeof(writer)) != 0 ||
 	    at[WRITER_DIGITS] != '-')
 		return false;
 	at = after_sequence(at + WRITER_DIGITS + 1);
-	return at && *at == '\0';
+	if (!at || *at != '\0')
+		return false;
+	for (size_t i = 0; i < sizeof(writer); i++)
+		id = id << 8 | writer[i];
+	*writer_id_ret = id;
+	return true;
 }
 
 enum kvk_name_kind kvk_name_kind(const char *component, const struct kvk_layout *layout,
@@ -209,8 +215,9 @@ enum kvk_name_kind kvk_name_kind(const char *component, const struct kvk_layout 
 	uint8_t found[KVK_DIGEST_BYTES];
 	struct kvk_key model, salt;
 	size_t bytes = strlen(component);
+	uint64_t writer_id;
 
-	if (is_temp(component))
+	if (kvk_name_temp_writer(component, &writer_id))
 		return KVK_NAME_TEMP;
 	if (kvk_unhex(found, component, sizeof(found)) == 0) {
 		const char *end = component + DIGEST_DIGITS, *after;

@@ -75,7 +75,7 @@ struct kvk_core {
 int kvk_core_open(struct kvk_core **ret, const char *spec, const struct kvk_hooks *hooks,
 		  struct kvk_error *error);
 /* Ends what is under way, waiting wait_us at most. 0: kvk_core_settle() may follow. -ETIMEDOUT: a medium hangs, the core must
- * be left alone for ever. */
+ * be left alone until another call, by one thread at a time, says 0. */
 int kvk_core_stop(struct kvk_core *core, uint64_t wait_us);
 /*
  * What is left to do on the medium when nothing is under way, on the calling thread, for as long as the medium takes: removes

@@ -53,13 +53,8 @@ static bool take_found(struct kvk_request *request)
 	if (item->found != -ESTALE)
 		return false;
 	state = kvk_catalog_look(catalog, request->id, pin, false, &item->ticket, NULL);
-	if (state == KVK_CATALOG_UNKNOWN && item->tries++ < AGAIN_MAX) {
-		/* What was pinned is gone, or waits for a put that would take the pin over. */
-		if (item->pinned)
-			kvk_catalog_unpin(catalog, request->id);
-		item->pinned = false;
+	if (state == KVK_CATALOG_UNKNOWN && item->tries++ < AGAIN_MAX)
 		return true;
-	}
 	item->found = state == KVK_CATALOG_PRESENT ? 0 : state < 0 ? state : -EBUSY;
 	return false;
 }
@@ -95,11 +90,8 @@ static void settle_lookup(struct kvk_item *item)
 	}
 	kvk_count(&core->counts.lookup_absent);
 	if (item->present && (request->reason == KVK_REASON_ABSENT ||
-			      (request->reason == KVK_REASON_DAMAGED && !request->keep)) &&
-	    kvk_catalog_lost(core->catalog, request->id, &item->ticket))
-		item->pinned = false;
-	/* A put may have taken the pin over. If it is gone, and somebody else has pinned what was stored since, that pin goes: his
-	 * load is a miss at worst, where a pin that nobody knows of would keep the object for as long as the process lives. */
+			      (request->reason == KVK_REASON_DAMAGED && !request->keep)))
+		kvk_catalog_lost(core->catalog, request->id, &item->ticket);
 	if (item->pinned)
 		kvk_catalog_unpin(core->catalog, request->id);
 }

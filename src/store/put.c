@@ -253,7 +253,7 @@ bool kvk_put_waits_again(struct kvk_item *item)
 		kvk_catalog_put_end(core->catalog, request->id, NULL);
 		item->run_tries++;
 	} else {
-		kvk_catalog_lost_to_put(core->catalog, request->id, &item->ticket);
+		kvk_catalog_lost(core->catalog, request->id, &item->ticket);
 		item->tries++;
 	}
 	kvk_item_unlinked(item);

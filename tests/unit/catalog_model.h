@@ -184,7 +184,6 @@ static inline void model_forget(struct model_key *key)
 	key->state = KVK_CATALOG_UNKNOWN;
 	key->known = false;
 	key->durable = false;
-	key->pins = 0;
 	key->life = 0;
 	key->charge_bytes = 0;
 }

@@ -249,13 +249,15 @@ static void on_term(int signal)
 	must_end = 1;
 }
 
-static _Noreturn void live(struct bed *bed, uint32_t index, uint64_t seed)
+/* before: the signals that were blocked until it was forked. It may be told to end before it can listen. */
+static _Noreturn void live(struct bed *bed, uint32_t index, uint64_t seed, const sigset_t *before)
 {
 	struct actor actor;
 	bool keeper = false;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGTERM, on_term);
+	sigprocmask(SIG_SETMASK, before, NULL);
 	open_actor(&actor, bed, index, seed);
 	while (!must_end) {
 		switch (draw(&actor, 16)) {
@@ -288,11 +290,17 @@ static _Noreturn void live(struct bed *bed, uint32_t index, uint64_t seed)
 
 static pid_t spawn(struct bed *bed, uint32_t index, uint64_t seed)
 {
-	pid_t child = fork();
+	sigset_t term, before;
+	pid_t child;
 
-	assert_true(child >= 0);
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_BLOCK, &term, &before);
+	child = fork();
 	if (child == 0)
-		live(bed, index, seed);
+		live(bed, index, seed, &before);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	assert_true(child >= 0);
 	return child;
 }
 

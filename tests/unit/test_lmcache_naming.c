@@ -131,24 +131,42 @@ static void sharded_and_accepted(void **state)
 /* Others remove what is pinned here; a put that finds it gone stores it anew, and it is pinned as before. */
 static void a_pin_outlives_what_it_was_put_on(void **state)
 {
+	struct kvk_fault_rule full = { .kind = KVK_FAULT_FAIL, .ops = 1u << KVK_XFER_WRITE, .nth = 1, .every = 1, .error = EIO };
 	struct bed *bed = *state;
+	uint64_t until_us;
 	char path[PATH_MAX];
 
 	plant(bed, file_new, key_new, BYTES);
 	open_adopted(bed, ACCEPT);
-	/* A keeper may list the folder before the put comes, and what it does not see is lost with its pins. */
-	bed_reopen(bed, ACCEPT ", \"keeper\": false");
-	for (int pin = 0; pin < 2; pin++)
-		KIT_EXPECT(kit_lookup(bed->store, key_new, KVK_LOOKUP_PIN), 0, KVK_REASON_NONE);
-	plant_path(path, bed, file_new);
-	assert_int_equal(unlink(path), 0);
-	KIT_EXPECT(kit_store(bed->store, key_new, BYTES, 2), 0, KVK_REASON_NONE);
-	assert_int_equal(bed_usage(bed->store).pinned_objects, 1);
-	for (int pin = 0; pin < 2; pin++) {
+	/* First the put finds out that it is gone, then a load, then the keeper. */
+	for (int round = 0; round < 3; round++) {
+		bed_reopen(bed, round == 2 ? ACCEPT ", \"fault\": []" : ACCEPT ", \"keeper\": false, \"fault\": []");
+		for (int pin = 0; pin < 2; pin++)
+			KIT_EXPECT(kit_lookup(bed->store, key_new, KVK_LOOKUP_PIN), 0, KVK_REASON_NONE);
+		plant_path(path, bed, file_new);
+		assert_int_equal(unlink(path), 0);
+		if (round == 1)
+			KIT_EXPECT(kit_load(bed->store, key_new, BYTES, 1), -ENOENT, KVK_REASON_ABSENT);
+		until_us = kit_now_us() + 20000000;
+		while (round == 2 && bed_usage(bed->store).objects > 0) {
+			assert_true(kit_now_us() < until_us);
+			usleep(1000);
+		}
+		assert_int_equal(bed_usage(bed->store).pinned_objects, 1);
+		/* A put that fails leaves them as they were. */
+		assert_int_equal(kvk_fault_add(bed_backend(bed->store), &full), 0);
+		assert_int_not_equal(kit_store(bed->store, key_new, BYTES, 2).status, 0);
+		kvk_fault_clear(bed_backend(bed->store));
+		assert_int_equal(bed_usage(bed->store).pinned_objects, 1);
 		KIT_EXPECT(kit_remove(bed->store, key_new), -EBUSY, KVK_REASON_PINNED);
-		assert_int_equal(bed_unpin(bed->store, key_new), 0);
+		KIT_EXPECT(kit_store(bed->store, key_new, BYTES, 2), 0, KVK_REASON_NONE);
+		assert_int_equal(bed_usage(bed->store).pinned_objects, 1);
+		for (int pin = 0; pin < 2; pin++) {
+			KIT_EXPECT(kit_remove(bed->store, key_new), -EBUSY, KVK_REASON_PINNED);
+			assert_int_equal(bed_unpin(bed->store, key_new), 0);
+		}
+		assert_int_equal(bed_usage(bed->store).pinned_objects, 0);
 	}
-	assert_int_equal(bed_usage(bed->store).pinned_objects, 0);
 	KIT_EXPECT(kit_remove(bed->store, key_new), 0, KVK_REASON_NONE);
 }
 

@@ -23,8 +23,11 @@
 static void test_publish_every_way(void **state)
 {
 	struct bench *bench = *state;
-	uint32_t before = descriptors_besides_folders(bench);
+	uint32_t before;
 
+	/* Temporary names open the file of locks, which stays open. */
+	assert_int_equal(kvk_posix_hold_writer(kvk_posix_of(bench->backend)), 0);
+	before = descriptors_besides_folders(bench);
 	for (unsigned way = 0; way < KVK_PUBLISH_COUNT; way++) {
 		struct kvk_place *place;
 		char name[32];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Closing a store while something of it is under way, slow, or hangs. */
+#include <dirent.h>
 #include <pthread.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -296,6 +297,116 @@ static void closing_while_room_or_keeper_is_busy(void **state)
 	}
 }
 
+/* ---- lanes that hang ------------------------------------------------------------------------------- */
+
+static uint32_t entries_of(const char *path)
+{
+	DIR *folder = opendir(path);
+	uint32_t count = 0;
+
+	while (folder && readdir(folder))
+		count++;
+	if (folder)
+		closedir(folder);
+	return count;
+}
+
+/* What a store takes of its process. */
+struct taken {
+	uint32_t fds, threads;
+};
+
+static struct taken taken_now(void)
+{
+	return (struct taken){ .fds = entries_of("/proc/self/fd"), .threads = entries_of("/proc/self/task") };
+}
+
+/* In a process of its own. A put that hangs in a lane itself, or a load in its ring or a worker, is left alone by a close, and goes on
+ * later. */
+static int close_while_a_lane_hangs(struct bed *bed, uint32_t op)
+{
+	struct kvk_fault_rule rule = { .kind = KVK_FAULT_HANG, .ops = 1u << op, .nth = 1 };
+	static uint8_t in[65536], out[4096];
+	struct iovec in_iov = { .iov_base = in, .iov_len = sizeof(in) };
+	struct iovec out_iov = { .iov_base = out, .iov_len = sizeof(out) };
+	struct kvk_get_item get = { .struct_bytes = sizeof(get), .key = bed_key("a"), .data = &in_iov, .data_count = 1 };
+	struct kvk_put_item put = { .struct_bytes = sizeof(put), .key = bed_key("b"), .data = &out_iov, .data_count = 1 };
+	uint64_t until_us = kit_now_us() + CLOSED_US;
+	struct kvk_account_row rows[4];
+	struct taken before, after;
+	struct kvk_backend *backend;
+
+	/* What is made once stays. */
+	if (bed_try_open(bed, "\"fault\": []", NULL) || bed_put(bed->store, "a", sizeof(in), 1, NULL) || bed_close(bed))
+		return 1;
+	before = taken_now();
+	if (bed_try_open(bed, "\"fault\": []", NULL))
+		return 2;
+	backend = bed_backend(bed->store);
+	if (kvk_fault_add(backend, &rule))
+		return 3;
+	if (op == KVK_XFER_READ ? kvk_store_get(bed->store, &get, 1, 0) <= 0 : kvk_store_put(bed->store, &put, 1, 0) <= 0)
+		return 3;
+	while (kvk_fault_struck(backend) == 0 && kit_now_us() < until_us)
+		sleep_ms(1);
+	if (bed_close(bed) || kit_now_us() > until_us)
+		return 4;
+	memset(in, 0x11, sizeof(in));
+
+	/* Its row stands for it as long as it may still publish. */
+	if (bed_try_open(bed, "", NULL))
+		return 5;
+	if (kvk_account_rows(bed_core(bed->store)->account, rows, 4) != 2)
+		return 6;
+	if (bed_put(bed->store, "c", 4096, 1, NULL) || bed_get(bed->store, "c", 4096, 1, NULL))
+		return 7;
+	go_on(backend);
+	until_us = kit_now_us() + CLOSED_US;
+	while (kvk_account_rows(bed_core(bed->store)->account, rows, 4) != 1 && kit_now_us() < until_us)
+		sleep_ms(10);
+	if (kvk_account_rows(bed_core(bed->store)->account, rows, 4) != 1)
+		return 8;
+	for (size_t i = 0; i < sizeof(in); i++) {
+		if (in[i] != 0x11)
+			return 9;
+	}
+	if (bed_close(bed))
+		return 10;
+	do {
+		after = taken_now();
+		if (after.fds <= before.fds && after.threads <= before.threads)
+			return 0;
+		sleep_ms(10);
+	} while (kit_now_us() < until_us);
+	return after.fds > before.fds ? 11 : 12;
+}
+
+/* What hangs in a lane keeps its store, which nobody can use any more. When it goes on, all that the store had is given back: its
+ * row, its descriptors, its threads. */
+static void what_hung_in_a_lane_goes_on_after_close(void **state)
+{
+	enum { OPS = 2 };
+	static const uint32_t ops[OPS] = { KVK_XFER_PUBLISH, KVK_XFER_READ };
+	enum bed_kind kind = ((struct bed *)*state)->kind;
+	pid_t children[OPS];
+	struct bed beds[OPS];
+	int status;
+
+	for (int i = 0; i < OPS; i++) {
+		bed_begin(&beds[i], kind);
+		children[i] = fork();
+		assert_true(children[i] >= 0);
+		if (children[i] == 0)
+			_exit(close_while_a_lane_hangs(&beds[i], ops[i]));
+	}
+	for (int i = 0; i < OPS; i++) {
+		assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+		assert_int_equal(bed_end(&beds[i]), 0);
+		if (!WIFEXITED(status) || WEXITSTATUS(status))
+			fail_msg("%d: status %x", i, (unsigned)status);
+	}
+}
+
 /* ---- hooks ------------------------------------------------------------------------------------------ */
 
 struct hooked {
@@ -375,6 +486,8 @@ int main(void)
 		BED_TESTS_POSIX(closing_during_a_batch_sync), BED_TESTS_POSIX(closing_credits_what_was_removed),
 		BED_TEST(closing_while_the_last_things_hang, BED_URING, "io_uring, buffered"),
 		BED_TEST(closing_while_room_or_keeper_is_busy, BED_URING, "io_uring, buffered"),
+		BED_TEST(what_hung_in_a_lane_goes_on_after_close, BED_URING_DIRECT, "io_uring, direct"),
+		BED_TEST(what_hung_in_a_lane_goes_on_after_close, BED_THREADS, "threads, buffered"),
 		BED_TEST(closing_with_a_stuck_lane_and_held_memory, BED_URING_DIRECT, "io_uring, direct"),
 	};
 

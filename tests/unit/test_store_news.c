@@ -111,7 +111,7 @@ static void test_evicted_by_the_keeper(void **state)
 	assert_int_equal(kvk_store_close(other), 0);
 }
 
-/* A pin stays with its key: what it was put on is only doubted. */
+/* A pin stays with its key, whatever becomes of what it was put on. */
 static void test_pinned(void **state)
 {
 	struct bed *bed = *state;

@@ -462,7 +462,7 @@ static void test_a_lease_is_not_forever(void **state)
 	struct bed *bed = *state;
 	struct kvk_backend_options options = { .path = bed->path };
 	struct kvk_backend *other;
-	struct kvk_room *room;
+	struct kvk_room *alone, *room;
 	struct kvk_core *core;
 	uint64_t now_us, until_us;
 
@@ -474,11 +474,11 @@ static void test_a_lease_is_not_forever(void **state)
 		usleep(100);
 	assert_int_equal(kvk_backend_posix.open(&other, &options, NULL), 0);
 	assert_int_equal(other->ops->lock(other, KVK_LOCK_ACCOUNT, 10000), 0);
-	assert_int_equal(kvk_room_new(&room, core), 0);
+	assert_int_equal(kvk_room_new(&alone, core, false), 0);
+	assert_int_equal(kvk_room_new(&room, core, true), 0);
 	now_us = kit_now_us();
-	kvk_room_watch(room, now_us + 1000 * second_us);
+	kvk_room_watch(alone, now_us + 1000 * second_us);
 	assert_true(kvk_catalog_room(core->catalog) > 0);
-	core->backend->caps.many_hosts = true;
 	kvk_room_watch(room, now_us + 44 * second_us);
 	assert_true(kvk_catalog_room(core->catalog) > 0);
 	/* A visit that was over already may have something to add still. */
@@ -489,9 +489,9 @@ static void test_a_lease_is_not_forever(void **state)
 	assert_true(kvk_catalog_room(core->catalog) == 0);
 	/* Once more: nothing is left, and nothing is said. */
 	kvk_room_watch(room, now_us + 47 * second_us);
-	core->backend->caps.many_hosts = false;
 	other->ops->close(other);
 	kvk_room_free(room);
+	kvk_room_free(alone);
 	assert_true(has(bed->store, 0) && has(bed->store, 1));
 }
 

@@ -98,6 +98,45 @@ static void no_policy(void **state)
 	BED_AGREES(bed->store);
 }
 
+/*
+ * What is pinned is damaged, and a put stores it anew, longer: it finds no run, since the pool is in pieces, and asks again when one
+ * was made. The pins are on it then.
+ */
+static void pins_while_a_run_is_made(void **state)
+{
+	struct bed *bed = *state;
+	uint8_t noise[PAGE];
+	char path[512];
+	int fd;
+
+	open_shape(bed, TWENTY, LRU ", \"durability\": \"object\"");
+	make_holes(bed->store);
+	assert_int_equal(bed_close(bed), 0);
+	/* Without a snapshot nobody knows how durable it is: a put asks the medium. */
+	snprintf(path, sizeof(path), "%s/.kvkeep/snapshot", bed->path);
+	assert_int_equal(unlink(path), 0);
+	open_shape(bed, TWENTY, LRU ", \"durability\": \"object\"");
+	pin(bed->store, 0);
+	pin(bed->store, 0);
+	memset(noise, 0x5a, sizeof(noise));
+	snprintf(path, sizeof(path), "%s/pool-00000.slots", bed->path);
+	fd = open(path, O_WRONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, noise, PAGE, KVK_POOL_HEAD_BYTES), PAGE);
+	close(fd);
+	/* Itself and the hole behind it are four slots: k2 has to go for six. */
+	KIT_EXPECT(put_slots(bed->store, name_of(0), 6), 0, KVK_REASON_NONE);
+	assert_true(bed_stats(bed->store).evicted >= 1);
+	assert_int_equal(bed_usage(bed->store).pinned_objects, 1);
+	KIT_EXPECT(get_slots(bed->store, name_of(0), 6), 0, KVK_REASON_NONE);
+	for (int pins = 0; pins < 2; pins++) {
+		KIT_EXPECT(kit_remove(bed->store, name_of(0)), -EBUSY, KVK_REASON_PINNED);
+		assert_int_equal(bed_unpin(bed->store, name_of(0)), 0);
+	}
+	assert_int_equal(bed_usage(bed->store).pinned_objects, 0);
+	KIT_EXPECT(kit_remove(bed->store, name_of(0)), 0, KVK_REASON_NONE);
+}
+
 /* Where what is pinned stands in the way nothing is evicted in vain, and the answer comes at once. */
 static void pins_in_the_way(void **state)
 {
@@ -333,6 +372,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BED_TEST(makes_a_run, BED_POOL_THREADS, "pool, threads"),
 		BED_TEST(no_policy, BED_POOL_THREADS, "pool, threads"),
+		BED_TEST(pins_while_a_run_is_made, BED_POOL_THREADS, "pool, threads"),
 		BED_TEST(pins_in_the_way, BED_POOL_THREADS, "pool, threads"),
 		BED_TEST(seams, BED_POOL_THREADS, "pool, threads"),
 		BED_TEST(ends_while_it_waits, BED_POOL_THREADS, "pool, threads"),

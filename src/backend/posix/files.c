@@ -24,12 +24,12 @@ static int full_name(char full[KVK_NAME_BYTES_MAX], const char *name)
 /* The account's own descriptor while it is locked, or -1. */
 static int locked_fd(struct kvk_posix *posix, const char *name)
 {
-	return strcmp(name, KVK_FILE_ACCOUNT) ? -1 : atomic_load(&posix->account_fd);
+	return strcmp(name, KVK_FILE_ACCOUNT) ? -1 : atomic_load(&posix->account.fd);
 }
 
 static void close_unlocked(struct kvk_posix *posix, int fd)
 {
-	if (fd != atomic_load(&posix->account_fd))
+	if (fd != atomic_load(&posix->account.fd))
 		posix->sys->close(fd);
 }
 
@@ -163,6 +163,7 @@ int kvk_posix_update_file(struct kvk_backend *backend, const char *name, uint64_
 	struct kvk_posix *posix = kvk_posix_of(backend);
 	const int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY;
 	char full[KVK_NAME_BYTES_MAX];
+	uint64_t forks = kvk_posix_forks();
 	struct kvk_stat stat;
 	int fd, err = full_name(full, name);
 	bool made = false;
@@ -184,7 +185,7 @@ int kvk_posix_update_file(struct kvk_backend *backend, const char *name, uint64_
 	if (!err && made && posix->must_chmod)
 		err = posix->sys->fchmod(fd, posix->file_mode);
 	if (!err && made && posix->base.caps.many_hosts && !strcmp(name, KVK_FILE_ACCOUNT))
-		err = kvk_posix_own_account(posix, fd);
+		err = kvk_posix_own_account(posix, fd, forks);
 	if (!err)
 		err = write_all(posix, fd, data, bytes, offset_bytes);
 	if (!err)
@@ -272,7 +273,7 @@ int kvk_posix_sweep(struct kvk_backend *backend, const char *name)
 	if (!err)
 		err = posix->sys->flock(fd, LOCK_EX | LOCK_NB);
 	if (err == -EWOULDBLOCK)
-		err = -EBUSY;
+		err = kvk_posix_writer_is_gone(posix, name) ? 0 : -EBUSY;
 	if (err)
 		goto out;
 	kvk_xfer_init(&look, KVK_XFER_STAT_NAME, NULL, name);

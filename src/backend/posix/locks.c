@@ -6,15 +6,56 @@
 #include "backend/posix/posix_private.h"
 
 #include <errno.h>
+#include <string.h>
 #include <time.h>
 
+#include "format/format.h"
 #include "util/clock.h"
 
 #define PAUSE_NS 1000000
+/* So often a file is opened anew for a fork that came in between: more are none that end. */
+#define FORKS_MAX 100
 
-static struct flock lock_of(uint32_t byte, short type)
+/* Beyond what the enumeration names: a byte for each writer there may be. */
+#define WRITERS (UINT64_C(1) << 62)
+
+static struct flock lock_of(uint64_t byte, short type)
 {
 	return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1 };
+}
+
+static int open_locks(struct kvk_posix *posix)
+{
+	const int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+	struct kvk_stat stat;
+	int err = -EAGAIN;
+
+	for (int tries = 0; err == -EAGAIN && tries < FORKS_MAX; tries++) {
+		uint64_t forks = kvk_posix_forks();
+		int fd = posix->sys->openat(posix->own_fd, "locks", flags, posix->file_mode);
+
+		if (fd < 0)
+			return fd;
+		err = kvk_posix_keep(posix, &posix->locks, fd, forks);
+		if (err)
+			posix->sys->close(fd);
+	}
+	/* The kernel locks bytes of whatever has a name; what somebody planted is not asked to be a file. */
+	if (!err)
+		err = kvk_posix_stat(posix, posix->locks.fd, &stat);
+	if (!err && !stat.regular)
+		err = -EINVAL;
+	if (!err && posix->must_chmod)
+		err = posix->sys->fchmod(posix->locks.fd, posix->file_mode);
+	if (err)
+		kvk_posix_locks_close(posix);
+	return err;
+}
+
+void kvk_posix_locks_close(struct kvk_posix *posix)
+{
+	kvk_posix_close_kept(posix, &posix->account);
+	kvk_posix_close_kept(posix, &posix->locks);
 }
 
 /* Opens the file when it is needed first. */
@@ -23,24 +64,19 @@ static int locks_ready(struct kvk_posix *posix)
 	int err = 0;
 
 	pthread_mutex_lock(&posix->lock);
-	if (posix->locks_fd < 0) {
-		err = kvk_posix_locks_open(posix);
-		if (!err && posix->must_chmod)
-			err = posix->sys->fchmod(posix->locks_fd, posix->file_mode);
-		if (err)
-			kvk_posix_locks_close(posix);
-	}
+	if (posix->locks.fd < 0)
+		err = open_locks(posix);
 	pthread_mutex_unlock(&posix->lock);
 	return err;
 }
 
-static int take(struct kvk_posix *posix, uint32_t byte, short type)
+static int take(struct kvk_posix *posix, uint64_t byte, short type)
 {
 	struct flock lock = lock_of(byte, type);
 	int err = locks_ready(posix);
 
 	if (!err)
-		err = posix->sys->lock_bytes(posix->locks_fd, &lock);
+		err = posix->sys->lock_bytes(posix->locks.fd, &lock);
 	return err == -EAGAIN || err == -EACCES ? -EBUSY : err;
 }
 
@@ -57,40 +93,47 @@ int kvk_posix_hold(struct kvk_backend *backend, bool exclusive)
  * twice; 3. what was in the cache gets to the server, and lies over the newer of the two copies. A lock of the account itself is
  * given up only when all that was written under it has arrived, and who takes it forgets what his cache has of the file.
  */
-int kvk_posix_own_account(struct kvk_posix *posix, int fd)
+int kvk_posix_own_account(struct kvk_posix *posix, int fd, uint64_t forks)
 {
 	struct flock lock = lock_of(0, F_WRLCK);
-	int err = posix->sys->lock_bytes(fd, &lock);
+	int err = kvk_posix_keep(posix, &posix->account, fd, forks);
 
 	if (err)
-		return err == -EAGAIN || err == -EACCES ? -EBUSY : err;
-	atomic_store(&posix->account_fd, fd);
-	return 0;
+		return err;
+	err = posix->sys->lock_bytes(fd, &lock);
+	if (err)
+		kvk_posix_let_go(&posix->account);
+	return err == -EAGAIN || err == -EACCES ? -EBUSY : err;
 }
 
 static int take_account(struct kvk_posix *posix)
 {
-	int err, fd = kvk_posix_open_below(posix, ".kvkeep/" KVK_FILE_ACCOUNT, O_RDWR | O_NONBLOCK | O_NOCTTY, 0, false);
+	int err = -EAGAIN;
 
-	/* Whoever makes it locks it then. */
-	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
-	err = kvk_posix_own_account(posix, fd);
-	if (err)
-		posix->sys->close(fd);
+	for (int tries = 0; err == -EAGAIN && tries < FORKS_MAX; tries++) {
+		uint64_t forks = kvk_posix_forks();
+		int fd = kvk_posix_open_below(posix, ".kvkeep/" KVK_FILE_ACCOUNT, O_RDWR | O_NONBLOCK | O_NOCTTY, 0, false);
+
+		/* Whoever makes it locks it then. */
+		if (fd < 0)
+			return fd == -ENOENT ? 0 : fd;
+		err = kvk_posix_own_account(posix, fd, forks);
+		if (err)
+			posix->sys->close(fd);
+	}
 	return err;
 }
 
 static void give_account(struct kvk_posix *posix)
 {
-	int fd = atomic_exchange(&posix->account_fd, -1);
 	struct flock lock = lock_of(0, F_UNLCK);
+	int fd = atomic_load(&posix->account.fd);
 
 	if (fd < 0)
 		return;
-	/* A child that was forked a moment ago may have a copy of the descriptor. */
+	/* A child that is forked in this moment has a copy until it has come to itself. */
 	posix->sys->lock_bytes(fd, &lock);
-	posix->sys->close(fd);
+	kvk_posix_close_kept(posix, &posix->account);
 }
 
 /* ---- bytes of `locks` ------------------------------------------------------------------------------------- */
@@ -125,19 +168,60 @@ void kvk_posix_unlock(struct kvk_backend *backend, uint32_t byte)
 
 	if (byte == KVK_LOCK_ACCOUNT)
 		give_account(posix);
-	if (posix->locks_fd >= 0)
-		posix->sys->lock_bytes(posix->locks_fd, &lock);
+	if (posix->locks.fd >= 0)
+		posix->sys->lock_bytes(posix->locks.fd, &lock);
 }
 
-int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte)
+static int is_locked(struct kvk_posix *posix, uint64_t byte)
 {
-	struct kvk_posix *posix = kvk_posix_of(backend);
 	struct flock lock = lock_of(byte, F_WRLCK);
 	int err = locks_ready(posix);
 
 	if (!err)
-		err = posix->sys->find_lock(posix->locks_fd, &lock);
+		err = posix->sys->find_lock(posix->locks.fd, &lock);
 	return err ? err : lock.l_type != F_UNLCK;
+}
+
+int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte)
+{
+	return is_locked(kvk_posix_of(backend), byte);
+}
+
+/* ---- writers ---------------------------------------------------------------------------------------------- */
+
+/*
+ * A temporary file is locked, and so is the writer's byte. The first belongs to the open file, of which a child of fork has a copy
+ * that it cannot close (it may have to be flushed, which waits for the medium): it outlives a writer that was killed for as long as the
+ * child lives. The second does not.
+ */
+static uint64_t byte_of(uint64_t writer_id)
+{
+	return WRITERS | writer_id >> 2;
+}
+
+int kvk_posix_hold_writer(struct kvk_posix *posix)
+{
+	int err;
+
+	if (atomic_load(&posix->has_writer))
+		return 0;
+	err = take(posix, byte_of(posix->writer_id), F_WRLCK);
+	/* Somebody else's, by chance: he stands for both. */
+	if (err == -EBUSY)
+		return 0;
+	if (!err)
+		atomic_store(&posix->has_writer, true);
+	return err;
+}
+
+bool kvk_posix_writer_is_gone(struct kvk_posix *posix, const char *name)
+{
+	const char *slash = strrchr(name, '/');
+	uint64_t writer_id;
+
+	/* What this process has locked itself it would be told to be free. */
+	return kvk_name_temp_writer(slash ? slash + 1 : name, &writer_id) && writer_id != posix->writer_id &&
+	       is_locked(posix, byte_of(writer_id)) == 0;
 }
 
 /*
@@ -157,9 +241,9 @@ int kvk_posix_now(struct kvk_backend *backend, uint64_t *now_ns)
 	}
 	err = locks_ready(posix);
 	if (!err)
-		err = posix->sys->futimens(posix->locks_fd, now);
+		err = posix->sys->futimens(posix->locks.fd, now);
 	if (!err)
-		err = kvk_posix_stat_fresh(posix, posix->locks_fd, &stat);
+		err = kvk_posix_stat_fresh(posix, posix->locks.fd, &stat);
 	if (!err)
 		*now_ns = stat.modified_ns;
 	return err;

@@ -39,9 +39,9 @@ static int posix_open(struct kvk_backend **ret, const struct kvk_backend_options
 	kvk_posix_folders_init(posix);
 	posix->root_fd = -1;
 	posix->own_fd = -1;
-	posix->locks_fd = -1;
-	atomic_init(&posix->account_fd, -1);
-	atomic_init(&posix->device_fd, -1);
+	atomic_init(&posix->locks.fd, -1);
+	atomic_init(&posix->account.fd, -1);
+	atomic_init(&posix->device.fd, -1);
 	pthread_mutex_init(&posix->lock, NULL);
 	posix->owner = posix->sys->effective_uid();
 	posix->group = options->group;

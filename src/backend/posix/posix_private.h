@@ -24,13 +24,20 @@ enum kvk_posix_publish {
 /* Folders of the first level. */
 #define KVK_POSIX_FOLDERS 256
 
+/* A descriptor that no child of fork has a copy of for long: forks.c. */
+struct kvk_kept {
+	struct kvk_link link;          /* while it is open */
+	const struct kvk_posix_sys *sys;
+	_Atomic int fd;                /* -1: it is not open */
+};
+
 struct kvk_posix {
 	struct kvk_backend base;
 	const struct kvk_posix_sys *sys;
 	int root_fd;
 	int own_fd;                    /* `.kvkeep` */
-	int locks_fd;                  /* `.kvkeep/locks`, open from its first use on; lock guards the opening */
-	_Atomic int account_fd;        /* the account, locked itself, while KVK_LOCK_ACCOUNT is held; -1: it is not */
+	struct kvk_kept locks;         /* `.kvkeep/locks`, open from its first use on; lock guards the opening */
+	struct kvk_kept account;       /* the account, locked itself, while KVK_LOCK_ACCOUNT is held */
 	uid_t owner;
 	mode_t file_mode;
 	mode_t folder_mode;
@@ -41,12 +48,13 @@ struct kvk_posix {
 	bool has_noreplace;            /* RENAME_NOREPLACE */
 	bool must_chmod;               /* a new file does not have file_mode by itself */
 	bool wants_ring;
-	_Atomic int device_fd;         /* a block device that is open as a place; -1: none */
+	atomic_bool has_device;
+	struct kvk_kept device;        /* a block device that is open as a place, opened when KVK_LOCK_POOL is held */
 	enum kvk_posix_publish publish;
 	uint64_t writer_id;
+	atomic_bool has_writer;        /* the writer's byte of `locks` is held */
 	_Atomic uint64_t sequence;     /* of temporary names */
 	pthread_mutex_t lock;
-	struct kvk_link forks_link;    /* while locks_fd is open */
 	uint64_t synced_folders[KVK_POSIX_SYNCED_FOLDERS];   /* lock guards it */
 	atomic_bool hold_folders;
 	_Atomic int folders[KVK_POSIX_FOLDERS];              /* held open; -1: not yet */
@@ -143,16 +151,32 @@ int kvk_posix_hold(struct kvk_backend *backend, bool exclusive);
 int kvk_posix_lock(struct kvk_backend *backend, uint32_t byte, uint32_t wait_ms);
 void kvk_posix_unlock(struct kvk_backend *backend, uint32_t byte);
 int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte);
-/* Locks the file that was opened or made under KVK_LOCK_ACCOUNT, whose owner the lock is from now on. -EBUSY. */
-int kvk_posix_own_account(struct kvk_posix *posix, int fd);
+/* Locks the file that was opened or made under KVK_LOCK_ACCOUNT, when there had been so many forks; from then on fd is the lock's.
+ * -EBUSY. -EAGAIN: there was a fork since. */
+int kvk_posix_own_account(struct kvk_posix *posix, int fd, uint64_t forks);
+/* Before a temporary name is made: as long as it is held, the writer lives. */
+int kvk_posix_hold_writer(struct kvk_posix *posix);
+/* Whether the writer of a temporary name is gone for certain. */
+bool kvk_posix_writer_is_gone(struct kvk_posix *posix, const char *name);
 int kvk_posix_now(struct kvk_backend *backend, uint64_t *now_ns);
 
-/* ---- forks.c: the lock file, which a forked child does not keep open ------------------------------- */
-
-/* -errno. Sets locks_fd. */
-int kvk_posix_locks_open(struct kvk_posix *posix);
 void kvk_posix_locks_close(struct kvk_posix *posix);
 int kvk_posix_sweep(struct kvk_backend *backend, const char *name);
+
+/* ---- forks.c: what a child of fork must not keep open; no fork waits for a medium on that account ---- */
+
+/* How many forks there were: to be asked before something is opened that shall be kept. */
+uint64_t kvk_posix_forks(void);
+/* From now on children close fd at once. -EAGAIN: there was a fork since, whose child may have a copy for as long as it lives: fd is
+ * not kept, must have no lock yet, and is to be closed and opened anew. */
+int kvk_posix_keep(struct kvk_posix *posix, struct kvk_kept *kept, int fd, uint64_t forks_before);
+/* fd is the caller's again. */
+void kvk_posix_let_go(struct kvk_kept *kept);
+/* Closes it, so that no child of a fork meanwhile has a copy after it. Nothing if it is not open. */
+void kvk_posix_close_kept(struct kvk_posix *posix, struct kvk_kept *kept);
+/* Opens a block device with O_EXCL, and keeps it whatever forks come. The descriptor or -errno. device: what lies under the path. */
+int kvk_posix_open_claimed(struct kvk_posix *posix, struct kvk_kept *kept, const char *path, int flags,
+			   const struct statx *device);
 
 /* ---- uring.c -------------------------------------------------------------------------------------- */
 

@@ -81,10 +81,12 @@ static void place_free(struct kvk_posix *posix, struct kvk_place *place)
 {
 	if (!place)
 		return;
-	if (place->device)
-		atomic_store(&posix->device_fd, -1);
-	if (place->fd >= 0)
+	if (place->device) {
+		kvk_posix_close_kept(posix, &posix->device);
+		atomic_store(&posix->has_device, false);
+	} else if (place->fd >= 0) {
 		posix->sys->close(place->fd);
+	}
 	if (place->temp[0] && !place->published)
 		posix->sys->unlinkat(place->folder_fd, place->temp, 0);
 	if (place->own_folder)
@@ -149,36 +151,39 @@ static int64_t run_open_device(struct kvk_posix *posix, struct kvk_xfer *xfer)
 	struct kvk_place *place = place_new();
 	struct statx found;
 	uint64_t bytes;
-	int err, none = -1;
+	int err;
 
 	if (!place)
 		return -ENOMEM;
-	place->fd = posix->sys->openat(AT_FDCWD, xfer->name, O_RDWR | O_EXCL | O_CLOEXEC | O_NOCTTY | O_NONBLOCK |
-				       (caps->direct ? O_DIRECT : 0), 0);
-	err = place->fd < 0 ? place->fd : posix->sys->statx(place->fd, "", AT_EMPTY_PATH, STATX_TYPE, &found);
+	err = posix->sys->statx(AT_FDCWD, xfer->name, 0, STATX_TYPE, &found);
 	if (!err && !S_ISBLK(found.stx_mode))
 		err = -ENOTBLK;
-	if (!err)
-		err = posix->sys->device_bytes(place->fd, &bytes);
+	if (!err && atomic_exchange(&posix->has_device, true))
+		err = -EBUSY;
+	if (err)
+		goto fail;
+	place->device = true;
+	place->fd = kvk_posix_open_claimed(posix, &posix->device, xfer->name, O_RDWR | O_NOCTTY | O_NONBLOCK |
+					   (caps->direct ? O_DIRECT : 0), &found);
+	err = place->fd < 0 ? place->fd : posix->sys->device_bytes(place->fd, &bytes);
 	if (!err)
 		err = kvk_posix_stat(posix, place->fd, &xfer->stat);
 	if (!err)
 		err = posix->sys->set_flags(place->fd, caps->direct ? O_DIRECT : 0);
-	if (!err && !atomic_compare_exchange_strong(&posix->device_fd, &none, place->fd))
-		err = -EBUSY;
-	if (err < 0) {
-		place_free(posix, place);
-		return err;
-	}
+	if (err < 0)
+		goto fail;
 	/* What was tried is the file system of the root; devices have sectors of at most a page. */
 	if (caps->direct) {
 		caps->align_memory_bytes = PAGE_BYTES;
 		caps->align_offset_bytes = PAGE_BYTES;
 	}
-	place->device = true;
 	xfer->stat.bytes = bytes;
 	xfer->place = place;
 	return 0;
+
+fail:
+	place_free(posix, place);
+	return err;
 }
 
 /*
@@ -250,8 +255,10 @@ int kvk_posix_temp_base(struct kvk_posix *posix, const char *name, char *base, s
 static int create_named(struct kvk_posix *posix, struct kvk_place *place, const char *name, int flags)
 {
 	char temp[sizeof(place->temp)];
-	int err = kvk_posix_temp_base(posix, name, temp, sizeof(temp));
+	int err = kvk_posix_hold_writer(posix);
 
+	if (!err)
+		err = kvk_posix_temp_base(posix, name, temp, sizeof(temp));
 	if (err)
 		return err;
 	place->fd = posix->sys->openat(place->folder_fd, temp, flags | O_CREAT | O_EXCL, posix->file_mode);
@@ -506,7 +513,7 @@ static int64_t run_stat_name(struct kvk_posix *posix, struct kvk_xfer *xfer)
 
 static int64_t run_sync_all(struct kvk_posix *posix)
 {
-	int device_fd = atomic_load(&posix->device_fd);
+	int device_fd = atomic_load(&posix->device.fd);
 	int err = posix->sys->syncfs(posix->root_fd);
 
 	if (!err && device_fd >= 0)

@@ -31,6 +31,11 @@ static int sys_close(int fd)
 	return result_of(close(fd));
 }
 
+static int sys_replace(int fd, int other_fd)
+{
+	return result_of(dup3(fd, other_fd, O_CLOEXEC));
+}
+
 static int sys_statx(int fd, const char *path, int flags, unsigned mask, struct statx *stat)
 {
 	return result_of(statx(fd, path, flags, mask, stat));
@@ -147,6 +152,7 @@ const struct kvk_posix_sys kvk_posix_sys_real = {
 	.openat2 = sys_openat2,
 	.openat = sys_openat,
 	.close = sys_close,
+	.replace = sys_replace,
 	.statx = sys_statx,
 	.fstatfs = sys_fstatfs,
 	.mkdirat = sys_mkdirat,

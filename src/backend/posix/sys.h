@@ -22,6 +22,7 @@ struct kvk_posix_sys {
 	int (*openat2)(int dir_fd, const char *path, const struct open_how *how);
 	int (*openat)(int dir_fd, const char *path, int flags, mode_t mode);
 	int (*close)(int fd);
+	int (*replace)(int fd, int other_fd);              /* dup3 with O_CLOEXEC: other_fd is a copy of fd from now on */
 	int (*statx)(int fd, const char *path, int flags, unsigned mask, struct statx *stat);
 	int (*fstatfs)(int fd, struct statfs *stat);
 	int (*mkdirat)(int dir_fd, const char *path, mode_t mode);
