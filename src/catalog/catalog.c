@@ -258,17 +258,21 @@ out:
 	return err;
 }
 
-static bool lose(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_catalog_ticket *ticket, bool keeps_pins)
+enum lose { LOSE_LIFE, LOSE_TO_PUT, LOSE_LEARNT };
+
+static bool lose(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_catalog_ticket *ticket, enum lose how)
 {
 	struct kvk_chain_link link = { .id = KVK_NO_ID };
 	struct kvk_place place;
 	bool is_life;
 
 	kvk_place_lock(&place, catalog, digest);
-	is_life = kvk_place_is_life(&place, ticket);
+	is_life = kvk_place_is_life(&place, ticket) ||
+		  (how == LOSE_LEARNT && kvk_place_state(&place) == KVK_CATALOG_PRESENT && ticket->entry_version == 0 &&
+		   ticket->shard_version == *place.version);
 	if (is_life) {
 		kvk_version_move(&place);
-		if (keeps_pins && place.entry->pins > 0) {
+		if (how == LOSE_TO_PUT && place.entry->pins > 0) {
 			place.entry->source = KVK_SOURCE_NAME;
 			place.entry->version = *place.version;
 		} else {
@@ -283,13 +287,19 @@ static bool lose(struct kvk_catalog *catalog, const uint8_t digest[32], const st
 bool kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket)
 {
-	return lose(catalog, digest, ticket, false);
+	return lose(catalog, digest, ticket, LOSE_LIFE);
+}
+
+bool kvk_catalog_moved_aside(struct kvk_catalog *catalog, const uint8_t digest[32],
+			     const struct kvk_catalog_ticket *ticket)
+{
+	return lose(catalog, digest, ticket, LOSE_LEARNT);
 }
 
 void kvk_catalog_lost_to_put(struct kvk_catalog *catalog, const uint8_t digest[32],
 			     const struct kvk_catalog_ticket *ticket)
 {
-	lose(catalog, digest, ticket, true);
+	lose(catalog, digest, ticket, LOSE_TO_PUT);
 }
 
 void kvk_catalog_set_durable(struct kvk_catalog *catalog, const uint8_t digest[32],

@@ -139,6 +139,11 @@ int kvk_catalog_found(struct kvk_catalog *catalog, const uint8_t digest[32],
 bool kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket);
 
+/* The same, told by who has just taken its name away: what was not known then and a listing has told of since goes, too. What was
+ * put since stays. */
+bool kvk_catalog_moved_aside(struct kvk_catalog *catalog, const uint8_t digest[32],
+			     const struct kvk_catalog_ticket *ticket);
+
 /* The same, told by a put that is about to store it anew: what is pinned stays with its pins, as what was only listed is
  * known, until put_begin() takes them over. */
 void kvk_catalog_lost_to_put(struct kvk_catalog *catalog, const uint8_t digest[32],

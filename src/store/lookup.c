@@ -78,6 +78,7 @@ static void settle_lookup(struct kvk_item *item)
 {
 	struct kvk_request *request = &item->request;
 	struct kvk_core *core = item->core;
+	bool lost = false;
 
 	kvk_item_unlinked(item);
 	if (request->outcome == KVK_OUTCOME_FOUND && item->found)
@@ -90,9 +91,11 @@ static void settle_lookup(struct kvk_item *item)
 		return;
 	}
 	kvk_count(&core->counts.lookup_absent);
-	if (item->present && (request->reason == KVK_REASON_ABSENT ||
-			      (request->reason == KVK_REASON_DAMAGED && !request->keep)) &&
-	    kvk_catalog_lost(core->catalog, request->id, &item->ticket))
+	if (request->reason == KVK_REASON_DAMAGED && !request->keep)
+		lost = kvk_catalog_moved_aside(core->catalog, request->id, &item->ticket);
+	else if (request->reason == KVK_REASON_ABSENT && item->present)
+		lost = kvk_catalog_lost(core->catalog, request->id, &item->ticket);
+	if (lost)
 		item->pinned = false;
 	/* A put may have taken the pin over. If it is gone, and somebody else has pinned what was stored since, that pin goes: his
 	 * load is a miss at worst, where a pin that nobody knows of would keep the object for as long as the process lives. */
