@@ -62,8 +62,9 @@ ROWS = [
         Test('store_memory', 'allocations'),
     ]),
     Row(4, 'what a file system may leave after a crash', [
+        Test('store_crash_states', 'states', 10**8, 'KVK_STEPS', 5000),
         Test('store_pool', 'states', 10**8, 'KVK_STEPS', 300, only='every_mix_of_pages*'),
-    ], 'a modelled file system below stores with a file per key; here are pools whose pages are from different moments'),
+    ]),
     Row(5, 'power cuts of ext4 (four modes) and XFS, at each durability', [
         Test('system_power_cut', 'cuts', 100000, 'KVK_CUTS', 500),
     ], 'a second means besides the shutdown of the file system: a log of all writes, rebuilt at each flush'),

@@ -134,6 +134,9 @@ void bed_fill(void *data, uint64_t bytes, struct kvk_key key, uint32_t generatio
 /* Judges the same: BED_RIGHT, or what the first wrong 4 KiB block of the object is. */
 enum bed_verdict bed_judge(const void *data, uint64_t bytes, struct kvk_key key, uint32_t generation, uint64_t offset);
 
+/* The generation that the first 16 bytes of a payload say. */
+uint32_t bed_generation(const void *data);
+
 /* Loads that were answered with success and wrong bytes, or touched memory that they must not; each told on stderr. */
 extern atomic_uint bed_wrong_answers;
 void bed_wrong(const char *format, ...) __attribute__((format(printf, 1, 2)));

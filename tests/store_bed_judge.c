@@ -102,6 +102,14 @@ enum bed_verdict bed_judge(const void *data, uint64_t bytes, struct kvk_key key,
 	return BED_RIGHT;
 }
 
+uint32_t bed_generation(const void *data)
+{
+	uint64_t words[2];
+
+	memcpy(words, data, sizeof(words));
+	return words[1] >> 24 & 0xffffff;
+}
+
 const char *bed_verdict_name(enum bed_verdict verdict)
 {
 	static const char *const names[] = { "right", "zeros", "stale", "foreign", "moved", "garbage" };

@@ -191,6 +191,30 @@ static int settle_changes(struct kvk_superblock *is, const struct kvk_superblock
 	return 0;
 }
 
+/*
+ * What was written aside beside the objects by who died before it got its name: a snapshot may be as long as 1 GiB, and no account
+ * has it. While this process has the store alone nobody is about to give it one; the trial of who waits for the store is locked.
+ */
+static void sweep_beside(struct kvk_backend *backend)
+{
+	static const char *const folders[] = { ".kvkeep", ".kvkeep/namespaces" };
+	const struct kvk_layout layout = { .naming = KVK_NAMING_KVKEEP, .levels = 1 };
+
+	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
+		struct kvk_names names = { 0 };
+		char path[KVK_NAME_BYTES_MAX];
+
+		/* What cannot be removed now is in nobody's way. */
+		backend->ops->list(backend, folders[i], &names);
+		for (uint32_t n = 0; n < names.count; n++) {
+			if (kvk_name_kind(names.names[n], &layout, NULL) == KVK_NAME_TEMP &&
+			    snprintf(path, sizeof(path), "%s/%s", folders[i], names.names[n]) < (int)sizeof(path))
+				backend->ops->sweep(backend, path);
+		}
+		kvk_names_release(&names);
+	}
+}
+
 int kvk_superblock_settle(struct kvk_superblock *ret, bool *made_ret, struct kvk_backend *backend,
 			  const struct kvk_superblock_wish *wish, struct kvk_error *error)
 {
@@ -210,6 +234,8 @@ int kvk_superblock_settle(struct kvk_superblock *ret, bool *made_ret, struct kvk
 	alone = hold(backend, error);
 	if (alone < 0)
 		return alone;
+	if (alone && !wish->visitor)
+		sweep_beside(backend);
 	/* Whoever held it alone until now may have made or changed it. */
 	err = load(&is, backend, error);
 	if (err == -ENOENT && alone) {

@@ -256,19 +256,35 @@ out:
 	return err;
 }
 
-void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
-		      const struct kvk_catalog_ticket *ticket)
+/* learnt: what was unknown by the ticket and has become known since, without anything coming or going, is meant as well. */
+static void lose(struct kvk_catalog *catalog, const uint8_t digest[32], const struct kvk_catalog_ticket *ticket, bool learnt)
 {
 	struct kvk_chain_link link = { .id = KVK_NO_ID };
 	struct kvk_place place;
+	bool is_life;
 
 	kvk_place_lock(&place, catalog, digest);
-	if (kvk_place_is_life(&place, ticket)) {
+	is_life = kvk_place_is_life(&place, ticket) ||
+		  (learnt && kvk_place_state(&place) == KVK_CATALOG_PRESENT && ticket->entry_version == 0 &&
+		   ticket->shard_version == *place.version);
+	if (is_life) {
 		kvk_version_move(&place);
 		kvk_place_forget(catalog, &place, &link);
 	}
 	kvk_place_unlock(&place);
 	kvk_chain_release(catalog, &link);
+}
+
+void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
+		      const struct kvk_catalog_ticket *ticket)
+{
+	lose(catalog, digest, ticket, false);
+}
+
+void kvk_catalog_moved_aside(struct kvk_catalog *catalog, const uint8_t digest[32],
+			     const struct kvk_catalog_ticket *ticket)
+{
+	lose(catalog, digest, ticket, true);
 }
 
 void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefix[16])
@@ -277,7 +293,7 @@ void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefi
 	struct kvk_place place;
 
 	kvk_place_lock(&place, catalog, prefix);
-	if (place.entry && place.entry->state == KVK_CATALOG_PRESENT) {
+	if (kvk_place_state(&place) == KVK_CATALOG_PRESENT) {
 		kvk_version_move(&place);
 		kvk_place_forget(catalog, &place, &link);
 	}

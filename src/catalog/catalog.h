@@ -138,6 +138,11 @@ int kvk_catalog_found(struct kvk_catalog *catalog, const uint8_t digest[32],
 void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket);
 
+/* The same, told by who has just taken its name away: what was not known then and a listing has told of since goes, too. What was
+ * put since stays. */
+void kvk_catalog_moved_aside(struct kvk_catalog *catalog, const uint8_t digest[32],
+			     const struct kvk_catalog_ticket *ticket);
+
 /* Others say that they removed it, some time ago. present -> unknown: whoever looks asks the medium, and what is there all the same
  * is found by that. */
 void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefix[16]);

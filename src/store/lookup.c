@@ -89,8 +89,9 @@ static void settle_lookup(struct kvk_item *item)
 		return;
 	}
 	kvk_count(&core->counts.lookup_absent);
-	if (item->present && (request->reason == KVK_REASON_ABSENT ||
-			      (request->reason == KVK_REASON_DAMAGED && !request->keep)))
+	if (request->reason == KVK_REASON_DAMAGED && !request->keep)
+		kvk_catalog_moved_aside(core->catalog, request->id, &item->ticket);
+	else if (request->reason == KVK_REASON_ABSENT && item->present)
 		kvk_catalog_lost(core->catalog, request->id, &item->ticket);
 	if (item->pinned)
 		kvk_catalog_unpin(core->catalog, request->id);

@@ -327,6 +327,48 @@ static void a_ticket_is_for_one_life(void **state)
 	assert_int_equal(state_of(catalog, &digest), KVK_CATALOG_UNKNOWN);
 }
 
+static uint64_t objects_of(struct kvk_catalog *catalog)
+{
+	struct kvk_catalog_totals totals;
+
+	kvk_catalog_totals(catalog, &totals);
+	return totals.objects;
+}
+
+/* Who took a name away tells so by the ticket of before: what was listed in between goes, what was put stays. */
+static void what_was_moved_aside_is_lost(void **state)
+{
+	struct kvk_catalog *catalog = *state;
+	struct digest digest = digest_number(1);
+	struct kvk_object_info info = info_of(3);
+	struct kvk_catalog_ticket unknown, present;
+	uint64_t charge;
+	bool pinned;
+
+	info.source = KVK_SOURCE_NAME;
+	look(catalog, &digest, &unknown);
+	kvk_catalog_moved_aside(catalog, digest.bytes, &unknown);
+	assert_int_equal(kvk_catalog_scanned(catalog, digest.bytes, &info), KVK_CATALOG_WANTS_FOOTER);
+	kvk_catalog_lost(catalog, digest.bytes, &unknown);
+	assert_int_equal(objects_of(catalog), 1);
+	kvk_catalog_moved_aside(catalog, digest.bytes, &unknown);
+	assert_int_equal(objects_of(catalog), 0);
+	assert_int_equal(state_of(catalog, &digest), KVK_CATALOG_UNKNOWN);
+
+	look(catalog, &digest, &unknown);
+	put(catalog, &digest, 3);
+	kvk_catalog_moved_aside(catalog, digest.bytes, &unknown);
+	assert_int_equal(state_of(catalog, &digest), KVK_CATALOG_PRESENT);
+	look(catalog, &digest, &present);
+	assert_int_equal(kvk_catalog_remove_begin(catalog, digest.bytes, &pinned), 0);
+	kvk_catalog_moved_aside(catalog, digest.bytes, &present);
+	assert_int_equal(state_of(catalog, &digest), KVK_CATALOG_LEAVING);
+	kvk_catalog_remove_renamed(catalog, digest.bytes, false, &charge);
+	look(catalog, &digest, &present);
+	kvk_catalog_moved_aside(catalog, digest.bytes, &present);
+	assert_int_equal(state_of(catalog, &digest), KVK_CATALOG_UNKNOWN);
+}
+
 /* A version that comes round must not look like "not known". */
 static void versions_wrap(void **state)
 {
@@ -499,6 +541,7 @@ int main(void)
 		WITH_LEASE(removed_bytes_stay_charged_until_credit),
 		cmocka_unit_test(findings_out_of_date_are_not_taken),
 		WITH_LEASE(a_ticket_is_for_one_life),
+		WITH_LEASE(what_was_moved_aside_is_lost),
 		WITH_LEASE(versions_wrap),
 		WITH_LEASE(neighbours_do_not_make_tickets_stale),
 		WITH_LEASE(pins_are_counted_and_bounded),

@@ -11,6 +11,8 @@
 
 #include "unit/store_kit.h"
 
+#include "store/core.h"
+
 #define BYTES 20000u
 #define DEADLINE_US 150000u
 /* The generations of what was there once, and of what is put. */
@@ -338,6 +340,59 @@ static void test_nothing_is_written_of_what_is_there(void **state)
 	assert_int_equal(kvk_fault_struck(bed_backend(bed->store)), 0);
 }
 
+static void damage(struct bed *bed, uint32_t generation)
+{
+	char path[PATH_MAX];
+	uint64_t file_bytes;
+	uint8_t *file;
+
+	bed_open(bed, "");
+	KIT_EXPECT(kit_store(bed->store, "key", BYTES, generation), 0, KVK_REASON_NONE);
+	assert_int_equal(bed_close(bed), 0);
+	kit_path(path, bed->path, bed_key("key"));
+	file = kit_file_read(path, &file_bytes);
+	file[file_bytes - 1] ^= 1;
+	publish(path, file, file_bytes);
+	free(file);
+}
+
+/* What is being moved aside is known from the snapshot, and listed by the keeper, a moment before: it is not there all the same, and the next put stores it. */
+static void test_listed_while_it_is_moved_aside(void **state)
+{
+	static const uint8_t none[KVK_DIGEST_BYTES];
+	const struct kvk_object_info kept = { .charge_bytes = 24576, .logical_bytes = BYTES, .source = KVK_SOURCE_SNAPSHOT };
+	const struct kvk_object_info listed = { .charge_bytes = 24576, .source = KVK_SOURCE_NAME };
+	struct kvk_key_item lookup = { .struct_bytes = sizeof(lookup), .key = bed_key("key") };
+	struct kvk_get_item get = { .struct_bytes = sizeof(get), .key = bed_key("key"), .flags = KVK_GET_VERIFY };
+	struct bed *bed = *state;
+	uint8_t digest[KVK_DIGEST_BYTES];
+
+	assert_int_equal(kvk_key_digest(digest, none, "key", 3), 0);
+	bed_keep_keeper_out(bed);
+	for (uint32_t round = 0; round < 2; round++) {
+		struct kvk_catalog *catalog;
+		struct kvk_result result;
+
+		damage(bed, OTHERS + round);
+		bed_open(bed, "\"fault\": [{\"do\": \"hang\", \"ops\": [\"move\"], \"nth\": 1, \"times\": 1}]");
+		if (round == 0)
+			assert_true(kvk_store_get(bed->store, &get, 1, 0) > 0);
+		else
+			assert_true(kvk_store_lookup(bed->store, &lookup, 1, 0) > 0);
+		kit_wait_struck(bed->store, 1);
+		catalog = bed_core(bed->store)->catalog;
+		assert_int_equal(kvk_catalog_scanned(catalog, digest, &kept), 0);
+		assert_int_equal(kvk_catalog_scanned(catalog, digest, &listed), 0);
+		kvk_fault_release(bed_backend(bed->store));
+		assert_true(bed_next(bed->store, round == 0 ? KVK_QUEUE_GET : KVK_QUEUE_LOOKUP, &result));
+		assert_int_equal(result.reason, KVK_REASON_DAMAGED);
+		KIT_EXPECT(kit_store(bed->store, "key", BYTES, OURS), 0, KVK_REASON_NONE);
+		assert_int_equal(bed_get(bed->store, "key", BYTES, OURS, NULL), 0);
+		assert_int_equal(bed_remove(bed->store, "key", NULL), 0);
+		assert_int_equal(bed_close(bed), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -346,6 +401,7 @@ int main(void)
 		BED_TESTS_POSIX(test_an_eviction_credits_what_it_took),
 		BED_TESTS_POSIX(test_credited_by_who_unlinks),
 		BED_TESTS_POSIX(test_nothing_is_written_of_what_is_there),
+		BED_TESTS_POSIX(test_listed_while_it_is_moved_aside),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

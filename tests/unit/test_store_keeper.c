@@ -208,6 +208,53 @@ static void test_closing_ends_the_scan(void **state)
 	scan_settles(bed->store, bed->path);
 }
 
+/* ---- what was written aside, and never got its name ------------------------------------------------ */
+
+static const struct { const char *name; bool goes; } asides[] = {
+	{ ".kvkeep/.tmp-0123456789abcdef-1", true },           /* a superblock, or a snapshot of 1 GiB */
+	{ ".kvkeep/namespaces/.tmp-0123456789abcdef-2", true },
+	{ ".kvkeep/.tmp-0123456789abcdef-3", false },          /* somebody has it locked */
+	{ ".kvkeep/.tmp-0123456789abcdef", false },            /* no name that a store gives */
+	{ ".kvkeep/tmp-0123456789abcdef-1", false },
+};
+
+static void expect_asides(const struct bed *bed, bool all)
+{
+	char path[200];
+
+	for (size_t i = 0; i < sizeof(asides) / sizeof(asides[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", bed->path, asides[i].name);
+		if ((access(path, F_OK) == 0) != (all || !asides[i].goes))
+			fail_msg("%s is %s", asides[i].name, all || !asides[i].goes ? "gone" : "there");
+	}
+}
+
+/* Whoever has the store alone removes what the dead left beside the objects; no account has it. */
+static void test_what_was_written_aside_goes(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	char path[200];
+	int fd;
+
+	bed_open(bed, "");
+	for (size_t i = 0; i < sizeof(asides) / sizeof(asides[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", bed->path, asides[i].name);
+		kit_file_write(path, "left", 4);
+	}
+	snprintf(path, sizeof(path), "%s/%s", bed->path, asides[2].name);
+	fd = open(path, O_RDWR);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	open_second(bed, &other);
+	expect_asides(bed, true);
+	assert_int_equal(kvk_store_close(other), 0);
+	bed_reopen(bed, "\"visitor\": true");
+	expect_asides(bed, true);
+	bed_reopen(bed, "");
+	expect_asides(bed, false);
+	close(fd);
+}
+
 int main(void)
 {
 	kit_in_memory();
@@ -218,6 +265,7 @@ int main(void)
 		BED_TEST(test_exact_after_a_busy_scan, BED_URING, "io_uring"),
 		BED_TEST(test_killed_while_it_scans, BED_THREADS, "threads"),
 		BED_TEST(test_closing_ends_the_scan, BED_URING, "io_uring"),
+		BED_TEST(test_what_was_written_aside_goes, BED_THREADS, "threads"),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

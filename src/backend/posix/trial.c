@@ -227,12 +227,21 @@ static int find_medium(struct kvk_posix *posix, const struct kvk_backend_options
 
 /* ---- publishing --------------------------------------------------------------------------------- */
 
+/* Who has the store alone sweeps temporary files that it can lock: one that it got before this lock is made once more. */
 static int create_file(struct trial *trial, const char *name)
 {
 	struct kvk_posix *posix = trial->posix;
-	int fd = posix->sys->openat(posix->own_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-				    posix->file_mode);
+	const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+	int fd = posix->sys->openat(posix->own_fd, name, flags, posix->file_mode);
+	struct kvk_stat stat;
 
+	if (fd < 0)
+		return fd;
+	posix->sys->flock(fd, LOCK_EX | LOCK_NB);
+	if (kvk_posix_stat_at(posix, posix->own_fd, name, &stat) != -ENOENT)
+		return fd;
+	posix->sys->close(fd);
+	fd = posix->sys->openat(posix->own_fd, name, flags, posix->file_mode);
 	if (fd >= 0)
 		posix->sys->flock(fd, LOCK_EX | LOCK_NB);
 	return fd;
