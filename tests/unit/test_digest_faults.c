@@ -31,7 +31,7 @@
 enum call { NONE, FETCH, NEW, INIT, UPDATE, UPDATE_2, FINAL, DIGEST, SET_SPECIFIC };
 
 static enum call failing;
-static unsigned updates;
+static _Thread_local unsigned updates;
 static atomic_uint fetched, freed;
 static pthread_barrier_t *fetch_together;
 
