@@ -348,6 +348,11 @@ void kvk_lane_wake(struct kvk_lane *lane)
 {
 	uint64_t one = 1;
 
+	if (!atomic_load(&lane->sleeping))
+		return;
+	/* Its silence counts from now on: as long as it slept nothing was expected of it, and on a busy machine it may take a
+	 * while to come round. Before it is said to be awake, since the watch looks at these two the other way round. */
+	atomic_store(&lane->turn_us, kvk_now_us());
 	if (!atomic_exchange(&lane->sleeping, false))
 		return;
 	/* The lane may be on its way out: it takes its ring away under this lock before it closes it. */
@@ -454,6 +459,7 @@ static bool rest(struct kvk_lane *lane)
 		return false;
 	}
 	turn(lane, wait_us);
+	atomic_store(&lane->turn_us, kvk_now_us());
 	atomic_store(&lane->sleeping, false);
 	return true;
 }
