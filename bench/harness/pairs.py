@@ -64,6 +64,10 @@ def objects_per_cpu(figures):
     return figures["objects"] / figures["cpu_s"]
 
 
+def cpu_us(figures):
+    return figures["cpu_s"] * 1e6 / figures["objects"]
+
+
 def p50(figures):
     return figures["p50_us"]
 

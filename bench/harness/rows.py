@@ -237,6 +237,63 @@ def hot_get(bench, size):
     shutil.rmtree(path)
 
 
+def hot_put(bench, size):
+    """Buffered: no disk limits it, but what is written back meanwhile. As many threads as lanes."""
+    s = bench.settings
+    path = bench.fresh("disk", "hot")
+    plain_path = bench.fresh("disk", "plain")
+    count = max(s.hot_bytes // size, s.in_flight)
+    first = 0
+    for held in (True, False):
+        options = ["--object-bytes", size, "--count", count]
+        with Rounds(bench.store(path, False, "put", *options, "--in-flight", s.in_flight, "--first", first,
+                                *(["--held"] if held else []))) as ours:
+            threads = lanes_of(ours.ready)
+            with Rounds(bench.plain(plain_path, False, "put", *options, "--threads", threads,
+                                    "--buffers", s.in_flight)) as theirs:
+                measured = p.alternate(s.pairs, ours.go, theirs.go)
+        first += count * (s.pairs + 1)
+        name = f"hot-put-{size_text(size)}" + ("" if held else "-own")
+        what = "put, buffered, beside the plain loop" + ("" if held else ", the store's own memory")
+        bench.report.figure(name, what, p.ratio(measured, p.rate), at_least=0.75 if held else None,
+                            ours=gb_per_s(p.median_of(measured, 0, p.rate)),
+                            beside=f"{gb_per_s(p.median_of(measured, 1, p.rate))}, {threads} threads",
+                            detail={"pairs": measured})
+        bench.report.figure(name + "-cpu", "core-seconds a GB more than the plain loop",
+                            p.difference(measured, p.cpu_per_gb), "s/GB",
+                            ours=f"{p.median_of(measured, 0, p.cpu_per_gb):.3f} s/GB",
+                            beside=f"{p.median_of(measured, 1, p.cpu_per_gb):.3f} s/GB")
+    shutil.rmtree(plain_path)
+    shutil.rmtree(path)
+
+
+def hot_one(bench, mode):
+    """64 KiB, buffered, one at a time, told by the event as an engine is: what it costs to ask and to be answered."""
+    s = bench.settings
+    size = 64 * KIB
+    path = bench.fresh("disk", "one")
+    plain_path = bench.fresh("disk", "plain")
+    keys = s.small_puts
+    common = ["--object-bytes", size, "--count", keys]
+    if mode == "get":
+        bench.fill(path, size, keys, direct=False)
+        run_once(bench.plain(plain_path, False, "put", *common, "--keep"))
+        common += ["--keys", keys]
+    with Rounds(bench.store(path, False, mode, *common, "--in-flight", 1)) as ours, \
+         Rounds(bench.plain(plain_path, False, mode, *common)) as theirs:
+        measured = p.alternate(s.pairs, ours.go, theirs.go)
+    name = f"hot-{mode}-64K"
+    bench.report.figure(name, "one at a time, p50 beside the plain loop's", p.ratio(measured, p.p50),
+                        ours=f"p50 {p.median_of(measured, 0, p.p50):,.0f} us",
+                        beside=f"p50 {p.median_of(measured, 1, p.p50):,.0f} us", detail={"pairs": measured})
+    bench.report.figure(name + "-cpu", "CPU time an object more than the plain loop",
+                        p.difference(measured, p.cpu_us), "us",
+                        ours=f"{p.median_of(measured, 0, p.cpu_us):.1f} us",
+                        beside=f"{p.median_of(measured, 1, p.cpu_us):.1f} us")
+    shutil.rmtree(plain_path)
+    shutil.rmtree(path)
+
+
 def alone_name(mode, direct, held):
     return f"alone-{mode}-" + ("direct" if direct else "buffered") + ("" if held else "-own")
 
@@ -387,6 +444,10 @@ def all_rows(settings):
     rows.append(("ram-put-64K", False, True, small_put))
     for size in settings.sizes[1:] or settings.sizes:
         rows.append((f"hot-get-{size_text(size)}", False, False, lambda b, z=size: hot_get(b, z)))
+    for size in settings.sizes[:1] + settings.sizes[2:3]:
+        rows.append((f"hot-put-{size_text(size)}", False, False, lambda b, z=size: hot_put(b, z)))
+    for mode in ("get", "put"):
+        rows.append((f"hot-{mode}-64K", False, False, lambda b, m=mode: hot_one(b, m)))
     for mode, direct, held, target in (("get", True, True, 1.15), ("put", True, True, 1.15),
                                        ("get", False, True, 2.0), ("get", False, False, None),
                                        ("put", False, True, 1.4), ("put", False, False, None)):

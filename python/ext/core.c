@@ -44,13 +44,14 @@ static int core_init(PyObject *self, PyObject *args, PyObject *kwargs)
 	struct kvk_store *store = NULL;
 	struct kvk_hooks hooks;
 	const char *spec;
-	int want_events = 0, err;
+	unsigned events = 0;
+	int err;
 
 	if (kwargs && PyDict_Size(kwargs) > 0) {
 		PyErr_SetString(PyExc_TypeError, "Core() takes no keyword arguments");
 		return -1;
 	}
-	if (!PyArg_ParseTuple(args, "s|p", &spec, &want_events))
+	if (!PyArg_ParseTuple(args, "s|I", &spec, &events))
 		return -1;
 	if (core->notices) {
 		PyErr_SetString(PyExc_TypeError, "a store is opened once");
@@ -58,7 +59,7 @@ static int core_init(PyObject *self, PyObject *args, PyObject *kwargs)
 	}
 	core->under_way.next = core->under_way.prev = &core->under_way;
 	core->pid = getpid();
-	core->notices = notices_new(want_events);
+	core->notices = notices_new(events);
 	if (!core->notices) {
 		PyErr_NoMemory();
 		return -1;
@@ -228,7 +229,7 @@ PyObject *core_type_new(PyObject *module)
 		{ Py_tp_dealloc, core_dealloc },
 		{ Py_tp_methods, methods },
 		{ Py_tp_getset, properties },
-		{ Py_tp_doc, "Core(spec, want_events=False, /)\n--\n\nA store, with the library's own calls." },
+		{ Py_tp_doc, "Core(spec, events=0, /)\n--\n\nA store, with the library's own calls." },
 		{ 0, NULL },
 	};
 	PyType_Spec spec = {

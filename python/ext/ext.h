@@ -87,7 +87,8 @@ bool key_from_object(PyObject *object, struct kvk_key *key);
 
 struct notices;
 
-struct notices *notices_new(bool want_events);
+/** events: which ones are wanted, bits 1 << enum kvk_event_kind. */
+struct notices *notices_new(uint32_t events);
 void notices_free(struct notices *notices);
 void notices_hooks(struct notices *notices, struct kvk_hooks *hooks);
 /** Without the GIL. Waits until there is something, the time is over, or notices_end() was called (false, for good). */

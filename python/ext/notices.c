@@ -27,17 +27,18 @@ struct notices {
 	pthread_cond_t came;
 	struct notice *first, **last;
 	size_t waiting_bytes;
-	bool ended, want_events;
+	uint32_t events;               /* which are wanted: bits 1 << enum kvk_event_kind */
+	bool ended;
 };
 
-struct notices *notices_new(bool want_events)
+struct notices *notices_new(uint32_t events)
 {
 	struct notices *notices = calloc(1, sizeof(*notices));
 	pthread_condattr_t attributes;
 
 	if (!notices)
 		return NULL;
-	notices->want_events = want_events;
+	notices->events = events;
 	notices->last = &notices->first;
 	pthread_mutex_init(&notices->lock, NULL);
 	pthread_condattr_init(&attributes);
@@ -92,6 +93,11 @@ static void on_log(void *user, int level, const char *text)
 
 static void on_event(void *user, const struct kvk_event *event)
 {
+	const struct notices *notices = user;
+
+	/* Waking Python for what nobody listens to would take the interpreter from whoever runs in it. */
+	if (!(notices->events & 1u << event->kind))
+		return;
 	for (uint32_t i = 0; i < event->count; i++)
 		leave(user, event->kind, 0, event->keys[i].data, event->keys[i].bytes);
 }
@@ -102,7 +108,7 @@ void notices_hooks(struct notices *notices, struct kvk_hooks *hooks)
 		.struct_bytes = sizeof(*hooks),
 		.user = notices,
 		.log = on_log,
-		.event = notices->want_events ? on_event : NULL,
+		.event = notices->events ? on_event : NULL,
 	};
 }
 

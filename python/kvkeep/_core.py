@@ -12,11 +12,13 @@ from kvkeep import _kvkeep
 
 Listener = Callable[[str, 'list[bytes]'], None]
 
+EVENTS = _kvkeep.EVENT_STORED | _kvkeep.EVENT_ACCESSED | _kvkeep.EVENT_DELETED
 LEVELS = {0: logging.ERROR, 1: logging.WARNING, 2: logging.INFO, 3: logging.DEBUG}
 
 
-def open_core(spec: dict[str, Any], on_event: Listener | None) -> _kvkeep.Core:
-    core = _kvkeep.Core(json.dumps(spec), on_event is not None)
+def open_core(spec: dict[str, Any], on_event: Listener | None, events: int = EVENTS) -> _kvkeep.Core:
+    """events: the ones that on_event hears."""
+    core = _kvkeep.Core(json.dumps(spec), events if on_event is not None else 0)
     threading.Thread(target=_listen, args=(core, on_event), name='kvkeep-notices', daemon=True).start()
     return core
 

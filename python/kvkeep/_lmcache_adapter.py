@@ -53,7 +53,7 @@ class Adapter(L2AdapterInterface):
     def __init__(self, params: Any, l1_memory_desc: Any = None, **_: Any) -> None:
         options = dict(params)
         direct = bool(options.pop('l1_direct', False))
-        self._core = open_for_host('lmcache', options, {}, self._on_event)
+        self._core = open_for_host('lmcache', options, {}, self._on_event, _kvkeep.EVENT_DELETED)
         self._cap_bytes = self._core.usage()['cap_bytes']
         init_base(self, self._cap_bytes)
         self._options = options
@@ -383,7 +383,7 @@ class Adapter(L2AdapterInterface):
 
     def _on_event(self, what: str, texts: list[bytes]) -> None:
         """Evicted, or damaged and moved aside, unless it was stored again meanwhile."""
-        if what != 'deleted' or not hasattr(self, '_sizes') or self._closed:
+        if not hasattr(self, '_sizes') or self._closed:
             return
         known = [(text, key) for text, key in ((text, text_key(text)) for text in texts)
                  if key is not None and key in self._sizes]

@@ -17,6 +17,8 @@ from conftest import payload
 
 import kvkeep
 from kvkeep import _kvkeep
+from kvkeep._core import open_core
+from kvkeep._spec import with_options
 
 KEY = 'llama@00000000@0@5f3a90c1'
 HANG = [{'do': 'hang', 'ops': ['read'], 'nth': 1, 'every': 1}]
@@ -419,6 +421,27 @@ def test_events_and_log_lines(folder, caplog):
         want = {('stored', b'a'), ('stored', b'b'), ('accessed', b'a'), ('deleted', b'b')}
         with came:
             assert came.wait_for(lambda: set(heard) == want, 5)
+
+
+def test_only_wanted_events_are_heard(folder):
+    heard = []
+    came = threading.Event()
+
+    def listener(what, keys):
+        heard.append((what, keys))
+        came.set()
+
+    spec = with_options(folder + '/s', {})
+    core = open_core(spec, listener, _kvkeep.EVENT_DELETED)
+    try:
+        room = bytearray(1)
+        core.put(['a'], [b'1'], None, None, None, 0, 0, True)
+        core.get(['a'], [room], 0, 0, 0, False, 0, True)
+        core.remove(['a'], 0, False, 0, True)
+        assert came.wait(20)
+    finally:
+        core.close()
+    assert room == b'1' and heard == [('deleted', [b'a'])]
 
 
 def test_close_with_much_under_way_frees_it(folder):

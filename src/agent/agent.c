@@ -421,22 +421,23 @@ void kvk_agent_cancel(struct kvk_agent *agent, const void *group)
 	empty_queue(&out, -ECANCELED);
 }
 
-static void watch_lane(struct kvk_lane *lane, uint64_t passed_us)
+/*
+ * A lane that sleeps comes round by itself too, unless something in its sleep hangs. Whoever wakes one sets turn_us before it
+ * counts as awake, so this looks at the two the other way round: else a lane that had slept for a second was stuck until it came round.
+ */
+static bool watch_lane(struct kvk_lane *lane, uint64_t passed_us)
 {
+	uint64_t allowed_us = STUCK_US + (atomic_load(&lane->sleeping) ? KVK_LANE_SLEEP_US_MAX : 0);
 	uint64_t turn_us = atomic_load(&lane->turn_us);
 
 	if (turn_us != lane->watched_turn_us) {
 		lane->watched_turn_us = turn_us;
-		atomic_store(&lane->silent_us, 0);
+		lane->silent_us = 0;
 	} else {
-		atomic_fetch_add(&lane->silent_us, passed_us);
+		lane->silent_us += passed_us;
 	}
-}
-
-/* A lane that sleeps comes round by itself too, unless something in its sleep hangs. */
-static bool is_stuck(struct kvk_lane *lane)
-{
-	return atomic_load(&lane->silent_us) > STUCK_US + (atomic_load(&lane->sleeping) ? KVK_LANE_SLEEP_US_MAX : 0);
+	atomic_store(&lane->stuck, lane->silent_us > allowed_us);
+	return lane->silent_us > allowed_us;
 }
 
 void kvk_agent_watch(struct kvk_agent *agent)
@@ -447,8 +448,7 @@ void kvk_agent_watch(struct kvk_agent *agent)
 
 	agent->watched_us = now_us;
 	for (uint32_t i = 0; i < agent->lane_count; i++) {
-		watch_lane(&agent->lanes[i], passed_us < WATCH_US_MAX ? passed_us : WATCH_US_MAX);
-		if (!is_stuck(&agent->lanes[i]))
+		if (!watch_lane(&agent->lanes[i], passed_us < WATCH_US_MAX ? passed_us : WATCH_US_MAX))
 			continue;
 		stuck++;
 		answer_for(&agent->lanes[i], now_us);
@@ -565,7 +565,7 @@ void kvk_agent_stats(struct kvk_agent *agent, struct kvk_agent_stats *ret)
 	for (uint32_t i = 0; i < agent->lane_count; i++) {
 		struct kvk_lane *lane = &agent->lanes[i];
 
-		ret->stuck_lanes += is_stuck(lane);
+		ret->stuck_lanes += atomic_load(&lane->stuck);
 		ret->held_slots += atomic_load(&lane->held_slots);
 	}
 }

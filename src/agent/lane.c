@@ -98,7 +98,8 @@ static bool runs_here(const struct kvk_lane *lane, const struct kvk_xfer *xfer)
 /*
  * A write into a new file is handed by the ring to a thread of the kernel's, since it has to allocate (ext4 and XFS refuse
  * it without waiting): two switches of context for what a plain call does at once. So small ones are plain calls, and all
- * that only go as far as the page cache, as long as they are quick; where they are not, the ring keeps the lane free.
+ * that only go as far as the page cache, as long as they are quick; where they are not, the ring keeps the lane free. Without
+ * a ring the same is true of workers and the page cache; but direct writes they have more of in flight than there are lanes.
  */
 #define WRITE_HERE_BYTES (UINT64_C(256) << 10)
 /* One that has the lane to itself, a payload of one piece with its footer, holds nobody up. */
@@ -121,9 +122,10 @@ static uint64_t length_of(const struct kvk_xfer *xfer)
 
 static bool writes_here(struct kvk_lane *lane, const struct kvk_xfer *xfer)
 {
-	if (xfer->op != KVK_XFER_WRITE || !lane->ring ||
-	    (lane->agent->backend->caps.direct &&
-	     length_of(xfer) > (lane->active_count == 1 ? WRITE_ALONE_BYTES : WRITE_HERE_BYTES)))
+	if (xfer->op != KVK_XFER_WRITE || lane->agent->inline_bytes)
+		return false;
+	if (lane->agent->backend->caps.direct &&
+	    (!lane->ring || length_of(xfer) > (lane->active_count == 1 ? WRITE_ALONE_BYTES : WRITE_HERE_BYTES)))
 		return false;
 	return __builtin_popcount(lane->slow_writes) < WRITE_HERE_SLOW ||
 	       ++lane->writes_elsewhere % WRITE_HERE_RETRY == 0;
@@ -346,6 +348,11 @@ void kvk_lane_wake(struct kvk_lane *lane)
 {
 	uint64_t one = 1;
 
+	if (!atomic_load(&lane->sleeping))
+		return;
+	/* Its silence counts from now on: as long as it slept nothing was expected of it, and on a busy machine it may take a
+	 * while to come round. Before it is said to be awake, since the watch looks at these two the other way round. */
+	atomic_store(&lane->turn_us, kvk_now_us());
 	if (!atomic_exchange(&lane->sleeping, false))
 		return;
 	/* The lane may be on its way out: it takes its ring away under this lock before it closes it. */
@@ -452,6 +459,7 @@ static bool rest(struct kvk_lane *lane)
 		return false;
 	}
 	turn(lane, wait_us);
+	atomic_store(&lane->turn_us, kvk_now_us());
 	atomic_store(&lane->sleeping, false);
 	return true;
 }

@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include <time.h>
 
-#include "agent/agent.h"
+#include "agent/agent_private.h"
 #include "util/clock.h"
 
 #define FOR_EVER UINT64_MAX
@@ -332,6 +332,40 @@ static void test_stuck_lanes(void **state)
 	bed_end(&bed);
 }
 
+/* A lane that slept for more than a second and was woken a moment ago is not stuck, though it has not come round yet. Method: an
+ * agent whose only lane has no thread, so that it never does. */
+static void test_woken_is_not_stuck(void **state)
+{
+	static struct kvk_agent agent = { .lane_count = 1 };
+	struct kvk_lane *lane = &agent.lanes[0];
+	struct probe probe;
+
+	lane->agent = &agent;
+	lane->wake_fd = -1;
+	pthread_mutex_init(&lane->active_lock, NULL);
+	pthread_mutex_init(&lane->returned_lock, NULL);
+	pthread_mutex_init(&agent.queue_lock, NULL);
+	kvk_list_init(&lane->active);
+	for (int i = 0; i < KVK_OP_CLASS_COUNT; i++)
+		kvk_list_init(&agent.queue[i]);
+	agent.queue_deadline_us = FOR_EVER;
+	agent.watched_us = kvk_now_us() - 100000;
+	lane->turn_us = lane->watched_turn_us = 1;
+	lane->silent_us = 1200000;
+	atomic_store(&lane->sleeping, true);
+
+	probe_init(&probe, KVK_OP_LIGHT, FOR_EVER, NULL);
+	submit(&agent, &probe, 1);
+	assert_false(atomic_load(&lane->sleeping));
+	kvk_agent_watch(&agent);
+	assert_int_equal(probe.answered, 0);
+	/* When it does not come round for a second after that, it is. */
+	lane->silent_us = 1200000;
+	kvk_agent_watch(&agent);
+	assert_int_equal(probe.status, -EHOSTDOWN);
+	assert_int_equal(probe.finished, 1);
+}
+
 /* A cancel answers what is of its group, waiting or under way, and nothing else. */
 static void test_cancel(void **state)
 {
@@ -469,6 +503,7 @@ int main(void)
 		cmocka_unit_test(test_deadline_in_the_queue),
 		cmocka_unit_test(test_standing_still),
 		cmocka_unit_test(test_stuck_lanes),
+		cmocka_unit_test(test_woken_is_not_stuck),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_threads),
