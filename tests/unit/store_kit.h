@@ -172,6 +172,21 @@ static inline uint64_t kit_used_settles(struct kvk_store *store, uint64_t expect
 	return used;
 }
 
+/* Says that the writer of temporary names lives, until the descriptor is closed. */
+static inline int kit_writer_lives(const char *root, uint64_t writer_id)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1,
+			      .l_start = (off_t)(UINT64_C(1) << 62 | writer_id >> 2) };
+	char path[PATH_MAX];
+	int fd;
+
+	assert_in_range(snprintf(path, sizeof(path), "%s/.kvkeep/locks", root), 1, sizeof(path) - 1);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	return fd;
+}
+
 /* Puts into a directory that is adopted wait until what is there has been counted. */
 static inline void kit_wait_counted(struct kvk_store *store)
 {

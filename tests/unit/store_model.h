@@ -181,7 +181,6 @@ static inline void model_learn(struct model *model, struct object *object)
 static inline void model_lost(struct model *model, struct object *object)
 {
 	object->known = false;
-	object->pins = 0;
 }
 
 /* What lies there. */
@@ -476,8 +475,10 @@ static inline void model_reopen(struct model *model)
 {
 	bed_reopen(&model->bed, model->more);
 	model->cap_bytes = model->spec_cap_bytes;
-	for (unsigned i = 0; i < MODEL_KEYS; i++)
+	for (unsigned i = 0; i < MODEL_KEYS; i++) {
 		model_lost(model, &model->objects[i]);
+		model->objects[i].pins = 0;
+	}
 	model->restarts++;
 }
 

@@ -288,7 +288,7 @@ static void what_dead_makers_left(void **state)
 {
 	struct bed *bed = *state;
 	char dead[256], alive[256];
-	int fd;
+	int fds[2];
 
 	must_open(bed, TEN);
 	assert_int_equal(bed_close(bed), 0);
@@ -296,12 +296,13 @@ static void what_dead_makers_left(void **state)
 	snprintf(alive, sizeof(alive), "%s/.tmp-0123456789abcdef-2", bed->path);
 	kit_file_write(dead, "left", 4);
 	kit_file_write(alive, "lives", 5);
-	fd = open(alive, O_RDWR);
-	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	fds[0] = open(alive, O_RDWR);
+	assert_int_equal(flock(fds[0], LOCK_EX | LOCK_NB), 0);
+	fds[1] = kit_writer_lives(bed->path, UINT64_C(0x0123456789abcdef));
 	must_open(bed, TEN);
 	assert_int_equal(access(dead, F_OK), -1);
 	assert_int_equal(access(alive, F_OK), 0);
-	close(fd);
+	assert_false(close(fds[0]) || close(fds[1]));
 }
 
 /* ---- what lies in the file ---------------------------------------------------------------------- */

@@ -257,10 +257,11 @@ static void test_a_name_is_no_hit(void **state)
 static void test_sweeps_the_dead_and_spares_the_living(void **state)
 {
 	static const char dead[] = "ab/.tmp-0123456789abcdef-1", alive[] = "ab/.tmp-0123456789abcdef-2";
+	static const char inherited[] = "ab/.tmp-fedcba9876543210-1";
 	static const char gone[] = "ab/abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789.7.gone";
 	struct bed *bed = *state;
 	char path[512];
-	int fd;
+	int fd, inherited_fd, writer_fd;
 
 	bed_open(bed, "");
 	put_all(bed->store, 20);
@@ -271,18 +272,26 @@ static void test_sweeps_the_dead_and_spares_the_living(void **state)
 	close(make(bed, gone, 60000));
 	fd = make(bed, alive, 70000);
 	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	writer_fd = kit_writer_lives(bed->path, UINT64_C(0x0123456789abcdef));
+	/* A child of its writer has it open, who is dead. */
+	inherited_fd = make(bed, inherited, 40000);
+	assert_int_equal(flock(inherited_fd, LOCK_EX | LOCK_NB), 0);
 
 	bed_open(bed, "");
 	/* The living one is on the disk, so it counts. */
 	scan_settles(bed->store, bed->path);
-	assert_int_equal(scan_state(bed->store).swept, 2);
+	assert_int_equal(scan_state(bed->store).swept, 3);
 	snprintf(path, sizeof(path), "%s/%s", bed->path, dead);
+	assert_int_equal(access(path, F_OK), -1);
+	snprintf(path, sizeof(path), "%s/%s", bed->path, inherited);
 	assert_int_equal(access(path, F_OK), -1);
 	snprintf(path, sizeof(path), "%s/%s", bed->path, gone);
 	assert_int_equal(access(path, F_OK), -1);
 	snprintf(path, sizeof(path), "%s/%s", bed->path, alive);
 	assert_int_equal(access(path, F_OK), 0);
 	assert_int_equal(unlink(path), 0);
+	close(writer_fd);
+	close(inherited_fd);
 	close(fd);
 	scan_settles(bed->store, bed->path);
 }
