@@ -289,16 +289,12 @@ void kvk_catalog_moved_aside(struct kvk_catalog *catalog, const uint8_t digest[3
 
 void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefix[16])
 {
-	struct kvk_chain_link link = { .id = KVK_NO_ID };
 	struct kvk_place place;
 
 	kvk_place_lock(&place, catalog, prefix);
-	if (kvk_place_state(&place) == KVK_CATALOG_PRESENT) {
-		kvk_version_move(&place);
-		kvk_place_forget(catalog, &place, &link);
-	}
+	if (kvk_place_state(&place) == KVK_CATALOG_PRESENT)
+		place.entry->source = KVK_SOURCE_NAME;
 	kvk_place_unlock(&place);
-	kvk_chain_release(catalog, &link);
 }
 
 void kvk_catalog_set_durable(struct kvk_catalog *catalog, const uint8_t digest[32],

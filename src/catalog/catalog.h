@@ -143,8 +143,8 @@ void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 void kvk_catalog_moved_aside(struct kvk_catalog *catalog, const uint8_t digest[32],
 			     const struct kvk_catalog_ticket *ticket);
 
-/* Others say that they removed it, some time ago. present -> unknown: whoever looks asks the medium, and what is there all the same
- * is found by that. */
+/* Others say that they removed it, some time ago: it may have been stored anew since. What is present is only listed from now on, so
+ * that whoever looks asks the medium. */
 void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefix[16]);
 
 /* Others removed nobody knows what: all that is present is only listed from now on. */
