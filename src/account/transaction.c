@@ -185,6 +185,14 @@ static void post_bucket(struct kvk_account *account, struct kvk_account_tx *tx, 
 	tx->changed = true;
 }
 
+/* No unlink of what is early is older: what began to stay in this transaction had waited for its sync before. */
+static uint64_t early_since_ns(const struct kvk_account *account)
+{
+	if (account->early_since_ns)
+		return account->early_since_ns;
+	return account->credits_since_ns ? account->credits_since_ns : account->sync_frontier_ns;
+}
+
 /* Up to when everything is posted, once this transaction is written. */
 static uint64_t settled_ns(struct kvk_account *account, const struct kvk_account_tx *tx, uint64_t frontier_ns)
 {
@@ -193,10 +201,7 @@ static uint64_t settled_ns(struct kvk_account *account, const struct kvk_account
 
 	/* What stays is older than all that waits for a sync. */
 	if (tx->stays) {
-		if (account->early_since_ns)
-			since_ns = account->early_since_ns;
-		else if (!since_ns)
-			since_ns = account->sync_frontier_ns;
+		since_ns = early_since_ns(account);
 		return since_ns < frontier_ns ? since_ns : frontier_ns;
 	}
 	for (uint32_t i = 0; tx->synced && i < KVK_ACCOUNT_BUCKETS; i++)
@@ -337,14 +342,13 @@ int kvk_account_tx_begin(struct kvk_account *account, struct kvk_account_tx *tx,
 	return 0;
 }
 
-/* What began to stay was unlinked no earlier than the credits that waited until now. */
 static void follow_early(struct kvk_account *account, const struct kvk_account_tx *tx)
 {
 	if (!tx->stays) {
 		account->early_since_ns = 0;
 		account->early_until_ns = 0;
 	} else if (!account->early_until_ns) {
-		account->early_since_ns = account->credits_since_ns ? account->credits_since_ns : account->sync_frontier_ns;
+		account->early_since_ns = early_since_ns(account);
 		account->early_until_ns = account->monotonic_ns + EARLY_NS;
 	}
 }
