@@ -352,7 +352,62 @@ static void test_planted_under_a_temporary_name(void **state)
 	assert_int_equal(put(bench, OBJECT, "ours"), 0);
 }
 
+static struct bench *swept_bench;
+static unsigned sweeps;                /* still to come */
+static bool sweeps_late;               /* it has locked, and not unlinked */
+
+/* A sweep comes between the making of a temporary file and its lock. */
+static int swept_flock(int fd, int operation)
+{
+	struct kvk_names names = { 0 };
+
+	if (sweeps == 0)
+		return kvk_posix_sys_real.flock(fd, operation);
+	sweeps--;
+	if (sweeps_late)
+		return -EWOULDBLOCK;
+	assert_int_equal(swept_bench->backend->ops->list(swept_bench->backend, "ab", &names), 0);
+	for (uint32_t i = 0; i < names.count; i++) {
+		char path[500];
+
+		snprintf(path, sizeof(path), "%s/ab/%s", swept_bench->root, names.names[i]);
+		if (!strncmp(names.names[i], ".tmp-", 5))
+			assert_int_equal(unlink(path), 0);
+	}
+	kvk_names_release(&names);
+	return kvk_posix_sys_real.flock(fd, operation);
+}
+
+/* What a sweep got before it was locked is made once more; a sweep that always comes first ends in an error. */
+static void test_swept_before_it_is_locked(void **state)
+{
+	struct bench *bench = *state;
+
+	swept_bench = bench;
+	bench->sys.flock = swept_flock;
+	for (unsigned way = KVK_PUBLISH_RENAME; way < KVK_PUBLISH_COUNT; way++) {
+		kvk_posix_force_publish(bench->backend, way);
+		for (unsigned late = 0; late < 2; late++) {
+			char path[128];
+
+			snprintf(path, sizeof(path), "%s/ab", bench->root);
+			remove_tree(path);
+			sweeps_late = late;
+			sweeps = 2;
+			assert_int_equal(put_steps(bench), 0);
+			assert_int_equal(sweeps, 0);
+			assert_int_equal(get_steps(bench), 0);
+			remove_tree(path);
+			sweeps = 1000;
+			assert_int_equal(put_steps(bench), -EBUSY);
+			sweeps = 0;
+			assert_int_equal(get_steps(bench), -ENOENT);
+		}
+	}
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test_setup_teardown(test_swept_before_it_is_locked, setup, teardown),
 	BOTH(test_every_call_fails),
 	cmocka_unit_test_setup_teardown(test_planted_under_a_temporary_name, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_not_published_before_it_is_sent, setup, teardown),

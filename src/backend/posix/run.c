@@ -12,6 +12,7 @@
 #include "util/alloc.h"
 
 #define PAGE_BYTES 4096u
+#define CREATE_TRIES 8u
 
 static uint64_t nanoseconds(const struct statx_timestamp *time)
 {
@@ -251,21 +252,36 @@ int kvk_posix_temp_base(struct kvk_posix *posix, const char *name, char *base, s
 	return 0;
 }
 
-/* Others sweep temporary files that they can lock, so the lock lives as long as the place. */
+/*
+ * Others sweep temporary files that they can lock, so the lock lives as long as the place. A sweep may come between the two
+ * calls: then this one has no name any more, or loses it in a moment, and another is made.
+ */
 static int create_named(struct kvk_posix *posix, struct kvk_place *place, const char *name, int flags)
 {
+	struct kvk_stat ignored;
 	char temp[sizeof(place->temp)];
 	int err = kvk_posix_hold_writer(posix);
 
-	if (!err)
-		err = kvk_posix_temp_base(posix, name, temp, sizeof(temp));
 	if (err)
 		return err;
-	place->fd = posix->sys->openat(place->folder_fd, temp, flags | O_CREAT | O_EXCL, posix->file_mode);
-	if (place->fd < 0)
-		return place->fd;
-	memcpy(place->temp, temp, sizeof(temp));
-	return posix->sys->flock(place->fd, LOCK_EX | LOCK_NB);
+	for (unsigned tries = 0; tries < CREATE_TRIES; tries++) {
+		err = kvk_posix_temp_base(posix, name, temp, sizeof(temp));
+		if (err)
+			return err;
+		place->fd = posix->sys->openat(place->folder_fd, temp, flags | O_CREAT | O_EXCL, posix->file_mode);
+		if (place->fd < 0)
+			return place->fd;
+		memcpy(place->temp, temp, sizeof(temp));
+		err = posix->sys->flock(place->fd, LOCK_EX | LOCK_NB);
+		if (!err)
+			err = kvk_posix_stat_at(posix, place->folder_fd, temp, &ignored);
+		if (err != -EWOULDBLOCK && err != -ENOENT)
+			return err;
+		posix->sys->close(place->fd);
+		place->fd = -1;
+		place->temp[0] = '\0';
+	}
+	return -EBUSY;
 }
 
 /* Whether CREATE failed because somebody removed the folder that is held: ext4 says -EPERM then, others -ENOENT, and NFS
