@@ -12,7 +12,6 @@
 #include "util/alloc.h"
 
 #define PAGE_BYTES 4096u
-#define CREATE_TRIES 8u
 
 static uint64_t nanoseconds(const struct statx_timestamp *time)
 {
@@ -236,52 +235,18 @@ static int64_t run_open(struct kvk_posix *posix, struct kvk_xfer *xfer)
 	return xfer->result;
 }
 
-int kvk_posix_temp_base(struct kvk_posix *posix, const char *name, char *base, size_t bytes)
-{
-	char temp[KVK_NAME_BYTES_MAX];
-	const char *slash;
-	int err = kvk_name_make_temp(temp, name, posix->writer_id, atomic_fetch_add(&posix->sequence, 1));
-
-	if (err)
-		return err;
-	slash = strrchr(temp, '/');
-	slash = slash ? slash + 1 : temp;
-	if (strlen(slash) >= bytes)
-		return -ENAMETOOLONG;
-	memcpy(base, slash, strlen(slash) + 1);
-	return 0;
-}
-
-/*
- * Others sweep temporary files that they can lock, so the lock lives as long as the place. A sweep may come between the two
- * calls: then this one has no name any more, or loses it in a moment, and another is made.
- */
 static int create_named(struct kvk_posix *posix, struct kvk_place *place, const char *name, int flags)
 {
-	struct kvk_stat ignored;
 	char temp[sizeof(place->temp)];
 	int err = kvk_posix_hold_writer(posix);
 
 	if (err)
 		return err;
-	for (unsigned tries = 0; tries < CREATE_TRIES; tries++) {
-		err = kvk_posix_temp_base(posix, name, temp, sizeof(temp));
-		if (err)
-			return err;
-		place->fd = posix->sys->openat(place->folder_fd, temp, flags | O_CREAT | O_EXCL, posix->file_mode);
-		if (place->fd < 0)
-			return place->fd;
-		memcpy(place->temp, temp, sizeof(temp));
-		err = posix->sys->flock(place->fd, LOCK_EX | LOCK_NB);
-		if (!err)
-			err = kvk_posix_stat_at(posix, place->folder_fd, temp, &ignored);
-		if (err != -EWOULDBLOCK && err != -ENOENT)
-			return err;
-		posix->sys->close(place->fd);
-		place->fd = -1;
-		place->temp[0] = '\0';
-	}
-	return -EBUSY;
+	place->fd = kvk_posix_make_temp(posix, place->folder_fd, name, flags, temp, sizeof(temp));
+	if (place->fd < 0)
+		return place->fd;
+	memcpy(place->temp, temp, sizeof(temp));
+	return 0;
 }
 
 /* Whether CREATE failed because somebody removed the folder that is held: ext4 says -EPERM then, others -ENOENT, and NFS
