@@ -144,7 +144,7 @@ void kvk_catalog_moved_aside(struct kvk_catalog *catalog, const uint8_t digest[3
 			     const struct kvk_catalog_ticket *ticket);
 
 /* Others say that they removed it, some time ago: it may have been stored anew since. What is present is only listed from now on, so
- * that whoever looks asks the medium. */
+ * that whoever looks asks the medium; and what was found by who asked before, or is being put, is not taken for more. */
 void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefix[16]);
 
 /* Others removed nobody knows what: all that is present is only listed from now on. */

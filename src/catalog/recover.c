@@ -198,13 +198,16 @@ void kvk_catalog_doubt(struct kvk_catalog *catalog)
 	for (uint32_t i = 0; i < KVK_SHARDS; i++) {
 		struct kvk_shard *shard = &catalog->shards[i];
 
+		pthread_mutex_lock(&shard->lock);
+		for (uint32_t group = 0; group < KVK_GROUPS; group++)
+			shard->versions[group] += shard->versions[group] == UINT32_MAX ? 2 : 1;
+		pthread_mutex_unlock(&shard->lock);
 		for (uint32_t from = 0; from < fresh_of(shard); from += UNSEEN_AT_ONCE) {
 			pthread_mutex_lock(&shard->lock);
 			for (uint32_t index = from; index < shard->fresh && index < from + UNSEEN_AT_ONCE; index++) {
 				struct kvk_entry *entry = kvk_shard_entry(shard, index);
 
-				if (entry->state == KVK_CATALOG_PRESENT)
-					entry->source = KVK_SOURCE_NAME;
+				kvk_entry_doubt(entry, shard->versions[kvk_prefix_group(&entry->prefix)]);
 			}
 			pthread_mutex_unlock(&shard->lock);
 		}
