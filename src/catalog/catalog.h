@@ -134,7 +134,7 @@ void kvk_catalog_warm(struct kvk_catalog *catalog, const uint8_t *const *digests
 int kvk_catalog_found(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket, const struct kvk_object_info *info, bool pin);
 
-/* The medium does not have it (any more): present -> unknown and not used, if the ticket is still true. */
+/* The medium does not have it (any more): present, if only as listed, -> unknown and not used, if the ticket is still true. */
 void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket);
 

@@ -5,6 +5,8 @@
  */
 #include "unit/scan_kit.h"
 
+#include "store/item.h"
+
 #define BYTES 5000
 #define PATIENCE_US 20000000
 
@@ -86,6 +88,42 @@ static void test_removed_by_the_keeper(void **state)
 	/* A put stores it anew, and does not say that it is there. */
 	assert_int_equal(kit_store(other, "m@0@0@gone", BYTES, 2).reason, KVK_REASON_NONE);
 	assert_int_equal(bed_get(bed->store, "m@0@0@gone", BYTES, 2, NULL), 0);
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+/* Waits until a process has heard that an object is gone. */
+static void becomes_doubted(struct kvk_store *store, const char *key)
+{
+	struct kvk_key name = bed_key(key);
+	uint64_t until_us = kit_now_us() + PATIENCE_US;
+	struct kvk_catalog_ticket ticket;
+	struct kvk_identity identity;
+
+	assert_int_equal(kvk_core_identify(bed_core(store), &identity, &name), 0);
+	while (!kvk_catalog_wants_footer(bed_core(store)->catalog, identity.id, &ticket)) {
+		assert_true(kit_now_us() < until_us);
+		usleep(1000);
+	}
+}
+
+/* Who asks the medium for what is doubted, and finds nothing, has it in his books no longer. */
+static void test_asked_for(void **state)
+{
+	static const char *const keys[] = { "m@0@0@looked-up", "m@0@0@loaded" };
+	struct bed *bed = *state;
+	struct kvk_store *other;
+
+	open_both(bed, &other);
+	/* So that what the other one knows is less than there is. */
+	assert_int_equal(bed_put(bed->store, "m@0@0@large", 40 * BYTES, 1, NULL), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(bed_put(other, keys[i], BYTES, 1, NULL), 0);
+		assert_int_equal(bed_usage(other).objects, 1);
+		assert_int_equal(bed_remove(bed->store, keys[i], NULL), 0);
+		becomes_doubted(other, keys[i]);
+		assert_int_equal(i ? bed_get(other, keys[i], BYTES, 1, NULL) : bed_lookup(other, keys[i], 0, NULL), -ENOENT);
+		assert_int_equal(bed_usage(other).objects, 0);
+	}
 	assert_int_equal(kvk_store_close(other), 0);
 }
 
@@ -242,6 +280,7 @@ int main(void)
 		BED_TEST(test_removed_by_the_keeper, BED_URING, "io_uring"),
 		BED_TEST(test_evicted_by_the_keeper, BED_THREADS, "threads"),
 		BED_TEST(test_pinned, BED_THREADS, "threads"),
+		BED_TEST(test_asked_for, BED_THREADS, "threads"),
 		BED_TEST(test_too_much, BED_THREADS, "threads"),
 		BED_TEST(test_damaged, BED_THREADS, "threads"),
 		BED_TEST(test_round, BED_THREADS, "threads"),
