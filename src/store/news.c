@@ -104,7 +104,10 @@ static int append(struct kvk_core *core, const struct kvk_news_extent *extent)
 	/* A gap that nobody can have followed. */
 	head.count += extent->untold_count > 0 ? KVK_NEWS_RING : 0;
 	/* Told is only added to by others, behind what is posted here. */
-	err = write_ids(core, head.count, (const uint8_t (*)[KVK_NEWS_ID_BYTES])news->told, extent->told_count);
+	if (extent->told_count > 0)
+		err = write_ids(core, head.count, (const uint8_t (*)[KVK_NEWS_ID_BYTES])news->told, extent->told_count);
+	else
+		err = 0;
 	if (err)
 		return err;
 	head.count += extent->told_count;
@@ -132,7 +135,8 @@ void kvk_news_post(struct kvk_core *core, struct kvk_news_extent extent, bool al
 	struct kvk_news *news = &core->news;
 	int err = 0;
 
-	if (extent.told_count == 0)
+	/* More may have been told while what was told before was posted. */
+	if (extent.told_count == 0 && extent.untold_count == 0)
 		return;
 	if (!alone)
 		err = post(core, &extent);

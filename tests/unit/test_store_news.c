@@ -193,6 +193,54 @@ static void test_too_much(void **state)
 	assert_int_equal(kvk_store_close(other), 0);
 }
 
+/* As another process that posts, and takes its time. */
+static int keep_from_posting(const struct bed *bed)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = KVK_LOCK_NEWS, .l_len = 1 };
+	uint64_t until_us = kit_now_us() + PATIENCE_US;
+	char path[512];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/.kvkeep/locks", bed->path);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	while (fcntl(fd, F_OFD_SETLK, &lock)) {
+		assert_true(kit_now_us() < until_us);
+		usleep(200);
+	}
+	return fd;
+}
+
+/*
+ * 1. There is no more room for what is told, and the room thread reads how much there is to post. 2. More is told, for which there is
+ * no room. 3. It posts. Nothing is left to be posted but that something was: that is news as well.
+ */
+static void test_too_much_while_posting(void **state)
+{
+	static const uint8_t nothing[KVK_NEWS_ID_BYTES];
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	char key[64];
+
+	open_both(bed, &other);
+	for (unsigned round = 0; round < 8; round++) {
+		int fd = keep_from_posting(bed);
+
+		snprintf(key, sizeof(key), "m@0@0@round-%u", round);
+		assert_int_equal(bed_put(other, key, BYTES, 1, NULL), 0);
+		for (uint32_t i = 0; i < KVK_NEWS_TOLD_MAX; i++)
+			kvk_news_tell(bed_core(bed->store), nothing);
+		/* Long enough that it waits for us most of the time, and not as long as it would wait. */
+		usleep(400000);
+		kvk_room_ring(bed_core(bed->store));
+		usleep(30000);
+		assert_int_equal(bed_remove(bed->store, key, NULL), 0);
+		assert_int_equal(close(fd), 0);
+		becomes_absent(other, key);
+	}
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
 static void spoil(const struct bed *bed, const char *name)
 {
 	char path[512];
@@ -282,6 +330,7 @@ int main(void)
 		BED_TEST(test_pinned, BED_THREADS, "threads"),
 		BED_TEST(test_asked_for, BED_THREADS, "threads"),
 		BED_TEST(test_too_much, BED_THREADS, "threads"),
+		BED_TEST(test_too_much_while_posting, BED_THREADS, "threads"),
 		BED_TEST(test_damaged, BED_THREADS, "threads"),
 		BED_TEST(test_round, BED_THREADS, "threads"),
 		BED_TEST(test_alone, BED_THREADS, "threads"),
