@@ -50,12 +50,13 @@ struct kvk_news_extent kvk_news_extent(struct kvk_core *core)
 	return extent;
 }
 
-static void say(struct kvk_core *core, int err, const char *what)
+/* One of the two may go well while the other does not. */
+static void say(struct kvk_core *core, bool *said, int err, const char *what)
 {
-	if (err && !core->news.failing)
+	if (err && !*said)
 		kvk_log(&core->log, KVK_LOG_WARNING, "what processes removed cannot be %s .kvkeep/" HEAD_NAME ", so that the others learn of "
 			"it late: %s", what, strerror(-err));
-	core->news.failing = err != 0;
+	*said = err != 0;
 }
 
 /* -ENOENT: nothing was ever posted. -EBADMSG: damaged, or being written. */
@@ -141,7 +142,7 @@ void kvk_news_post(struct kvk_core *core, struct kvk_news_extent extent, bool al
 	if (!alone)
 		err = post(core, &extent);
 	if (err != -EBUSY)
-		say(core, err, "written to");
+		say(core, &news->writing_fails, err, "written to");
 	if (err)
 		return;
 	pthread_mutex_lock(&news->lock);
@@ -188,7 +189,7 @@ void kvk_news_follow(struct kvk_core *core)
 	/* Half a head is whole at the next look. */
 	if (err == -ENOENT || err == -EBADMSG)
 		return;
-	say(core, err, "read from");
+	say(core, &news->reading_fails, err, "read from");
 	if (err)
 		return;
 	from = news->hears && head.generation == news->heard.generation ? news->heard.count : 0;

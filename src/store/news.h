@@ -27,7 +27,7 @@ struct kvk_news {
 	/* The room thread's: */
 	struct kvk_news_head heard;    /* as far as this process has heard */
 	bool hears;                    /* heard was read once */
-	bool failing;                  /* and this was said */
+	bool writing_fails, reading_fails;     /* and this was said */
 };
 
 void kvk_news_init(struct kvk_news *news);

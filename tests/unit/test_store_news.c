@@ -241,6 +241,52 @@ static void test_too_much_while_posting(void **state)
 	assert_int_equal(kvk_store_close(other), 0);
 }
 
+static void count_complaints(void *user, int level, const char *text)
+{
+	if (strstr(text, "cannot be written to .kvkeep/news"))
+		atomic_fetch_add((atomic_uint *)user, 1);
+}
+
+/* What cannot be written is said once, however often it is tried, and goes out when it can be. */
+static void test_said_once(void **state)
+{
+	struct bed *bed = *state;
+	atomic_uint complaints = 0;
+	struct kvk_hooks hooks = { .struct_bytes = sizeof(hooks), .user = &complaints, .log = count_complaints };
+	uint64_t until_us = kit_now_us() + PATIENCE_US;
+	char path[512], aside[512];
+	struct kvk_store *other;
+
+	bed->hooks = &hooks;
+	open_both(bed, &other);
+	assert_int_equal(bed_put(other, "m@0@0@first", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_put(other, "m@0@0@second", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_remove(bed->store, "m@0@0@first", NULL), 0);
+	becomes_absent(other, "m@0@0@first");
+	snprintf(path, sizeof(path), "%s/.kvkeep/news-ids", bed->path);
+	snprintf(aside, sizeof(aside), "%s/.kvkeep/news-aside", bed->path);
+	assert_int_equal(rename(path, aside), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	/* Who is not the keeper reads as well, which goes well. */
+	assert_int_equal(bed_remove(other, "m@0@0@second", NULL), 0);
+	while (atomic_load(&complaints) == 0) {
+		assert_true(kit_now_us() < until_us);
+		usleep(1000);
+	}
+	for (unsigned i = 0; i < 20; i++) {
+		kvk_room_ring(bed_core(other));
+		usleep(30000);
+	}
+	assert_int_equal(atomic_load(&complaints), 1);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(rename(aside, path), 0);
+	while (kvk_news_extent(bed_core(other)).told_count > 0) {
+		assert_true(kit_now_us() < until_us);
+		usleep(1000);
+	}
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
 static void spoil(const struct bed *bed, const char *name)
 {
 	char path[512];
@@ -331,6 +377,7 @@ int main(void)
 		BED_TEST(test_asked_for, BED_THREADS, "threads"),
 		BED_TEST(test_too_much, BED_THREADS, "threads"),
 		BED_TEST(test_too_much_while_posting, BED_THREADS, "threads"),
+		BED_TEST(test_said_once, BED_THREADS, "threads"),
 		BED_TEST(test_damaged, BED_THREADS, "threads"),
 		BED_TEST(test_round, BED_THREADS, "threads"),
 		BED_TEST(test_alone, BED_THREADS, "threads"),
