@@ -140,13 +140,13 @@ void kvk_catalog_put_end(struct kvk_catalog *catalog, const uint8_t digest[32],
 		return;
 	}
 	kvk_version_move(&place);
-	doubted = place.entry->source == KVK_SOURCE_NAME;
+	doubted = place.entry->doubted;
 	back_bytes = (int64_t)kvk_units_bytes(place.entry->charge_units);
 	place.shard->writing_bytes -= (uint64_t)back_bytes;
 	if (info) {
 		kvk_place_make_known(catalog, &place, info);
 		if (doubted)
-			place.entry->source = KVK_SOURCE_NAME;
+			kvk_entry_doubt(place.entry, *place.version);
 		kvk_chain_take(&place, &link);
 		if (info->published)
 			back_bytes -= (int64_t)kvk_units_bytes(place.entry->charge_units);

@@ -150,6 +150,9 @@ void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefi
 /* Others removed nobody knows what: all that is present is only listed from now on. */
 void kvk_catalog_doubt(struct kvk_catalog *catalog);
 
+/* What others say that they removed is lost, but for its pins, unless it was put, found or listed since. */
+void kvk_catalog_forget_doubted(struct kvk_catalog *catalog);
+
 void kvk_catalog_set_durable(struct kvk_catalog *catalog, const uint8_t digest[32],
 			     const struct kvk_catalog_ticket *ticket);
 

@@ -82,6 +82,7 @@ static inline void kvk_entry_doubt(struct kvk_entry *entry, uint32_t version)
 	if (entry->state == KVK_CATALOG_UNKNOWN)
 		return;
 	entry->source = KVK_SOURCE_NAME;
+	entry->doubted = true;
 	if (entry->state == KVK_CATALOG_PRESENT)
 		entry->version = version;
 }

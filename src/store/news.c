@@ -176,6 +176,26 @@ static int hear(struct kvk_core *core, uint64_t from, uint64_t until)
 	return err;
 }
 
+/*
+ * What others removed is doubted, and stays in the books until somebody asks for it, which may be never: a process that stores and is not
+ * the keeper, who evicts for all, would grow without end. Nobody knows of more than there is: where the books say so, what is doubted
+ * goes. Not at the first byte, since that looks at all that is known.
+ */
+static void forget_doubted(struct kvk_core *core)
+{
+	struct kvk_catalog_totals totals;
+	uint64_t used_bytes, cap_bytes;
+
+	if (!core->news.doubts)
+		return;
+	kvk_catalog_totals(core->catalog, &totals);
+	kvk_account_usage(core->account, &used_bytes, &cap_bytes);
+	if (totals.used_bytes <= used_bytes + used_bytes / 8)
+		return;
+	kvk_catalog_forget_doubted(core->catalog);
+	core->news.doubts = false;
+}
+
 void kvk_news_follow(struct kvk_core *core)
 {
 	struct kvk_news *news = &core->news;
@@ -192,6 +212,8 @@ void kvk_news_follow(struct kvk_core *core)
 	say(core, &news->reading_fails, err, "read from");
 	if (err)
 		return;
+	/* Also when nothing is new: what was removed is charged for a moment more. */
+	forget_doubted(core);
 	from = news->hears && head.generation == news->heard.generation ? news->heard.count : 0;
 	if (news->hears && from == head.count && head.generation == news->heard.generation)
 		return;
@@ -200,4 +222,5 @@ void kvk_news_follow(struct kvk_core *core)
 		kvk_catalog_doubt(core->catalog);
 	news->heard = head;
 	news->hears = true;
+	news->doubts = true;
 }

@@ -27,6 +27,7 @@ struct kvk_news {
 	/* The room thread's: */
 	struct kvk_news_head heard;    /* as far as this process has heard */
 	bool hears;                    /* heard was read once */
+	bool doubts;                   /* something may be known that is not there */
 	bool writing_fails, reading_fails;     /* and this was said */
 };
 

@@ -502,6 +502,44 @@ static void what_was_found_before_others_removed_it(void **state)
 	}
 }
 
+/* What nobody asks for goes when it is asked to; what was met since stays, and so do pins. */
+static void what_is_doubted_goes(void **state)
+{
+	enum { NOT_MET, LISTED, FOUND, PUT, KINDS };
+	struct kvk_object_info info = info_of(1), name = info_of(1);
+	struct kvk_catalog_totals totals;
+	struct kvk_catalog_ticket ticket;
+	struct kvk_catalog *catalog;
+	struct digest digests[KINDS];
+	bool durable;
+
+	assert_int_equal(kvk_catalog_new(&catalog, LEASE, NULL), 0);
+	name.source = KVK_SOURCE_NAME;
+	name.used_at = 1000;
+	for (unsigned i = 0; i < KINDS; i++) {
+		digests[i] = digest_number(i);
+		assert_int_equal(kvk_catalog_put_begin(catalog, digests[i].bytes, PAGE, &durable), 0);
+		kvk_catalog_put_end(catalog, digests[i].bytes, &info);
+		assert_int_equal(kvk_catalog_look(catalog, digests[i].bytes, true, false, &ticket, NULL), KVK_CATALOG_PRESENT);
+		kvk_catalog_gone_elsewhere(catalog, digests[i].bytes);
+	}
+	kvk_catalog_scanned(catalog, digests[LISTED].bytes, &name);
+	kvk_catalog_look(catalog, digests[FOUND].bytes, false, false, &ticket, NULL);
+	assert_int_equal(kvk_catalog_found(catalog, digests[FOUND].bytes, &ticket, &info, false), 0);
+	assert_int_equal(kvk_catalog_put_begin(catalog, digests[PUT].bytes, PAGE, &durable), 0);
+	kvk_catalog_put_end(catalog, digests[PUT].bytes, &info);
+	kvk_catalog_forget_doubted(catalog);
+	kvk_catalog_totals(catalog, &totals);
+	assert_int_equal(totals.objects, KINDS - 1);
+	assert_int_equal(totals.used_bytes, (KINDS - 1) * PAGE);
+	for (unsigned i = 0; i < KINDS; i++) {
+		assert_int_equal(kvk_catalog_pins(catalog, digests[i].bytes), 1);
+		kvk_catalog_unpin(catalog, digests[i].bytes);
+		assert_int_equal(kvk_catalog_may_leave(catalog, digests[i].bytes), i != NOT_MET);
+	}
+	kvk_catalog_free(catalog);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -516,6 +554,7 @@ int main(void)
 		cmocka_unit_test(links_come_in_any_order),
 		cmocka_unit_test(a_slot_is_no_object),
 		cmocka_unit_test(what_was_found_before_others_removed_it),
+		cmocka_unit_test(what_is_doubted_goes),
 		cmocka_unit_test(short_memory_changes_nothing),
 	};
 

@@ -127,6 +127,29 @@ static void test_asked_for(void **state)
 	assert_int_equal(kvk_store_close(other), 0);
 }
 
+/* What others removed, and nobody asks for again, does not stay for ever. */
+static void test_nobody_asks(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	uint64_t until_us;
+	char key[64];
+
+	open_both(bed, &other);
+	put_all(other, 40);
+	assert_int_equal(bed_put(other, "m@0@0@stays", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_lookup(other, "m@0@0@stays", KVK_LOOKUP_PIN, NULL), 0);
+	for (unsigned i = 0; i < 40; i++) {
+		key_of(key, i);
+		assert_int_equal(bed_remove(bed->store, key, NULL), 0);
+	}
+	for (until_us = kit_now_us() + PATIENCE_US; bed_usage(other).objects > 1; usleep(2000))
+		assert_true(kit_now_us() < until_us);
+	knows(other, "m@0@0@stays");
+	assert_int_equal(bed_remove(other, "m@0@0@stays", NULL), -EBUSY);
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
 static void test_evicted_by_the_keeper(void **state)
 {
 	struct bed *bed = *state;
@@ -375,6 +398,7 @@ int main(void)
 		BED_TEST(test_evicted_by_the_keeper, BED_THREADS, "threads"),
 		BED_TEST(test_pinned, BED_THREADS, "threads"),
 		BED_TEST(test_asked_for, BED_THREADS, "threads"),
+		BED_TEST(test_nobody_asks, BED_THREADS, "threads"),
 		BED_TEST(test_too_much, BED_THREADS, "threads"),
 		BED_TEST(test_too_much_while_posting, BED_THREADS, "threads"),
 		BED_TEST(test_said_once, BED_THREADS, "threads"),
