@@ -160,7 +160,7 @@ int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte);
 /* Locks the file that was opened or made under KVK_LOCK_ACCOUNT, when there had been so many forks; from then on fd is the lock's.
  * -EBUSY. -EAGAIN: there was a fork since. */
 int kvk_posix_own_account(struct kvk_posix *posix, int fd, uint64_t forks);
-/* Before a temporary name is made: as long as it is held, the writer lives. */
+/* Before a temporary name is made beside an object: as long as it is held, the writer lives. */
 int kvk_posix_hold_writer(struct kvk_posix *posix);
 /* Whether the writer of a temporary name is gone for certain. */
 bool kvk_posix_writer_is_gone(struct kvk_posix *posix, const char *name);

@@ -391,7 +391,9 @@ static int64_t run_publish(struct kvk_posix *posix, struct kvk_xfer *xfer)
 	int err = 0;
 
 	/* Published under a temporary name, to be exchanged with a damaged object: not to be swept meanwhile. */
-	if (!place->temp[0] && is_temp)
+	if (is_temp)
+		err = kvk_posix_hold_writer(posix);
+	if (!err && !place->temp[0] && is_temp)
 		err = posix->sys->flock(place->fd, LOCK_EX | LOCK_NB);
 	/* Other machines see what is on the server, and what does not fit there is only said now. */
 	if (!err && posix->base.caps.many_hosts && !posix->base.caps.direct)
