@@ -254,6 +254,8 @@ static void post(struct kvk_account *account, struct kvk_account_tx *tx)
 	follow_mark(account, tx);
 	kvk_account_mind_skew(account, tx);
 	tx->changed |= is_asked(&account->next, line->seen) && line->seen != (uint32_t)tx->seen;
+	/* Nor is half of a sequence compared with what is half a round away. */
+	tx->changed |= (uint32_t)tx->seen - line->seen >= KVK_ACCOUNT_LONG_AGO;
 	line->seen = (uint32_t)tx->seen;
 	/* An idle process writes only when it is asked to, or if it has to take back what it said: the clock was set back. */
 	if (line->settled_ns < account->next.wanted_ns && tx->settled_ns > line->settled_ns)

@@ -246,7 +246,7 @@ static void test_too_much_while_posting(void **state)
 	char key[64];
 
 	open_both(bed, &other);
-	for (unsigned round = 0; round < 8; round++) {
+	for (unsigned round = 0; round < 4; round++) {
 		int fd = keep_from_posting(bed);
 
 		snprintf(key, sizeof(key), "m@0@0@round-%u", round);
@@ -261,6 +261,45 @@ static void test_too_much_while_posting(void **state)
 		assert_int_equal(close(fd), 0);
 		becomes_absent(other, key);
 	}
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+static uint64_t head_count(const struct bed *bed)
+{
+	uint8_t data[KVK_NEWS_HEAD_BYTES] = { 0 };
+	struct kvk_news_head head = { 0 };
+	char path[512];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/.kvkeep/news", bed->path);
+	fd = open(path, O_RDONLY);
+	if (fd >= 0) {
+		if (read(fd, data, sizeof(data)) == sizeof(data))
+			kvk_news_parse(&head, data, sizeof(data));
+		close(fd);
+	}
+	return head.count;
+}
+
+/* However often the room thread comes round since somebody rings for room, he does not wait for files of news to be synced each time. */
+static void test_posts_in_its_time(void **state)
+{
+	static const uint8_t nothing[KVK_NEWS_ID_BYTES];
+	struct bed *bed = *state;
+	uint64_t start_us, count, last = 0;
+	struct kvk_store *other;
+	unsigned posts = 0;
+
+	open_both(bed, &other);
+	for (start_us = kit_now_us(); posts == 0 || kit_now_us() - start_us < 1000000; usleep(1000)) {
+		assert_true(kit_now_us() - start_us < PATIENCE_US);
+		kvk_news_tell(bed_core(bed->store), nothing);
+		kvk_room_ring(bed_core(bed->store));
+		count = head_count(bed);
+		posts += count > last;
+		last = count > last ? count : last;
+	}
+	assert_in_range(posts, 1, (kit_now_us() - start_us) / 250000 + 2);
 	assert_int_equal(kvk_store_close(other), 0);
 }
 
@@ -401,6 +440,7 @@ int main(void)
 		BED_TEST(test_nobody_asks, BED_THREADS, "threads"),
 		BED_TEST(test_too_much, BED_THREADS, "threads"),
 		BED_TEST(test_too_much_while_posting, BED_THREADS, "threads"),
+		BED_TEST(test_posts_in_its_time, BED_THREADS, "threads"),
 		BED_TEST(test_said_once, BED_THREADS, "threads"),
 		BED_TEST(test_damaged, BED_THREADS, "threads"),
 		BED_TEST(test_round, BED_THREADS, "threads"),
