@@ -348,6 +348,9 @@ static void what_was_moved_aside_is_lost(void **state)
 	info.source = KVK_SOURCE_NAME;
 	look(catalog, &digest, &unknown);
 	kvk_catalog_moved_aside(catalog, digest.bytes, &unknown);
+	/* Who found it before it was moved comes too late. */
+	assert_int_equal(kvk_catalog_found(catalog, digest.bytes, &unknown, &info, false), -ESTALE);
+	look(catalog, &digest, &unknown);
 	assert_int_equal(kvk_catalog_scanned(catalog, digest.bytes, &info), KVK_CATALOG_WANTS_FOOTER);
 	kvk_catalog_lost(catalog, digest.bytes, &unknown);
 	assert_int_equal(objects_of(catalog), 1);
