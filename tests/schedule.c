@@ -387,6 +387,11 @@ void sched_calm(bool calm)
 	world.calm = calm;
 }
 
+bool sched_is_calm(void)
+{
+	return world.calm;
+}
+
 bool sched_runs(void)
 {
 	return world.now != NULL;
@@ -395,6 +400,11 @@ bool sched_runs(void)
 uint64_t sched_now_us(void)
 {
 	return (world.now_ns - BEGIN_NS) / 1000;
+}
+
+void sched_sleep(const void *on, uint64_t until_us)
+{
+	sched_block(on, until_us * 1000 + BEGIN_NS);
 }
 
 uint64_t sched_clock_ns(void)

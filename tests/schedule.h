@@ -44,12 +44,17 @@ void sched_quiet_begin(void);
 void sched_quiet_end(void);
 /* The same for all, until it is called with false: while stores are opened, and when all is over. */
 void sched_calm(bool calm);
+bool sched_is_calm(void);
 /* Whether anybody is scheduled here, quietly or not. */
 bool sched_runs(void);
 void sched_point(const char *what, const char *detail);
 /* A number of this schedule, below limit. */
 uint64_t sched_below(uint64_t limit);
 uint64_t sched_now_us(void);
+/* Until then, or until sched_wake(on). */
+void sched_sleep(const void *on, uint64_t until_us);
+/* Those that wait for it, or one of them, drawn. */
+void sched_wake(const void *on, bool all);
 /* Points there were so far: what is before what. */
 uint64_t sched_step(void);
 /* Ends the schedule as stuck: it went wrong, and what follows makes no sense. */
@@ -64,8 +69,6 @@ void *sched_await(unsigned long thread);
 void sched_name(unsigned long thread, const char *name);
 /* Waits for sched_wake(on), until that time at most; false: it came. */
 bool sched_block(const void *on, uint64_t until_ns);
-/* Those that wait for it, or one of them, drawn. */
-void sched_wake(const void *on, bool all);
 uint64_t sched_clock_ns(void);
 void sched_lock_point(void);
 /* What a mutex's owner is; never NULL. */

@@ -59,7 +59,7 @@ static void hold(const struct gate *gate)
 		.tv_sec = (time_t)(gate->options.hold_us / 1000000), .tv_nsec = (long)(gate->options.hold_us % 1000000) * 1000,
 	};
 
-	if (gate->options.hold && sched_below(gate->options.hold) == 0)
+	if (gate->options.hold && !sched_is_calm() && sched_below(gate->options.hold) == 0)
 		nanosleep(&pause, NULL);
 }
 
@@ -77,14 +77,12 @@ static void run_short(struct kvk_backend *inner, struct kvk_xfer *xfer)
 	xfer->iov_count = count;
 }
 
-static void gate_run(struct kvk_backend *backend, struct kvk_xfer *xfer)
+static void gate_run_now(struct gate *gate, struct kvk_xfer *xfer)
 {
 	const char *what = kvk_xfer_op_name(xfer->op);
-	struct gate *gate = gate_of(backend);
-	struct kvk_backend *inner = step(backend, what, xfer->name);
+	struct kvk_backend *inner = step(&gate->base, what, xfer->name);
 	bool moves = xfer->op == KVK_XFER_READ || xfer->op == KVK_XFER_WRITE;
 
-	hold(gate);
 	if (moves && xfer->iov_count > 0 && xfer->iov[0].iov_len > 1 && gate->options.shorten &&
 	    sched_below(gate->options.shorten) == 0)
 		run_short(inner, xfer);
@@ -96,6 +94,123 @@ static void gate_run(struct kvk_backend *backend, struct kvk_xfer *xfer)
 		places++;
 	over(what);
 }
+
+static void gate_run(struct kvk_backend *backend, struct kvk_xfer *xfer)
+{
+	hold(gate_of(backend));
+	gate_run_now(gate_of(backend), xfer);
+}
+
+/* ---- rings ------------------------------------------------------------------------------------------ */
+
+/* Ends what it took in any order, on the lane's own stack; what is held keeps for so long what it was put with. */
+struct gate_ring {
+	struct gate *gate;
+	struct kvk_link taken, ended;
+	uint32_t count, depth;
+};
+
+static struct gate_ring *ring_of(struct kvk_ring *ring)
+{
+	return (struct gate_ring *)(void *)ring;
+}
+
+static int ring_open(struct kvk_ring **ret, struct kvk_backend *backend, uint32_t depth, uint32_t memory_slots)
+{
+	struct gate_ring *ring = calloc(1, sizeof(*ring));
+
+	if (!ring)
+		return -ENOMEM;
+	ring->gate = gate_of(backend);
+	ring->depth = depth < 3 ? depth : 3;
+	kvk_list_init(&ring->taken);
+	kvk_list_init(&ring->ended);
+	*ret = (struct kvk_ring *)(void *)ring;
+	return 0;
+}
+
+static void ring_close(struct kvk_ring *ring)
+{
+	free(ring);
+}
+
+static int ring_put(struct kvk_ring *base, struct kvk_xfer *xfer)
+{
+	struct gate_ring *ring = ring_of(base);
+
+	if (xfer->op != KVK_XFER_READ && xfer->op != KVK_XFER_WRITE && xfer->op != KVK_XFER_OPEN && xfer->op != KVK_XFER_SYNC)
+		return -EOPNOTSUPP;
+	if (ring->count == ring->depth)
+		return -EAGAIN;
+	ring->count++;
+	xfer->ring_data = 0;
+	if (ring->gate->options.hold && !sched_is_calm() && sched_below(ring->gate->options.hold) == 0)
+		xfer->ring_data = sched_now_us() + ring->gate->options.hold_us;
+	kvk_list_push(&ring->taken, &xfer->link);
+	return 0;
+}
+
+/* One of those that may end now, drawn; or when the first of them may. */
+static struct kvk_xfer *ring_choose(struct gate_ring *ring, uint64_t *next_us)
+{
+	struct kvk_xfer *chosen = NULL;
+	uint64_t seen = 0;
+
+	for (struct kvk_link *link = ring->taken.next; link != &ring->taken; link = link->next) {
+		struct kvk_xfer *xfer = kvk_container_of(link, struct kvk_xfer, link);
+
+		if (xfer->ring_data > sched_now_us())
+			*next_us = xfer->ring_data < *next_us ? xfer->ring_data : *next_us;
+		else if (sched_below(++seen) == 0)
+			chosen = xfer;
+	}
+	return chosen;
+}
+
+static void ring_turn(struct kvk_ring *base, struct kvk_link *finished, uint64_t wait_us)
+{
+	struct gate_ring *ring = ring_of(base);
+	uint64_t until_us = sched_now_us() + wait_us, next_us = until_us;
+	struct kvk_xfer *xfer = ring_choose(ring, &next_us);
+
+	if (!xfer && wait_us > 0) {
+		sched_sleep(ring, next_us);
+		xfer = ring_choose(ring, &next_us);
+	}
+	for (; xfer; xfer = sched_below(2) ? ring_choose(ring, &next_us) : NULL) {
+		kvk_list_remove(&xfer->link);
+		ring->count--;
+		gate_run_now(ring->gate, xfer);
+		kvk_list_push(finished, &xfer->link);
+	}
+}
+
+static void ring_wake(struct kvk_ring *ring)
+{
+	sched_wake(ring, true);
+}
+
+/* Half of the time it is too late. */
+static void ring_cancel(struct kvk_ring *base, struct kvk_xfer *xfer)
+{
+	if (xfer->ring_data && sched_below(2))
+		xfer->ring_data = 0;
+}
+
+static int ring_set_memory(struct kvk_ring *ring, uint32_t slot, void *base, uint64_t bytes)
+{
+	return 0;
+}
+
+static const struct kvk_ring_ops ring_ops = {
+	.open = ring_open,
+	.close = ring_close,
+	.put = ring_put,
+	.turn = ring_turn,
+	.wake = ring_wake,
+	.cancel = ring_cancel,
+	.set_memory = ring_set_memory,
+};
 
 /* ---- the rest --------------------------------------------------------------------------------------- */
 
@@ -211,25 +326,27 @@ static int gate_sweep(struct kvk_backend *backend, const char *name)
 
 static int gate_open(struct kvk_backend **ret, const struct kvk_backend_options *wishes, struct kvk_error *error);
 
-static const struct kvk_backend_ops gate_ops = {
-	.name = "ram",
-	.open = gate_open,
-	.close = gate_close,
-	.run = gate_run,
-	.load_file = gate_load_file,
-	.save_file = gate_save_file,
-	.update_file = gate_update_file,
-	.list = gate_list,
-	.list_stat = gate_list_stat,
-	.folder_time = gate_folder_time,
-	.now = gate_now,
-	.space = gate_space,
-	.hold = gate_hold,
-	.lock = gate_lock,
-	.unlock = gate_unlock,
-	.is_locked = gate_is_locked,
-	.sweep = gate_sweep,
-};
+#define GATE_OPS \
+	.name = "ram", \
+	.open = gate_open, \
+	.close = gate_close, \
+	.run = gate_run, \
+	.load_file = gate_load_file, \
+	.save_file = gate_save_file, \
+	.update_file = gate_update_file, \
+	.list = gate_list, \
+	.list_stat = gate_list_stat, \
+	.folder_time = gate_folder_time, \
+	.now = gate_now, \
+	.space = gate_space, \
+	.hold = gate_hold, \
+	.lock = gate_lock, \
+	.unlock = gate_unlock, \
+	.is_locked = gate_is_locked, \
+	.sweep = gate_sweep
+
+static const struct kvk_backend_ops gate_ops = { GATE_OPS };
+static const struct kvk_backend_ops gate_ops_with_ring = { GATE_OPS, .ring = &ring_ops };
 
 static int gate_open(struct kvk_backend **ret, const struct kvk_backend_options *wishes, struct kvk_error *error)
 {
@@ -243,7 +360,7 @@ static int gate_open(struct kvk_backend **ret, const struct kvk_backend_options 
 		free(gate);
 		return err;
 	}
-	gate->base.ops = &gate_ops;
+	gate->base.ops = options.ring ? &gate_ops_with_ring : &gate_ops;
 	gate->base.caps = gate->inner->caps;
 	gate->options = options;
 	*ret = &gate->base;

@@ -37,12 +37,20 @@
  * looks at all folders once a second. */
 #define REST_US 600000
 #define REST_OF_TWO_US 1500000
+/* A step that is held ends after the deadline, and after the watch has found the lane stuck. */
+#define HOLD_US 2500000
+#define DEADLINE_US 300000
+#define REST_OF_HELD_US 9000000
 
 struct scenario {
 	const char *name;
 	uint32_t odds[ACT_KINDS];      /* what a client does */
 	uint32_t stores, keys;
+	bool former;                   /* half of the time a store that is closed before has stored what is there at the beginning */
 	uint32_t present, damaged;     /* in 100, of each key at the beginning */
+	uint32_t shorten;              /* one transfer in so many */
+	uint32_t hold;                 /* one step in so many lasts longer than requests may */
+	bool evicts;
 };
 
 struct run;
@@ -87,7 +95,7 @@ static void answered(struct act *act, int err, const struct kvk_result *result)
 	act->reason = err ? 0 : result->reason;
 }
 
-static void act_put(struct run *run, struct act *act, uint8_t *memory)
+static void act_put(struct kvk_store *store, struct act *act, uint8_t *memory)
 {
 	struct iovec iov = { .iov_base = memory, .iov_len = BYTES };
 	struct kvk_put_item item = {
@@ -96,7 +104,7 @@ static void act_put(struct run *run, struct act *act, uint8_t *memory)
 	struct kvk_result result = { .struct_bytes = sizeof(result) };
 
 	bed_fill(memory, BYTES, item.key, act->generation, 0);
-	answered(act, kvk_store_put_wait(run->stores[act->store], &item, 1, act->deadline_us, &result), &result);
+	answered(act, kvk_store_put_wait(store, &item, 1, act->deadline_us, &result), &result);
 	/* What is read from it from here on shows. */
 	memset(memory, LEFT, BYTES);
 }
@@ -149,7 +157,7 @@ static void carry_out(struct run *run, struct act *act, uint8_t *memory)
 	act->begin = sched_step();
 	sched_point("asks", "");
 	if (act->kind == ACT_PUT)
-		act_put(run, act, memory);
+		act_put(run->stores[act->store], act, memory);
 	else if (act->kind == ACT_GET)
 		act_get(run, act, memory);
 	else if (act->kind == ACT_EVICT)
@@ -191,6 +199,7 @@ static struct act *add_act(struct run *run, enum act_kind kind, uint32_t store, 
 	struct act *act = &run->history.acts[run->history.count++];
 
 	*act = (struct act){ .kind = kind, .store = store, .key = key, .generation = 1 + run->history.count };
+	act->deadline_us = run->scenario->hold ? DEADLINE_US : 0;
 	return act;
 }
 
@@ -220,46 +229,64 @@ static void draw_clients(struct run *run)
 	}
 }
 
-static bool open_stores(struct run *run)
+static bool open_store(struct run *run, struct kvk_store **ret)
 {
 	struct kvk_error error = { .struct_bytes = sizeof(error) };
+	char spec[400];
 
-	for (uint32_t i = 0; i < run->scenario->stores; i++) {
-		char spec[300];
-
-		snprintf(spec, sizeof(spec), "{\"backend\": \"RAM\", \"backend_params\": {\"file_path\": \"" MEDIUM "\"}, "
-			 "\"memory_mb\": 16, \"lanes\": %u, \"keeper\": %s}", 1 + (unsigned)kit_below(&run->random, 2),
-			 kit_below(&run->random, 2) ? "true" : "false");
-		if (kvk_store_open(&run->stores[i], spec, NULL, &error)) {
-			is_wrong(run, "a store does not open: %s: %s", error.option, error.text);
-			return false;
-		}
-	}
-	return true;
+	snprintf(spec, sizeof(spec), "{\"backend\": \"RAM\", \"backend_params\": {\"file_path\": \"" MEDIUM "\"}, "
+		 "\"memory_mb\": 16, \"lanes\": %u, \"keeper\": %s, \"io_engine\": \"%s\"%s}",
+		 1 + (unsigned)kit_below(&run->random, 2), kit_below(&run->random, 2) ? "true" : "false",
+		 kit_below(&run->random, 2) ? "threads" : "auto",
+		 run->scenario->evicts ? ", \"eviction\": {\"eviction_policy\": \"LRU\"}" : "");
+	if (!kvk_store_open(ret, spec, NULL, &error))
+		return true;
+	is_wrong(run, "a store does not open: %s: %s", error.option, error.text);
+	return false;
 }
 
-/* Which keys are there when it begins, stored by one of the stores; the last ones damaged. */
-static void prepare(struct run *run)
+static void store_before(struct run *run, struct kvk_store *former)
 {
 	uint8_t memory[BYTES];
 
 	for (uint32_t i = 0; i < run->scenario->keys; i++) {
 		struct act act = { .kind = ACT_PUT, .key = i, .generation = 1 };
+		uint32_t store = (uint32_t)kit_below(&run->random, run->scenario->stores);
 
 		if (kit_below(&run->random, 100) >= run->scenario->present)
 			continue;
-		act.store = (uint32_t)kit_below(&run->random, run->scenario->stores);
-		act_put(run, &act, memory);
+		act_put(former ? former : run->stores[store], &act, memory);
 		if (act.status)
 			is_wrong(run, "a put before all others is answered %d", act.status);
 		run->beginnings[i].generation = 1;
-		/* All have the same length: only where there is one it is known which. */
+		/* Which file is whose is not known: only where there is one key one is damaged. */
 		if (run->scenario->keys == 1 && kit_below(&run->random, 100) < run->scenario->damaged) {
 			run->beginnings[i].damaged = true;
 			if (sched_medium_damage(MEDIUM, kit_below(&run->random, 2)))
 				is_wrong(run, "what was stored is not there");
 		}
 	}
+}
+
+/* Opens the stores, and stores what is there when it begins. False: it cannot begin. */
+static bool prepare(struct run *run)
+{
+	bool former = run->scenario->former && kit_below(&run->random, 2);
+	struct kvk_store *store;
+
+	if (former) {
+		if (!open_store(run, &store))
+			return false;
+		store_before(run, store);
+		kvk_store_close(store);
+	}
+	for (uint32_t i = 0; i < run->scenario->stores; i++) {
+		if (!open_store(run, &run->stores[i]))
+			return false;
+	}
+	if (!former)
+		store_before(run, NULL);
+	return true;
 }
 
 static void look_at_rest(struct run *run)
@@ -311,12 +338,11 @@ static void look_closed(struct run *run)
 static void body(void *argument)
 {
 	struct run *run = argument;
-	uint64_t rest_us = run->scenario->stores == 1 ? REST_US : REST_OF_TWO_US;
+	uint64_t rest_us = run->scenario->hold ? REST_OF_HELD_US : run->scenario->stores == 1 ? REST_US : REST_OF_TWO_US;
 	const struct timespec rest = { .tv_sec = (time_t)(rest_us / 1000000), .tv_nsec = (long)(rest_us % 1000000) * 1000 };
 	pthread_t threads[CLIENTS_MAX];
 
-	if (open_stores(run)) {
-		prepare(run);
+	if (prepare(run)) {
 		sched_calm(false);
 		for (uint32_t i = 0; i < run->client_count; i++)
 			pthread_create(&threads[i], NULL, client_main, &run->clients[i]);
@@ -372,12 +398,15 @@ static void draw_options(struct run *run, struct sched_options *options)
 static const char *run_schedule(const struct scenario *scenario, uint64_t seed, struct sched_outcome *outcome)
 {
 	static struct run run;
-	struct sched_medium_options medium = { 0 };
+	struct sched_medium_options medium = {
+		.ring = kit_mix(seed + 1) % 3 == 0, .shorten = scenario->shorten, .hold = scenario->hold, .hold_us = HOLD_US,
+	};
 	struct sched_options options;
 
 	run = (struct run){ .scenario = scenario, .seed = seed, .random = kit_mix(seed) };
 	draw_options(&run, &options);
 	draw_clients(&run);
+	run.history.vanish = scenario->evicts;
 	sched_medium_set(&medium);
 	sched_run(&options, body, &run, outcome);
 	if (!outcome->stuck)
@@ -398,13 +427,13 @@ static const char *run_schedule(const struct scenario *scenario, uint64_t seed, 
 
 static const struct scenario scenarios[] = {
 	{ "store_and_lookup", { [ACT_PUT] = 2, [ACT_LOOKUP] = 2, [ACT_GET] = 1, [ACT_PIN] = 1 }, .stores = 1, .keys = 1,
-	  .present = 30 },
+	  .former = true, .present = 30 },
 	{ "remove_and_lookup", { [ACT_REMOVE] = 2, [ACT_LOOKUP] = 2, [ACT_GET] = 1, [ACT_PIN] = 1, [ACT_PUT] = 1 }, .stores = 1,
 	  .keys = 1, .present = 80 },
-	{ "remove_and_store", { [ACT_REMOVE] = 1, [ACT_PUT] = 1 }, .stores = 1, .keys = 1, .present = 50 },
+	{ "remove_and_store", { [ACT_REMOVE] = 1, [ACT_PUT] = 1 }, .stores = 1, .keys = 1, .former = true, .present = 50 },
 	{ "all", { [ACT_REMOVE] = 2, [ACT_PUT] = 3, [ACT_GET] = 2, [ACT_LOOKUP] = 1, [ACT_PIN] = 1 }, .stores = 1, .keys = 2,
 	  .present = 50 },
-	{ "damaged", { [ACT_REMOVE] = 1, [ACT_PUT] = 4, [ACT_GET] = 4, [ACT_LOOKUP] = 1 }, .stores = 1, .keys = 1,
+	{ "damaged", { [ACT_REMOVE] = 1, [ACT_PUT] = 4, [ACT_GET] = 4, [ACT_LOOKUP] = 1 }, .stores = 1, .keys = 1, .former = true,
 	  .present = 100, .damaged = 90 },
 	{ "two_processes", { [ACT_REMOVE] = 2, [ACT_PUT] = 3, [ACT_GET] = 2, [ACT_LOOKUP] = 1, [ACT_PIN] = 1 }, .stores = 2,
 	  .keys = 1, .present = 50 },
@@ -412,6 +441,14 @@ static const struct scenario scenarios[] = {
 	  .stores = 2, .keys = 2, .present = 50 },
 	{ "two_processes_and_damaged", { [ACT_REMOVE] = 1, [ACT_PUT] = 4, [ACT_GET] = 4, [ACT_LOOKUP] = 1 }, .stores = 2, .keys = 1,
 	  .present = 100, .damaged = 90 },
+	{ "short_transfers", { [ACT_REMOVE] = 1, [ACT_PUT] = 4, [ACT_GET] = 4 }, .stores = 1, .keys = 1, .present = 50,
+	  .damaged = 10, .shorten = 3 },
+	{ "held_steps", { [ACT_REMOVE] = 1, [ACT_PUT] = 3, [ACT_GET] = 3, [ACT_LOOKUP] = 1 }, .stores = 1, .keys = 1, .present = 50,
+	  .hold = 25 },
+	{ "evictions", { [ACT_REMOVE] = 1, [ACT_PUT] = 3, [ACT_GET] = 2, [ACT_LOOKUP] = 1, [ACT_PIN] = 1, [ACT_EVICT] = 2 }, .stores = 1,
+	  .keys = 2, .present = 60, .evicts = true },
+	{ "two_processes_and_evictions", { [ACT_REMOVE] = 1, [ACT_PUT] = 3, [ACT_GET] = 2, [ACT_LOOKUP] = 1, [ACT_EVICT] = 2 },
+	  .stores = 2, .keys = 2, .present = 60, .evicts = true },
 };
 
 static uint64_t steps, seed;
