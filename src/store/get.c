@@ -46,7 +46,7 @@ static void settle_get(struct kvk_item *item)
 		kvk_catalog_moved_aside(catalog, request->id, &item->ticket);
 		kvk_news_tell(item->core, request->id);
 		kvk_event(item->core, KVK_EVENT_DELETED, request);
-	} else if (request->reason == KVK_REASON_ABSENT && item->present) {
+	} else if (request->reason == KVK_REASON_ABSENT) {
 		kvk_catalog_lost(catalog, request->id, &item->ticket);
 	}
 }
