@@ -69,6 +69,16 @@ static bool may_be_stale(const struct search *search, const struct act *act)
 	return search->history->vanish;
 }
 
+/* Meanwhile somebody moves aside by name what he found damaged, looks whether it is that, and else moves it back. */
+static bool is_moved_about(const struct search *search, const struct act *act)
+{
+	for (uint32_t i = 0; i < search->count; i++) {
+		if (search->acts[i]->status == -EBADMSG && overlap(act, search->acts[i]))
+			return true;
+	}
+	return false;
+}
+
 /* The objects that may be there after it, in next; their number. 0: it cannot have happened with this one there. */
 static unsigned happens(const struct search *search, const struct act *act, object there, object next[2])
 {
@@ -85,7 +95,7 @@ static unsigned happens(const struct search *search, const struct act *act, obje
 		if (act->status == 0 && act->reason == KVK_REASON_PRESENT)
 			return there != 0 || may_be_stale(search, act);
 		next[0] = act->generation << 1;
-		return act->status == 0 && (there == 0 || there & DAMAGED);
+		return act->status == 0 && (there == 0 || there & DAMAGED || is_moved_about(search, act));
 	case ACT_GET:
 		if (act->status == 0)
 			return there == act->generation << 1;
@@ -114,7 +124,7 @@ static unsigned happens(const struct search *search, const struct act *act, obje
 	}
 	if (act->status == -ENOENT && there & DAMAGED)
 		next[0] = 0;
-	return act->status == -ENOENT && (there == 0 || there & DAMAGED);
+	return act->status == -ENOENT && (there == 0 || there & DAMAGED || is_moved_about(search, act));
 }
 
 static bool was_dead(struct search *search, uint32_t placed, object there)
