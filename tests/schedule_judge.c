@@ -48,7 +48,10 @@ static bool is_disturbed(const struct search *search, const struct act *act, boo
 	for (uint32_t i = 0; i < history->count; i++) {
 		const struct act *other = &history->acts[i];
 
-		if (other->store != act->store || (other->key != act->key && other->kind != ACT_EVICT))
+		/* A put that is to replace a damaged file and finds another process's there asks to be asked again. */
+		bool near = other->store == act->store || (history->damaged && act->kind == ACT_PUT);
+
+		if (!near || (other->key != act->key && other->kind != ACT_EVICT))
 			continue;
 		if (pins ? other->kind == ACT_PIN && other->begin <= act->end : overlap(act, other) && changes(other))
 			return true;

@@ -24,6 +24,7 @@ struct act {
 struct history {
 	struct act acts[ACTS_MAX];
 	uint32_t count;
+	bool damaged;                  /* what lay there at the beginning may be */
 	bool vanish;                   /* objects may be evicted at any time */
 };
 
@@ -35,8 +36,8 @@ struct beginning {
 
 /*
  * An order of the acts of this key, in which none comes before one that had ended when it began, and in which each answer is the one
- * that a map from keys to objects gives. What else is allowed: an answer "busy" while another request of the same process
- * writes or removes the key; an act without an answer happens later or never; nothing is seen for a moment of what is stored
+ * that a map from keys to objects gives. What else is allowed: an answer "busy" while another request of the same process, or
+ * where something damaged is to be replaced of any, writes or removes the key; an act without an answer happens later or never; nothing is seen for a moment of what is stored
  * while somebody who found it damaged before moves it aside, sees that it is another, and moves it back; and of two processes one may say for a moment
  * that something is there which the other has just removed, unless all is at rest.
  * Returns false if there is none.

@@ -33,10 +33,9 @@
 #define KEYS_MAX 2
 #define UNTOUCHED 0xa5
 #define LEFT 0x5c
-/* What was unlinked is credited at the next visit of the account but one, and news come round as often; the keeper, who hears none,
- * looks at all folders once a second. */
-#define REST_US 600000
-#define REST_OF_TWO_US 1500000
+/* What was unlinked is credited at the next visit of the account but one, and news come round as often, four times a second; the
+ * keeper, who hears none, looks at all folders once a second. */
+#define REST_US 1500000
 /* A step that is held ends after the deadline, and after the watch has found the lane stuck. */
 #define HOLD_US 2500000
 #define DEADLINE_US 300000
@@ -338,7 +337,7 @@ static void look_closed(struct run *run)
 static void body(void *argument)
 {
 	struct run *run = argument;
-	uint64_t rest_us = run->scenario->hold ? REST_OF_HELD_US : run->scenario->stores == 1 ? REST_US : REST_OF_TWO_US;
+	uint64_t rest_us = run->scenario->hold ? REST_OF_HELD_US : REST_US;
 	const struct timespec rest = { .tv_sec = (time_t)(rest_us / 1000000), .tv_nsec = (long)(rest_us % 1000000) * 1000 };
 	pthread_t threads[CLIENTS_MAX];
 
@@ -407,6 +406,7 @@ static const char *run_schedule(const struct scenario *scenario, uint64_t seed, 
 	draw_options(&run, &options);
 	draw_clients(&run);
 	run.history.vanish = scenario->evicts;
+	run.history.damaged = scenario->damaged > 0;
 	sched_medium_set(&medium);
 	sched_run(&options, body, &run, outcome);
 	if (!outcome->stuck)
