@@ -86,6 +86,10 @@ static bool is_moved_about(const struct search *search, const struct act *act)
 static unsigned happens(const struct search *search, const struct act *act, object there, object next[2])
 {
 	next[0] = there;
+	next[1] = there | DAMAGED;
+	/* The same byte changed twice is right again. */
+	if (act->kind == ACT_DAMAGE)
+		return act->status == 0 && there != 0 ? 2 : act->status != 0;
 	if (is_unanswered(act)) {
 		next[1] = act->kind == ACT_PUT && (there == 0 || there & DAMAGED) ? act->generation << 1 :
 			  act->kind == ACT_REMOVE ? 0 : there;
@@ -118,6 +122,7 @@ static unsigned happens(const struct search *search, const struct act *act, obje
 		break;
 	case ACT_UNPIN:
 	case ACT_EVICT:
+	case ACT_DAMAGE:
 	case ACT_KINDS:
 		return 1;
 	}
@@ -188,7 +193,7 @@ bool history_is_explained(const struct history *history, uint32_t key, struct be
 
 void history_tell(const struct history *history)
 {
-	static const char *const kinds[ACT_KINDS] = { "put", "get", "lookup", "pin", "unpin", "remove", "evict" };
+	static const char *const kinds[ACT_KINDS] = { "put", "get", "lookup", "pin", "unpin", "remove", "evict", "damage" };
 
 	for (uint32_t i = 0; i < history->count; i++) {
 		const struct act *act = &history->acts[i];

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum act_kind { ACT_PUT, ACT_GET, ACT_LOOKUP, ACT_PIN, ACT_UNPIN, ACT_REMOVE, ACT_EVICT, ACT_KINDS };
+enum act_kind { ACT_PUT, ACT_GET, ACT_LOOKUP, ACT_PIN, ACT_UNPIN, ACT_REMOVE, ACT_EVICT, ACT_DAMAGE, ACT_KINDS };
 
 #define ACTS_MAX 32
 

@@ -45,7 +45,7 @@ struct scenario {
 	const char *name;
 	uint32_t odds[ACT_KINDS];      /* what a client does */
 	uint32_t stores, keys;
-	bool former;                   /* half of the time a store that is closed before has stored what is there at the beginning */
+	bool former;                   /* mostly a store that is closed before it begins has stored what is there at the beginning */
 	uint32_t present, damaged;     /* in 100, of each key at the beginning */
 	uint32_t shorten;              /* one transfer in so many */
 	uint32_t hold;                 /* one step in so many lasts longer than requests may */
@@ -159,6 +159,8 @@ static void carry_out(struct run *run, struct act *act, uint8_t *memory)
 		act_put(run->stores[act->store], act, memory);
 	else if (act->kind == ACT_GET)
 		act_get(run, act, memory);
+	else if (act->kind == ACT_DAMAGE)
+		act->status = sched_medium_damage(MEDIUM, act->generation % 2);
 	else if (act->kind == ACT_EVICT)
 		act->status = kvk_store_evict(run->stores[act->store], STORED_BYTES, &evicted);
 	else
@@ -235,7 +237,7 @@ static bool open_store(struct run *run, struct kvk_store **ret)
 
 	snprintf(spec, sizeof(spec), "{\"backend\": \"RAM\", \"backend_params\": {\"file_path\": \"" MEDIUM "\"}, "
 		 "\"memory_mb\": 16, \"lanes\": %u, \"keeper\": %s, \"io_engine\": \"%s\"%s}",
-		 1 + (unsigned)kit_below(&run->random, 2), kit_below(&run->random, 2) ? "true" : "false",
+		 1 + (unsigned)kit_below(&run->random, 2), kit_below(&run->random, 3) ? "false" : "true",
 		 kit_below(&run->random, 2) ? "threads" : "auto",
 		 run->scenario->evicts ? ", \"eviction\": {\"eviction_policy\": \"LRU\"}" : "");
 	if (!kvk_store_open(ret, spec, NULL, &error))
@@ -270,7 +272,7 @@ static void store_before(struct run *run, struct kvk_store *former)
 /* Opens the stores, and stores what is there when it begins. False: it cannot begin. */
 static bool prepare(struct run *run)
 {
-	bool former = run->scenario->former && kit_below(&run->random, 2);
+	bool former = run->scenario->former && kit_below(&run->random, 4);
 	struct kvk_store *store;
 
 	if (former) {
@@ -406,7 +408,7 @@ static const char *run_schedule(const struct scenario *scenario, uint64_t seed, 
 	draw_options(&run, &options);
 	draw_clients(&run);
 	run.history.vanish = scenario->evicts;
-	run.history.damaged = scenario->damaged > 0;
+	run.history.damaged = scenario->damaged > 0 || scenario->odds[ACT_DAMAGE] > 0;
 	sched_medium_set(&medium);
 	sched_run(&options, body, &run, outcome);
 	if (!outcome->stuck)
@@ -428,7 +430,7 @@ static const char *run_schedule(const struct scenario *scenario, uint64_t seed, 
 static const struct scenario scenarios[] = {
 	{ "store_and_lookup", { [ACT_PUT] = 2, [ACT_LOOKUP] = 2, [ACT_GET] = 1, [ACT_PIN] = 1 }, .stores = 1, .keys = 1,
 	  .former = true, .present = 30 },
-	{ "remove_and_lookup", { [ACT_REMOVE] = 2, [ACT_LOOKUP] = 2, [ACT_GET] = 1, [ACT_PIN] = 1, [ACT_PUT] = 1 }, .stores = 1,
+	{ "remove_and_lookup", { [ACT_REMOVE] = 3, [ACT_LOOKUP] = 3, [ACT_GET] = 1, [ACT_PIN] = 1, [ACT_PUT] = 1 }, .stores = 1,
 	  .keys = 1, .present = 80 },
 	{ "remove_and_store", { [ACT_REMOVE] = 1, [ACT_PUT] = 1 }, .stores = 1, .keys = 1, .former = true, .present = 50 },
 	{ "all", { [ACT_REMOVE] = 2, [ACT_PUT] = 3, [ACT_GET] = 2, [ACT_LOOKUP] = 1, [ACT_PIN] = 1 }, .stores = 1, .keys = 2,
@@ -441,6 +443,10 @@ static const struct scenario scenarios[] = {
 	  .stores = 2, .keys = 2, .present = 50 },
 	{ "two_processes_and_damaged", { [ACT_REMOVE] = 1, [ACT_PUT] = 4, [ACT_GET] = 4, [ACT_LOOKUP] = 1 }, .stores = 2, .keys = 1,
 	  .present = 100, .damaged = 90 },
+	{ "damaged_meanwhile", { [ACT_REMOVE] = 1, [ACT_PUT] = 5, [ACT_GET] = 2, [ACT_LOOKUP] = 1, [ACT_DAMAGE] = 3 }, .stores = 1,
+	  .keys = 1, .former = true, .present = 50 },
+	{ "two_processes_and_damaged_meanwhile", { [ACT_REMOVE] = 1, [ACT_PUT] = 5, [ACT_GET] = 2, [ACT_DAMAGE] = 3 }, .stores = 2,
+	  .keys = 1, .present = 30 },
 	{ "short_transfers", { [ACT_REMOVE] = 1, [ACT_PUT] = 4, [ACT_GET] = 4 }, .stores = 1, .keys = 1, .present = 50,
 	  .damaged = 10, .shorten = 3 },
 	{ "held_steps", { [ACT_REMOVE] = 1, [ACT_PUT] = 3, [ACT_GET] = 3, [ACT_LOOKUP] = 1 }, .stores = 1, .keys = 1, .present = 50,
@@ -486,7 +492,7 @@ int main(void)
 	struct CMUnitTest tests[COUNT];
 
 	steps = kit_number("KVK_STEPS", 300);
-	seed = kit_seed();
+	seed = kit_number("KVK_SEED", 1);
 	for (unsigned i = 0; i < COUNT; i++)
 		tests[i] = (struct CMUnitTest){ scenarios[i].name, schedules, NULL, NULL, (void *)(uintptr_t)&scenarios[i] };
 	cmocka_set_test_filter(getenv("KVK_ONLY"));
