@@ -276,8 +276,8 @@ static void lose(struct kvk_catalog *catalog, const uint8_t digest[32], const st
 		kvk_version_move(&place);
 	if (is_life)
 		kvk_place_forget(catalog, &place, &link);
-	/* A put that found it present may have read its footer before. */
-	else if (learnt && kvk_place_state(&place) == KVK_CATALOG_WRITING)
+	/* A put since, or one that has not ended, may have found it present by its footer before. */
+	else if (learnt && place.entry)
 		kvk_entry_doubt(place.entry, *place.version);
 	kvk_place_unlock(&place);
 	kvk_chain_release(catalog, &link);

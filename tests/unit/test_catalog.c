@@ -335,7 +335,7 @@ static uint64_t objects_of(struct kvk_catalog *catalog)
 	return totals.objects;
 }
 
-/* Who took a name away tells so by the ticket of before: what was listed in between goes, what was put stays. */
+/* Who took a name away tells so by the ticket of before: what was listed in between goes, what was put stays, and is doubted. */
 static void what_was_moved_aside_is_lost(void **state)
 {
 	struct kvk_catalog *catalog = *state;
@@ -371,8 +371,10 @@ static void what_was_moved_aside_is_lost(void **state)
 	look(catalog, &digest, &unknown);
 	put(catalog, &digest, 3);
 	kvk_catalog_moved_aside(catalog, digest.bytes, &unknown);
-	assert_int_equal(state_of(catalog, &digest), KVK_CATALOG_PRESENT);
-	look(catalog, &digest, &present);
+	assert_int_equal(objects_of(catalog), 1);
+	assert_int_equal(look(catalog, &digest, &present), KVK_CATALOG_UNKNOWN);
+	assert_int_equal(kvk_catalog_found(catalog, digest.bytes, &present, &info, false), 0);
+	assert_int_equal(look(catalog, &digest, &present), KVK_CATALOG_PRESENT);
 	assert_int_equal(kvk_catalog_remove_begin(catalog, digest.bytes, &pinned), 0);
 	kvk_catalog_moved_aside(catalog, digest.bytes, &present);
 	assert_int_equal(state_of(catalog, &digest), KVK_CATALOG_LEAVING);
