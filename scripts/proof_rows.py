@@ -84,7 +84,8 @@ ROWS = [
         Test('store_race', 'requests', 10**7, 'KVK_STEPS', 1500),
         Test('catalog_race', 'operations', 10**7, 'KVK_STEPS', 20000),
         Test('store_fork'),
-    ], 'schedules from a seed: the interleavings here are made by hand, or left to the machine'),
+        Test('store_schedules', 'schedules', 10**7, 'KVK_STEPS', 200),
+    ], 'schedules from a seed of pools, and of the posix backend'),
     Row(10, 'every bit and byte of an object changed, every truncation, every block swapped', [
         Test('store_corrupt', 'changes'),
     ], 'random changes of a store that is in use'),

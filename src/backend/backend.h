@@ -120,6 +120,7 @@ enum {
 	KVK_LOCK_POOL = 4099,          /* the one process that a pool belongs to */
 	KVK_LOCK_QUOTAS = 4100,        /* while the file of quotas is changed */
 	KVK_LOCK_NEWS = 4101,          /* while news are posted */
+	KVK_LOCK_END                   /* behind the last of those that have names */
 };
 
 /* With many hosts this file is locked with its byte: what a process that died was about to write into it is never seen after

@@ -172,6 +172,38 @@ static void test_evicted_by_the_keeper(void **state)
 	assert_int_equal(kvk_store_close(other), 0);
 }
 
+/* What one found damaged and moved aside the other would answer puts of with "present", and nothing is there. */
+static void test_moved_aside(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	char path[512], meta[8];
+	/* With room for metadata it asks the medium, whatever the keeper has listed meanwhile. */
+	struct kvk_key_item item = {
+		.struct_bytes = sizeof(item), .key = bed_key("m@0@0@spoiled"), .meta = meta, .meta_bytes = sizeof(meta),
+	};
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+	int fd;
+
+	open_both(bed, &other);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(bed_put(other, "m@0@0@spoiled", BYTES, 1, NULL), 0);
+		assert_int_equal(bed_path_of(bed, "m@0@0@spoiled", path, sizeof(path)), 0);
+		fd = open(path, O_WRONLY);
+		assert_true(fd >= 0);
+		/* Of the payload; then of the footer, which a lookup reads, too. */
+		assert_int_equal(pwrite(fd, "spoiled", 7, i == 0 ? 100 : lseek(fd, 0, SEEK_END) - 100), 7);
+		assert_int_equal(close(fd), 0);
+		knows(other, "m@0@0@spoiled");
+		if (i == 0)
+			assert_int_equal(bed_get(bed->store, "m@0@0@spoiled", BYTES, 1, NULL), -EBADMSG);
+		else
+			assert_int_equal(kvk_store_lookup_wait(bed->store, &item, 1, 0, &result), 0);
+		becomes_absent(other, "m@0@0@spoiled");
+	}
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
 /* A pin stays with its key, whatever becomes of what it was put on. */
 static void test_pinned(void **state)
 {
@@ -435,6 +467,7 @@ int main(void)
 		BED_TEST(test_removed_by_the_keeper, BED_THREADS, "threads"),
 		BED_TEST(test_removed_by_the_keeper, BED_URING, "io_uring"),
 		BED_TEST(test_evicted_by_the_keeper, BED_THREADS, "threads"),
+		BED_TEST(test_moved_aside, BED_THREADS, "threads"),
 		BED_TEST(test_pinned, BED_THREADS, "threads"),
 		BED_TEST(test_asked_for, BED_THREADS, "threads"),
 		BED_TEST(test_nobody_asks, BED_THREADS, "threads"),
