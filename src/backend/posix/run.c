@@ -265,7 +265,7 @@ static int create_named(struct kvk_posix *posix, struct kvk_place *place, const 
 	if (place->fd < 0)
 		return place->fd;
 	memcpy(place->temp, temp, sizeof(temp));
-	return posix->sys->flock(place->fd, LOCK_EX | LOCK_NB);
+	return kvk_posix_claim(posix, place->fd);
 }
 
 /* Whether CREATE failed because somebody removed the folder that is held: ext4 says -EPERM then, others -ENOENT, and NFS
@@ -411,7 +411,7 @@ static int64_t run_publish(struct kvk_posix *posix, struct kvk_xfer *xfer)
 
 	/* Published under a temporary name, to be exchanged with a damaged object: not to be swept meanwhile. */
 	if (!place->temp[0] && is_temp)
-		err = posix->sys->flock(place->fd, LOCK_EX | LOCK_NB);
+		err = kvk_posix_claim(posix, place->fd);
 	/* Other machines see what is on the server, and what does not fit there is only said now. */
 	if (!err && posix->base.caps.many_hosts && !posix->base.caps.direct)
 		err = posix->sys->fdatasync(place->fd);
