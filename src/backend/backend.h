@@ -40,7 +40,7 @@ enum kvk_xfer_op {
 	/* place -> stat */
 	KVK_XFER_STAT,
 	/* place, name: it has that name now. -EEXIST: something else has it. name is the one given to CREATE, or in
-	 * the same folder. After it the place is only good for CLOSE. */
+	 * the same folder. After it the place is only good for STAT and CLOSE. */
 	KVK_XFER_PUBLISH,
 	/* name -> name2, without replacing: -EEXIST. */
 	KVK_XFER_MOVE,

@@ -129,6 +129,7 @@ void kvk_catalog_put_end(struct kvk_catalog *catalog, const uint8_t digest[32],
 	struct kvk_chain_link link = { .id = KVK_NO_ID };
 	struct kvk_place place;
 	int64_t back_bytes = 0;
+	bool doubted;
 
 	if (info)
 		link = kvk_chain_count(catalog, digest, info->parent_digest);
@@ -139,10 +140,13 @@ void kvk_catalog_put_end(struct kvk_catalog *catalog, const uint8_t digest[32],
 		return;
 	}
 	kvk_version_move(&place);
+	doubted = place.entry->doubted;
 	back_bytes = (int64_t)kvk_units_bytes(place.entry->charge_units);
 	place.shard->writing_bytes -= (uint64_t)back_bytes;
 	if (info) {
 		kvk_place_make_known(catalog, &place, info);
+		if (doubted)
+			kvk_entry_doubt(place.entry, *place.version);
 		kvk_chain_take(&place, &link);
 		if (info->published)
 			back_bytes -= (int64_t)kvk_units_bytes(place.entry->charge_units);
@@ -292,8 +296,9 @@ void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefi
 	struct kvk_place place;
 
 	kvk_place_lock(&place, catalog, prefix);
-	if (kvk_place_state(&place) == KVK_CATALOG_PRESENT)
-		place.entry->source = KVK_SOURCE_NAME;
+	kvk_version_move(&place);
+	if (place.entry)
+		kvk_entry_doubt(place.entry, *place.version);
 	kvk_place_unlock(&place);
 }
 

@@ -134,7 +134,7 @@ void kvk_catalog_warm(struct kvk_catalog *catalog, const uint8_t *const *digests
 int kvk_catalog_found(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket, const struct kvk_object_info *info, bool pin);
 
-/* The medium does not have it (any more): present -> unknown and not used, if the ticket is still true. */
+/* The medium does not have it (any more): present, if only as listed, -> unknown and not used, if the ticket is still true. */
 void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket);
 
@@ -144,11 +144,14 @@ void kvk_catalog_moved_aside(struct kvk_catalog *catalog, const uint8_t digest[3
 			     const struct kvk_catalog_ticket *ticket);
 
 /* Others say that they removed it, some time ago: it may have been stored anew since. What is present is only listed from now on, so
- * that whoever looks asks the medium. */
+ * that whoever looks asks the medium; and what was found by who asked before, or is being put, is not taken for more. */
 void kvk_catalog_gone_elsewhere(struct kvk_catalog *catalog, const uint8_t prefix[16]);
 
 /* Others removed nobody knows what: all that is present is only listed from now on. */
 void kvk_catalog_doubt(struct kvk_catalog *catalog);
+
+/* What others say that they removed is lost, but for its pins, unless it was put, found or listed since. */
+void kvk_catalog_forget_doubted(struct kvk_catalog *catalog);
 
 void kvk_catalog_set_durable(struct kvk_catalog *catalog, const uint8_t digest[32],
 			     const struct kvk_catalog_ticket *ticket);

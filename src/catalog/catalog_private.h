@@ -70,6 +70,7 @@ struct kvk_entry {
 	uint64_t durable : 1;
 	uint64_t source : 2;           /* enum kvk_source */
 	uint64_t seen : 1;             /* known since after the last listing began, or told by it */
+	uint64_t doubted : 1;          /* others say that they removed it, and nobody has met it since */
 	uint64_t taken : 1;            /* in the index; else it is free */
 	uint32_t version;              /* the group's when it became what it is now; 0 unless known */
 	uint32_t older;                /* neighbours in its list; in the heap: its place there */

@@ -38,6 +38,7 @@ void kvk_place_make_known(struct kvk_catalog *catalog, struct kvk_place *place, 
 	entry->durable = info->durable;
 	entry->source = info->source & 3;
 	entry->seen = info->source != KVK_SOURCE_SNAPSHOT;
+	entry->doubted = false;
 	entry->logical_bytes = bounded_bytes(info->logical_bytes) & KVK_LOGICAL_BYTES_MAX;
 	entry->charge_units = kvk_charge_units(info->charge_bytes) & KVK_CHARGE_UNITS_MAX;
 	entry->version = *place->version;
@@ -91,6 +92,7 @@ void kvk_place_complete(struct kvk_catalog *catalog, struct kvk_place *place, co
 	entry->logical_bytes = bounded_bytes(info->logical_bytes) & KVK_LOGICAL_BYTES_MAX;
 	entry->durable = info->durable;
 	entry->source = info->source & 3;
+	entry->doubted = false;
 	count_shares(catalog, place, info, charge_bytes);
 	if (changes && catalog->policy->add)
 		catalog->policy->add(catalog, place->shard, place->index, false);

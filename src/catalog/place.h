@@ -72,6 +72,21 @@ static inline void kvk_version_move(struct kvk_place *place)
 		*place->version = 1;
 }
 
+/*
+ * Others say that they removed it, or may have. What is present is only listed from now on; what is being written or removed is so
+ * when it becomes present, since that may have been found before. So may what a ticket was given for: version is that of its group,
+ * just moved.
+ */
+static inline void kvk_entry_doubt(struct kvk_entry *entry, uint32_t version)
+{
+	if (entry->state == KVK_CATALOG_UNKNOWN)
+		return;
+	entry->source = KVK_SOURCE_NAME;
+	entry->doubted = true;
+	if (entry->state == KVK_CATALOG_PRESENT)
+		entry->version = version;
+}
+
 static inline uint32_t kvk_charge_units(uint64_t charge_bytes)
 {
 	uint64_t units = charge_bytes / KVK_CHARGE_UNIT_BYTES + (charge_bytes % KVK_CHARGE_UNIT_BYTES != 0);

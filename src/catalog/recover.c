@@ -78,6 +78,7 @@ static int learn_of(struct kvk_catalog *catalog, const uint8_t digest[32], const
 		break;
 	case KVK_CATALOG_PRESENT:
 		place.entry->seen = info->source != KVK_SOURCE_SNAPSHOT || place.entry->seen;
+		place.entry->doubted = info->source == KVK_SOURCE_SNAPSHOT && place.entry->doubted;
 		learn(catalog, &place, info);
 		used_elsewhere(catalog, &place, kvk_use_at(catalog, info->used_at));
 		break;
@@ -129,8 +130,14 @@ bool kvk_catalog_wants_footer(struct kvk_catalog *catalog, const uint8_t digest[
 
 #define UNSEEN_AT_ONCE 256u            /* under one lock: some ten microseconds */
 
+enum sweep {
+	SWEEP_UNSEE,                   /* nothing is seen any more */
+	SWEEP_UNSEEN,                  /* what was not seen since is lost */
+	SWEEP_DOUBTED,                 /* what is doubted is lost */
+};
+
 /* Of the entries from index on, at most UNSEEN_AT_ONCE. Returns how many were lost. */
-static uint32_t lose_some(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t from, int first, bool lose)
+static uint32_t lose_some(struct kvk_catalog *catalog, struct kvk_shard *shard, uint32_t from, int first, enum sweep sweep)
 {
 	struct kvk_chain_link links[UNSEEN_AT_ONCE];
 	uint32_t count = 0;
@@ -142,10 +149,10 @@ static uint32_t lose_some(struct kvk_catalog *catalog, struct kvk_shard *shard, 
 
 		if (entry->state != KVK_CATALOG_PRESENT || (first >= 0 && (int)(entry->prefix.word[0] & 255) != first))
 			continue;
-		if (!lose || entry->seen) {
-			entry->seen = entry->seen && lose;
+		if (sweep == SWEEP_UNSEE)
+			entry->seen = false;
+		if (sweep == SWEEP_UNSEE || (sweep == SWEEP_UNSEEN ? entry->seen : !entry->doubted))
 			continue;
-		}
 		place.prefix = entry->prefix;
 		place.version = &shard->versions[kvk_prefix_group(&place.prefix)];
 		kvk_version_move(&place);
@@ -167,7 +174,7 @@ static uint32_t fresh_of(struct kvk_shard *shard)
 	return fresh;
 }
 
-static uint64_t lose_all(struct kvk_catalog *catalog, int first, bool lose)
+static uint64_t lose_all(struct kvk_catalog *catalog, int first, enum sweep sweep)
 {
 	uint64_t count = 0;
 
@@ -178,19 +185,24 @@ static uint64_t lose_all(struct kvk_catalog *catalog, int first, bool lose)
 		if (first >= 0 && ((uint32_t)first & (KVK_SHARDS - 1)) != i)
 			continue;
 		for (uint32_t from = 0; from < fresh_of(shard); from += UNSEEN_AT_ONCE)
-			count += lose_some(catalog, shard, from, first, lose);
+			count += lose_some(catalog, shard, from, first, sweep);
 	}
 	return count;
 }
 
 void kvk_catalog_forget_seen(struct kvk_catalog *catalog, int first)
 {
-	lose_all(catalog, first, false);
+	lose_all(catalog, first, SWEEP_UNSEE);
 }
 
 uint64_t kvk_catalog_lose_unseen(struct kvk_catalog *catalog, int first)
 {
-	return lose_all(catalog, first, true);
+	return lose_all(catalog, first, SWEEP_UNSEEN);
+}
+
+void kvk_catalog_forget_doubted(struct kvk_catalog *catalog)
+{
+	lose_all(catalog, -1, SWEEP_DOUBTED);
 }
 
 void kvk_catalog_doubt(struct kvk_catalog *catalog)
@@ -198,13 +210,16 @@ void kvk_catalog_doubt(struct kvk_catalog *catalog)
 	for (uint32_t i = 0; i < KVK_SHARDS; i++) {
 		struct kvk_shard *shard = &catalog->shards[i];
 
+		pthread_mutex_lock(&shard->lock);
+		for (uint32_t group = 0; group < KVK_GROUPS; group++)
+			shard->versions[group] += shard->versions[group] == UINT32_MAX ? 2 : 1;
+		pthread_mutex_unlock(&shard->lock);
 		for (uint32_t from = 0; from < fresh_of(shard); from += UNSEEN_AT_ONCE) {
 			pthread_mutex_lock(&shard->lock);
 			for (uint32_t index = from; index < shard->fresh && index < from + UNSEEN_AT_ONCE; index++) {
 				struct kvk_entry *entry = kvk_shard_entry(shard, index);
 
-				if (entry->state == KVK_CATALOG_PRESENT)
-					entry->source = KVK_SOURCE_NAME;
+				kvk_entry_doubt(entry, shard->versions[kvk_prefix_group(&entry->prefix)]);
 			}
 			pthread_mutex_unlock(&shard->lock);
 		}

@@ -22,7 +22,7 @@ struct kvk_item {
 	uint8_t parent_digest[KVK_DIGEST_BYTES];
 	void *meta_to;                         /* get, lookup: the caller's, or NULL */
 	uint32_t meta_room;
-	bool present;                          /* the catalog knew it when it was asked */
+	bool present;                          /* get: the catalog knew it when it was asked */
 	bool pin;                              /* lookup */
 	bool pinned;                           /* lookup: by the first look already */
 	uint8_t tries;                         /* lookup: how often the finding was out of date; put: what was present not there */

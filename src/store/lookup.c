@@ -91,7 +91,7 @@ static void settle_lookup(struct kvk_item *item)
 	kvk_count(&core->counts.lookup_absent);
 	if (request->reason == KVK_REASON_DAMAGED && !request->keep)
 		kvk_catalog_moved_aside(core->catalog, request->id, &item->ticket);
-	else if (request->reason == KVK_REASON_ABSENT && item->present)
+	else if (request->reason == KVK_REASON_ABSENT)
 		kvk_catalog_lost(core->catalog, request->id, &item->ticket);
 	if (item->pinned)
 		kvk_catalog_unpin(core->catalog, request->id);
@@ -132,7 +132,6 @@ static void ask_medium(struct lookups *lookups, uint32_t index, const struct kvk
 
 	item->alters = kvk_loads_alter(lookups->core);
 	item->ticket = *ticket;
-	item->present = present;
 	item->pin = pin;
 	item->pinned = pin && present;
 	item->undo = undo_pin;

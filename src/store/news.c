@@ -50,12 +50,13 @@ struct kvk_news_extent kvk_news_extent(struct kvk_core *core)
 	return extent;
 }
 
-static void say(struct kvk_core *core, int err, const char *what)
+/* One of the two may go well while the other does not. */
+static void say(struct kvk_core *core, bool *said, int err, const char *what)
 {
-	if (err && !core->news.failing)
+	if (err && !*said)
 		kvk_log(&core->log, KVK_LOG_WARNING, "what processes removed cannot be %s .kvkeep/" HEAD_NAME ", so that the others learn of "
 			"it late: %s", what, strerror(-err));
-	core->news.failing = err != 0;
+	*said = err != 0;
 }
 
 /* -ENOENT: nothing was ever posted. -EBADMSG: damaged, or being written. */
@@ -104,7 +105,10 @@ static int append(struct kvk_core *core, const struct kvk_news_extent *extent)
 	/* A gap that nobody can have followed. */
 	head.count += extent->untold_count > 0 ? KVK_NEWS_RING : 0;
 	/* Told is only added to by others, behind what is posted here. */
-	err = write_ids(core, head.count, (const uint8_t (*)[KVK_NEWS_ID_BYTES])news->told, extent->told_count);
+	if (extent->told_count > 0)
+		err = write_ids(core, head.count, (const uint8_t (*)[KVK_NEWS_ID_BYTES])news->told, extent->told_count);
+	else
+		err = 0;
 	if (err)
 		return err;
 	head.count += extent->told_count;
@@ -132,12 +136,13 @@ void kvk_news_post(struct kvk_core *core, struct kvk_news_extent extent, bool al
 	struct kvk_news *news = &core->news;
 	int err = 0;
 
-	if (extent.told_count == 0)
+	/* More may have been told while what was told before was posted. */
+	if (extent.told_count == 0 && extent.untold_count == 0)
 		return;
 	if (!alone)
 		err = post(core, &extent);
 	if (err != -EBUSY)
-		say(core, err, "written to");
+		say(core, &news->writing_fails, err, "written to");
 	if (err)
 		return;
 	pthread_mutex_lock(&news->lock);
@@ -171,6 +176,26 @@ static int hear(struct kvk_core *core, uint64_t from, uint64_t until)
 	return err;
 }
 
+/*
+ * What others removed is doubted, and stays in the books until somebody asks for it, which may be never: a process that stores and is not
+ * the keeper, who evicts for all, would grow without end. Nobody knows of more than there is: where the books say so, what is doubted
+ * goes. Not at the first byte, since that looks at all that is known.
+ */
+static void forget_doubted(struct kvk_core *core)
+{
+	struct kvk_catalog_totals totals;
+	uint64_t used_bytes, cap_bytes;
+
+	if (!core->news.doubts)
+		return;
+	kvk_catalog_totals(core->catalog, &totals);
+	kvk_account_usage(core->account, &used_bytes, &cap_bytes);
+	if (totals.used_bytes <= used_bytes + used_bytes / 8)
+		return;
+	kvk_catalog_forget_doubted(core->catalog);
+	core->news.doubts = false;
+}
+
 void kvk_news_follow(struct kvk_core *core)
 {
 	struct kvk_news *news = &core->news;
@@ -184,9 +209,11 @@ void kvk_news_follow(struct kvk_core *core)
 	/* Half a head is whole at the next look. */
 	if (err == -ENOENT || err == -EBADMSG)
 		return;
-	say(core, err, "read from");
+	say(core, &news->reading_fails, err, "read from");
 	if (err)
 		return;
+	/* Also when nothing is new: what was removed is charged for a moment more. */
+	forget_doubted(core);
 	from = news->hears && head.generation == news->heard.generation ? news->heard.count : 0;
 	if (news->hears && from == head.count && head.generation == news->heard.generation)
 		return;
@@ -195,4 +222,5 @@ void kvk_news_follow(struct kvk_core *core)
 		kvk_catalog_doubt(core->catalog);
 	news->heard = head;
 	news->hears = true;
+	news->doubts = true;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a process removed, told to the others: `.kvkeep/news`. Only the keeper lists folders, so the others would take for
- * present what they met once, until they load it. News are hints: whoever hears that an object is gone forgets it, but
- * for its pins, and asks the medium next time. So news that come late, twice or of nothing do no harm.
+ * present what they met once, until they load it. News are hints: to whoever hears that an object is gone it is only listed
+ * from then on, since it may have been stored anew, and he asks the medium next time. So news that come late, twice or of nothing do
+ * no harm.
  */
 #ifndef KVK_STORE_NEWS_H
 #define KVK_STORE_NEWS_H
@@ -26,7 +27,8 @@ struct kvk_news {
 	/* The room thread's: */
 	struct kvk_news_head heard;    /* as far as this process has heard */
 	bool hears;                    /* heard was read once */
-	bool failing;                  /* and this was said */
+	bool doubts;                   /* something may be known that is not there */
+	bool writing_fails, reading_fails;     /* and this was said */
 };
 
 void kvk_news_init(struct kvk_news *news);

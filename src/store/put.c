@@ -94,6 +94,8 @@ static void settle_roomless(struct kvk_item *item)
 		kvk_catalog_found(item->core->catalog, request->id, &item->ticket, &info, false);
 		request->reason = KVK_REASON_PRESENT;
 	} else if (item->started) {
+		if (request->reason == KVK_REASON_ABSENT)
+			kvk_catalog_lost(item->core->catalog, request->id, &item->ticket);
 		request->status = -ENOSPC;
 		request->reason = KVK_REASON_NO_ROOM;
 	}

@@ -432,6 +432,114 @@ static void a_snapshot_is_a_hint(void **state)
 	kvk_catalog_free(catalog);
 }
 
+/* ---- what others removed ------------------------------------------------------------------------ */
+
+static void doubt_one(struct kvk_catalog *catalog, const struct digest *digest)
+{
+	kvk_catalog_gone_elsewhere(catalog, digest->bytes);
+}
+
+static void doubt_all(struct kvk_catalog *catalog, const struct digest *digest)
+{
+	kvk_catalog_doubt(catalog);
+}
+
+/*
+ * 1. A lookup asks, and finds it on the medium; or a put does. 2. Somebody else removes it. 3. That is heard. 4. The lookup, or the
+ * put, tells what it found: were that taken, the object would be said to be present for ever, and no put would store it.
+ */
+static void what_was_found_before_others_removed_it(void **state)
+{
+	static void (*const doubt[])(struct kvk_catalog *catalog, const struct digest *digest) = { doubt_one, doubt_all };
+	struct kvk_object_info info = info_of(1);
+	struct digest digest = digest_number(1);
+	struct kvk_catalog_ticket ticket, again;
+	bool durable;
+	uint64_t charge;
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct kvk_catalog *catalog;
+
+		assert_int_equal(kvk_catalog_new(&catalog, LEASE, NULL), 0);
+		info.published = false;
+
+		/* Not known when it was asked for. */
+		assert_int_equal(kvk_catalog_look(catalog, digest.bytes, false, false, &ticket, NULL), KVK_CATALOG_UNKNOWN);
+		doubt[i](catalog, &digest);
+		assert_int_equal(kvk_catalog_found(catalog, digest.bytes, &ticket, &info, false), -ESTALE);
+		assert_int_equal(kvk_catalog_look(catalog, digest.bytes, false, false, &ticket, NULL), KVK_CATALOG_UNKNOWN);
+		assert_int_equal(kvk_catalog_found(catalog, digest.bytes, &ticket, &info, false), 0);
+
+		/* Known, as with names that two keys may have; and only listed. */
+		for (unsigned listed = 0; listed < 2; listed++) {
+			assert_int_equal(kvk_catalog_look(catalog, digest.bytes, false, false, &ticket, NULL),
+					 listed ? KVK_CATALOG_UNKNOWN : KVK_CATALOG_PRESENT);
+			doubt[i](catalog, &digest);
+			assert_int_equal(kvk_catalog_found(catalog, digest.bytes, &ticket, &info, false), -ESTALE);
+			assert_int_equal(kvk_catalog_look(catalog, digest.bytes, false, false, &again, NULL), KVK_CATALOG_UNKNOWN);
+		}
+		/* Nor is it lost, by who had asked before: he may have looked before it was stored anew. */
+		kvk_catalog_lost(catalog, digest.bytes, &ticket);
+		assert_true(kvk_catalog_wants_footer(catalog, digest.bytes, &again));
+		kvk_catalog_lost(catalog, digest.bytes, &again);
+		assert_false(kvk_catalog_wants_footer(catalog, digest.bytes, &again));
+
+		/* A put that finds it there. */
+		assert_int_equal(kvk_catalog_put_begin(catalog, digest.bytes, PAGE, &durable), 0);
+		doubt[i](catalog, &digest);
+		kvk_catalog_put_end(catalog, digest.bytes, &info);
+		assert_int_equal(kvk_catalog_look(catalog, digest.bytes, false, false, &ticket, NULL), KVK_CATALOG_UNKNOWN);
+		assert_int_equal(kvk_catalog_found(catalog, digest.bytes, &ticket, &info, false), 0);
+
+		/* A remove that did not come to it. */
+		assert_int_equal(kvk_catalog_remove_begin(catalog, digest.bytes, &durable), 0);
+		doubt[i](catalog, &digest);
+		kvk_catalog_remove_renamed(catalog, digest.bytes, false, &charge);
+		assert_int_equal(kvk_catalog_look(catalog, digest.bytes, false, false, &ticket, NULL), KVK_CATALOG_UNKNOWN);
+		assert_int_equal(kvk_catalog_found(catalog, digest.bytes, &ticket, &info, false), 0);
+		assert_int_equal(kvk_catalog_look(catalog, digest.bytes, false, false, &ticket, NULL), KVK_CATALOG_PRESENT);
+		kvk_catalog_free(catalog);
+	}
+}
+
+/* What nobody asks for goes when it is asked to; what was met since stays, and so do pins. */
+static void what_is_doubted_goes(void **state)
+{
+	enum { NOT_MET, LISTED, FOUND, PUT, KINDS };
+	struct kvk_object_info info = info_of(1), name = info_of(1);
+	struct kvk_catalog_totals totals;
+	struct kvk_catalog_ticket ticket;
+	struct kvk_catalog *catalog;
+	struct digest digests[KINDS];
+	bool durable;
+
+	assert_int_equal(kvk_catalog_new(&catalog, LEASE, NULL), 0);
+	name.source = KVK_SOURCE_NAME;
+	name.used_at = 1000;
+	for (unsigned i = 0; i < KINDS; i++) {
+		digests[i] = digest_number(i);
+		assert_int_equal(kvk_catalog_put_begin(catalog, digests[i].bytes, PAGE, &durable), 0);
+		kvk_catalog_put_end(catalog, digests[i].bytes, &info);
+		assert_int_equal(kvk_catalog_look(catalog, digests[i].bytes, true, false, &ticket, NULL), KVK_CATALOG_PRESENT);
+		kvk_catalog_gone_elsewhere(catalog, digests[i].bytes);
+	}
+	kvk_catalog_scanned(catalog, digests[LISTED].bytes, &name);
+	kvk_catalog_look(catalog, digests[FOUND].bytes, false, false, &ticket, NULL);
+	assert_int_equal(kvk_catalog_found(catalog, digests[FOUND].bytes, &ticket, &info, false), 0);
+	assert_int_equal(kvk_catalog_put_begin(catalog, digests[PUT].bytes, PAGE, &durable), 0);
+	kvk_catalog_put_end(catalog, digests[PUT].bytes, &info);
+	kvk_catalog_forget_doubted(catalog);
+	kvk_catalog_totals(catalog, &totals);
+	assert_int_equal(totals.objects, KINDS - 1);
+	assert_int_equal(totals.used_bytes, (KINDS - 1) * PAGE);
+	for (unsigned i = 0; i < KINDS; i++) {
+		assert_int_equal(kvk_catalog_pins(catalog, digests[i].bytes), 1);
+		kvk_catalog_unpin(catalog, digests[i].bytes);
+		assert_int_equal(kvk_catalog_may_leave(catalog, digests[i].bytes), i != NOT_MET);
+	}
+	kvk_catalog_free(catalog);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -445,6 +553,8 @@ int main(void)
 		cmocka_unit_test(visiting_stops_when_told),
 		cmocka_unit_test(links_come_in_any_order),
 		cmocka_unit_test(a_slot_is_no_object),
+		cmocka_unit_test(what_was_found_before_others_removed_it),
+		cmocka_unit_test(what_is_doubted_goes),
 		cmocka_unit_test(short_memory_changes_nothing),
 	};
 

@@ -352,7 +352,112 @@ static void test_planted_under_a_temporary_name(void **state)
 	assert_int_equal(put(bench, OBJECT, "ours"), 0);
 }
 
+enum sweeping {
+	SWEPT,                         /* it has unlinked */
+	BEING_SWEPT,                   /* it has locked, and not unlinked */
+	SWEPT_ELSEWHERE,               /* it has unlinked, and the name is in this machine's cache */
+	SWEEPING_COUNT
+};
+
+static char swept_folder[128];
+static unsigned sweeps;                /* still to come */
+static enum sweeping sweeping;
+
+/* A sweep comes between the making of a temporary file and its lock. */
+static int swept_flock(int fd, int operation)
+{
+	const struct dirent *entry;
+	DIR *folder;
+
+	if (sweeps == 0)
+		return kvk_posix_sys_real.flock(fd, operation);
+	sweeps--;
+	if (sweeping == BEING_SWEPT)
+		return -EWOULDBLOCK;
+	folder = opendir(swept_folder);
+	assert_non_null(folder);
+	while ((entry = readdir(folder))) {
+		if (!strncmp(entry->d_name, ".tmp-", 5))
+			assert_int_equal(unlinkat(dirfd(folder), entry->d_name, 0), 0);
+	}
+	closedir(folder);
+	return kvk_posix_sys_real.flock(fd, operation);
+}
+
+static int cached_statx(int fd, const char *path, int flags, unsigned mask, struct statx *stat)
+{
+	int err = kvk_posix_sys_real.statx(fd, path, flags, mask, stat);
+
+	if (err != -ENOENT || sweeping != SWEPT_ELSEWHERE || strncmp(path, ".tmp-", 5))
+		return err;
+	memset(stat, 0, sizeof(*stat));
+	return 0;
+}
+
+static int nameful_openat(int fd, const char *path, int flags, mode_t mode)
+{
+	return (flags & O_TMPFILE) == O_TMPFILE ? -EOPNOTSUPP : kvk_posix_sys_real.openat(fd, path, flags, mode);
+}
+
+static void let_sweeps_come(struct bench *bench, const char *folder)
+{
+	snprintf(swept_folder, sizeof(swept_folder), "%s/%s", bench->root, folder);
+	bench->sys.flock = swept_flock;
+	bench->sys.statx = cached_statx;
+}
+
+/* What a sweep got before it was locked is made once more; a sweep that always comes first ends in an error. */
+static void test_swept_before_it_is_locked(void **state)
+{
+	struct bench *bench = *state;
+
+	let_sweeps_come(bench, "ab");
+	for (unsigned way = KVK_PUBLISH_RENAME; way < KVK_PUBLISH_COUNT; way++) {
+		kvk_posix_force_publish(bench->backend, way);
+		for (sweeping = 0; sweeping < SWEEPING_COUNT; sweeping++) {
+			remove_tree(swept_folder);
+			sweeps = 2;
+			assert_int_equal(put_steps(bench), 0);
+			assert_int_equal(sweeps, 0);
+			assert_int_equal(get_steps(bench), 0);
+			remove_tree(swept_folder);
+			sweeps = 1000;
+			assert_int_equal(put_steps(bench), -EBUSY);
+			sweeps = 0;
+			assert_int_equal(get_steps(bench), -ENOENT);
+		}
+	}
+}
+
+/* The same for what a process tries when it opens a store, beside one that has it alone. */
+static void test_swept_when_opened(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_backend_options options = options_for(bench->root);
+	struct kvk_error error = { 0 };
+	struct kvk_backend *second;
+
+	let_sweeps_come(bench, ".kvkeep");
+	bench->sys.openat = nameful_openat;
+	for (sweeping = 0; sweeping < SWEEPING_COUNT; sweeping++) {
+		sweeps = 2;
+		options.writer_id++;
+		if (kvk_backend_posix.open(&second, &options, &error))
+			fail_msg("%s: %s", error.option, error.text);
+		assert_int_equal(sweeps, 0);
+		assert_int_equal(kvk_posix_of(second)->publish, KVK_PUBLISH_RENAME);
+		assert_true(second->caps.exchange);
+		kvk_backend_posix.close(second);
+		sweeps = 1000;
+		options.writer_id++;
+		assert_int_equal(kvk_backend_posix.open(&second, &options, &error), -EBUSY);
+		sweeps = 0;
+	}
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test_setup_teardown(test_swept_before_it_is_locked, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_swept_when_opened, setup, teardown),
 	BOTH(test_every_call_fails),
 	cmocka_unit_test_setup_teardown(test_planted_under_a_temporary_name, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_not_published_before_it_is_sent, setup, teardown),

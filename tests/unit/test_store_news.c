@@ -5,6 +5,8 @@
  */
 #include "unit/scan_kit.h"
 
+#include "store/item.h"
+
 #define BYTES 5000
 #define PATIENCE_US 20000000
 
@@ -89,6 +91,65 @@ static void test_removed_by_the_keeper(void **state)
 	assert_int_equal(kvk_store_close(other), 0);
 }
 
+/* Waits until a process has heard that an object is gone. */
+static void becomes_doubted(struct kvk_store *store, const char *key)
+{
+	struct kvk_key name = bed_key(key);
+	uint64_t until_us = kit_now_us() + PATIENCE_US;
+	struct kvk_catalog_ticket ticket;
+	struct kvk_identity identity;
+
+	assert_int_equal(kvk_core_identify(bed_core(store), &identity, &name), 0);
+	while (!kvk_catalog_wants_footer(bed_core(store)->catalog, identity.id, &ticket)) {
+		assert_true(kit_now_us() < until_us);
+		usleep(1000);
+	}
+}
+
+/* Who asks the medium for what is doubted, and finds nothing, has it in his books no longer. */
+static void test_asked_for(void **state)
+{
+	static const char *const keys[] = { "m@0@0@looked-up", "m@0@0@loaded" };
+	struct bed *bed = *state;
+	struct kvk_store *other;
+
+	open_both(bed, &other);
+	/* So that what the other one knows is less than there is. */
+	assert_int_equal(bed_put(bed->store, "m@0@0@large", 40 * BYTES, 1, NULL), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(bed_put(other, keys[i], BYTES, 1, NULL), 0);
+		assert_int_equal(bed_usage(other).objects, 1);
+		assert_int_equal(bed_remove(bed->store, keys[i], NULL), 0);
+		becomes_doubted(other, keys[i]);
+		assert_int_equal(i ? bed_get(other, keys[i], BYTES, 1, NULL) : bed_lookup(other, keys[i], 0, NULL), -ENOENT);
+		assert_int_equal(bed_usage(other).objects, 0);
+	}
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+/* What others removed, and nobody asks for again, does not stay for ever. */
+static void test_nobody_asks(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	uint64_t until_us;
+	char key[64];
+
+	open_both(bed, &other);
+	put_all(other, 40);
+	assert_int_equal(bed_put(other, "m@0@0@stays", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_lookup(other, "m@0@0@stays", KVK_LOOKUP_PIN, NULL), 0);
+	for (unsigned i = 0; i < 40; i++) {
+		key_of(key, i);
+		assert_int_equal(bed_remove(bed->store, key, NULL), 0);
+	}
+	for (until_us = kit_now_us() + PATIENCE_US; bed_usage(other).objects > 1; usleep(2000))
+		assert_true(kit_now_us() < until_us);
+	knows(other, "m@0@0@stays");
+	assert_int_equal(bed_remove(other, "m@0@0@stays", NULL), -EBUSY);
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
 static void test_evicted_by_the_keeper(void **state)
 {
 	struct bed *bed = *state;
@@ -149,6 +210,100 @@ static void test_too_much(void **state)
 	becomes_absent(other, "m@0@0@gone");
 	while (bed_stats(other).lookup_medium_hits == asked) {
 		assert_int_equal(bed_lookup(other, "m@0@0@doubted", 0, NULL), 0);
+		assert_true(kit_now_us() < until_us);
+		usleep(1000);
+	}
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+/* As another process that posts, and takes its time. */
+static int keep_from_posting(const struct bed *bed)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = KVK_LOCK_NEWS, .l_len = 1 };
+	uint64_t until_us = kit_now_us() + PATIENCE_US;
+	char path[512];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/.kvkeep/locks", bed->path);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	while (fcntl(fd, F_OFD_SETLK, &lock)) {
+		assert_true(kit_now_us() < until_us);
+		usleep(200);
+	}
+	return fd;
+}
+
+/*
+ * 1. There is no more room for what is told, and the room thread reads how much there is to post. 2. More is told, for which there is
+ * no room. 3. It posts. Nothing is left to be posted but that something was: that is news as well.
+ */
+static void test_too_much_while_posting(void **state)
+{
+	static const uint8_t nothing[KVK_NEWS_ID_BYTES];
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	char key[64];
+
+	open_both(bed, &other);
+	for (unsigned round = 0; round < 8; round++) {
+		int fd = keep_from_posting(bed);
+
+		snprintf(key, sizeof(key), "m@0@0@round-%u", round);
+		assert_int_equal(bed_put(other, key, BYTES, 1, NULL), 0);
+		for (uint32_t i = 0; i < KVK_NEWS_TOLD_MAX; i++)
+			kvk_news_tell(bed_core(bed->store), nothing);
+		/* Long enough that it waits for us most of the time, and not as long as it would wait. */
+		usleep(400000);
+		kvk_room_ring(bed_core(bed->store));
+		usleep(30000);
+		assert_int_equal(bed_remove(bed->store, key, NULL), 0);
+		assert_int_equal(close(fd), 0);
+		becomes_absent(other, key);
+	}
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+static void count_complaints(void *user, int level, const char *text)
+{
+	if (strstr(text, "cannot be written to .kvkeep/news"))
+		atomic_fetch_add((atomic_uint *)user, 1);
+}
+
+/* What cannot be written is said once, however often it is tried, and goes out when it can be. */
+static void test_said_once(void **state)
+{
+	struct bed *bed = *state;
+	atomic_uint complaints = 0;
+	struct kvk_hooks hooks = { .struct_bytes = sizeof(hooks), .user = &complaints, .log = count_complaints };
+	uint64_t until_us = kit_now_us() + PATIENCE_US;
+	char path[512], aside[512];
+	struct kvk_store *other;
+
+	bed->hooks = &hooks;
+	open_both(bed, &other);
+	assert_int_equal(bed_put(other, "m@0@0@first", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_put(other, "m@0@0@second", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_remove(bed->store, "m@0@0@first", NULL), 0);
+	becomes_absent(other, "m@0@0@first");
+	snprintf(path, sizeof(path), "%s/.kvkeep/news-ids", bed->path);
+	snprintf(aside, sizeof(aside), "%s/.kvkeep/news-aside", bed->path);
+	assert_int_equal(rename(path, aside), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	/* Who is not the keeper reads as well, which goes well. */
+	assert_int_equal(bed_remove(other, "m@0@0@second", NULL), 0);
+	while (atomic_load(&complaints) == 0) {
+		assert_true(kit_now_us() < until_us);
+		usleep(1000);
+	}
+	for (unsigned i = 0; i < 20; i++) {
+		kvk_room_ring(bed_core(other));
+		usleep(30000);
+	}
+	assert_int_equal(atomic_load(&complaints), 1);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(rename(aside, path), 0);
+	while (kvk_news_extent(bed_core(other)).told_count > 0) {
 		assert_true(kit_now_us() < until_us);
 		usleep(1000);
 	}
@@ -242,7 +397,11 @@ int main(void)
 		BED_TEST(test_removed_by_the_keeper, BED_URING, "io_uring"),
 		BED_TEST(test_evicted_by_the_keeper, BED_THREADS, "threads"),
 		BED_TEST(test_pinned, BED_THREADS, "threads"),
+		BED_TEST(test_asked_for, BED_THREADS, "threads"),
+		BED_TEST(test_nobody_asks, BED_THREADS, "threads"),
 		BED_TEST(test_too_much, BED_THREADS, "threads"),
+		BED_TEST(test_too_much_while_posting, BED_THREADS, "threads"),
+		BED_TEST(test_said_once, BED_THREADS, "threads"),
 		BED_TEST(test_damaged, BED_THREADS, "threads"),
 		BED_TEST(test_round, BED_THREADS, "threads"),
 		BED_TEST(test_alone, BED_THREADS, "threads"),

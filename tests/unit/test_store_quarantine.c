@@ -326,7 +326,8 @@ static void fresh_object_is_put_back(void **state)
 	assert_true(is_there(bed, "key"));
 	expect_quarantine(bed, 0);
 	KIT_EXPECT(kit_load(bed->store, "key", BYTES, 1), 0, KVK_REASON_NONE);
-	assert_int_equal(bed_usage(bed->store).used_bytes, CHARGE);
+	/* The scan may have counted the short file, and then counts the folder once more. */
+	assert_int_equal(kit_used_settles(bed->store, CHARGE), CHARGE);
 	free(data);
 }
 

@@ -72,6 +72,29 @@ int kvk_dynamic_scan(struct kvk_adapter *adapter, uint32_t bucket, kvk_scan_visi
 int kvk_dynamic_bucket_time(struct kvk_adapter *adapter, uint32_t bucket, uint64_t *modified_ns, uint64_t *stamp);
 int kvk_dynamic_evict(struct kvk_adapter *adapter, uint32_t bucket, struct kvk_evictee *evictees, uint32_t count);
 
+/* ---- take.c ------------------------------------------------------------------------------------- */
+
+/*
+ * Takes name away from the file that has the inode, which somebody holds open, and moves it to target. done is called on the
+ * lane when that is over. One request at a time may use one of these.
+ */
+struct kvk_take {
+	struct kvk_request *request;
+	const char *name;
+	const char *target;            /* a name that nobody else gives, in a folder of the store's own or in the same one */
+	uint64_t inode;
+	bool unlink;                   /* and unlinks it */
+	void (*done)(struct kvk_take *take);
+	/* 0: it is taken, and unlinked if that was asked for. -ENOENT: nothing had the name. -EEXIST: another file has it, and
+	 * keeps it. Else what failed. */
+	int status;
+	/* Private: */
+	struct kvk_xfer xfer;
+	enum kvk_take_step { TAKE_MOVE, TAKE_LOOK, TAKE_UNLINK, TAKE_BACK } step;
+};
+
+void kvk_take_start(struct kvk_take *take);
+
 /* ---- quarantine.c ------------------------------------------------------------------------------- */
 
 /*
@@ -84,10 +107,10 @@ struct kvk_aside {
 	uint64_t inode;
 	uint64_t bytes;
 	void (*done)(struct kvk_aside *aside);
-	struct kvk_xfer xfer;
+	/* Private: */
+	struct kvk_take take;
 	char target[KVK_NAME_BYTES_MAX];
 	uint32_t begun;                /* of aside_begin() */
-	enum kvk_aside_step { ASIDE_MOVE, ASIDE_STAT, ASIDE_BACK } step;
 };
 
 void kvk_aside_start(struct kvk_aside *aside);

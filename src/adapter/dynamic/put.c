@@ -31,10 +31,9 @@ enum step {
 	STEP_SYNC,
 	STEP_PUBLISH,
 	STEP_SYNC_FOLDER,
-	STEP_UNPUBLISH,        /* its folder could not be synced */
+	STEP_LOOK_OURS,        /* its folder could not be synced */
 	STEP_SYNC_FOUND,       /* object durability: what was there before is made as durable as ours would be */
 	STEP_FOLDER_FOUND,
-	STEP_DROP_FOUND,       /* it could not be synced */
 	STEP_CLOSE_JUDGED,     /* what lies under the name is of no use: go on */
 	STEP_CLOSE_FOUND,      /* the answer was given */
 	STEP_CLOSE,
@@ -48,7 +47,9 @@ struct put {
 	struct kvk_xfer xfer;
 	struct kvk_write write;
 	struct kvk_replace replace;
+	struct kvk_take take;
 	char name[KVK_NAME_BYTES_MAX];
+	char gone[KVK_NAME_BYTES_MAX];
 	struct kvk_proof proof;
 };
 
@@ -133,6 +134,27 @@ static void write_payload(struct put *put)
 	kvk_write_start(&put->write);
 }
 
+/* ---- what could not be synced ------------------------------------------------------------------- */
+
+/* Removes what has the name if it still is that inode: by now somebody may have stored it anew, and synced that. */
+static void drop(struct put *put, uint64_t inode, void (*done)(struct kvk_take *take))
+{
+	struct kvk_dynamic *dynamic = kvk_dynamic_of(put->request);
+
+	kvk_name_make_gone(put->gone, put->name, put->request->digest,
+			   dynamic->writer_id ^ atomic_fetch_add(&dynamic->sequence, 1));
+	put->take = (struct kvk_take){
+		.request = put->request, .name = put->name, .target = put->gone, .inode = inode, .unlink = true, .done = done,
+	};
+	kvk_take_start(&put->take);
+}
+
+/* A failed sync is never asked again: the kernel may have dropped what it could not write, and would say 0. */
+static void not_durable(struct put *put)
+{
+	put_answer(put, -EIO, KVK_REASON_NOT_DURABLE);
+}
+
 /* ---- what is there already ---------------------------------------------------------------------- */
 
 static void judged(struct kvk_proof *proof);
@@ -172,6 +194,20 @@ static void after_judging(struct put *put)
 	}
 }
 
+static void dropped_found(struct kvk_take *take)
+{
+	struct put *put = kvk_container_of(take, struct put, take);
+
+	/* Where it stays it must not be met again: that a sync of it failed would be forgotten. */
+	if (take->status < 0 && take->status != -ENOENT && take->status != -EEXIST) {
+		not_durable(put);
+		return;
+	}
+	if (take->status == 0)
+		put->request->unlinked_bytes += kvk_page_ceil(put->proof.stat.bytes);
+	step(put, STEP_CLOSE_JUDGED, KVK_XFER_CLOSE, put->proof.place, NULL);
+}
+
 /*
  * What lies there could not be synced. A later sync would say 0, since the kernel tells of such an error once and may
  * drop what it could not write: so it goes, and what is in the caller's memory is to be written anew.
@@ -180,7 +216,7 @@ static void distrust(struct put *put)
 {
 	put->request->outcome = KVK_OUTCOME_NONE;
 	put->proof.verdict = KVK_VERDICT_ABSENT;
-	step(put, STEP_DROP_FOUND, KVK_XFER_UNLINK, NULL, put->name);
+	drop(put, put->proof.stat.inode, dropped_found);
 }
 
 static void judged(struct kvk_proof *proof)
@@ -252,10 +288,13 @@ static void replaced(struct kvk_replace *replace)
 		put_failed(put, replace->status);
 }
 
-/* A failed sync is never asked again: the kernel may have dropped what it could not write, and would say 0. */
-static void not_durable(struct put *put)
+static void dropped_ours(struct kvk_take *take)
 {
-	put_answer(put, -EIO, KVK_REASON_NOT_DURABLE);
+	struct put *put = kvk_container_of(take, struct put, take);
+
+	if (take->status == 0)
+		put->request->unlinked_bytes += put->request->published_bytes;
+	not_durable(put);
 }
 
 /* ---- the steps ---------------------------------------------------------------------------------- */
@@ -309,15 +348,16 @@ static void stepped(struct kvk_xfer *xfer)
 		return;
 	case STEP_SYNC_FOLDER:
 		if (result < 0)
-			step(put, STEP_UNPUBLISH, KVK_XFER_UNLINK, NULL, put->name);
+			step(put, STEP_LOOK_OURS, KVK_XFER_STAT, put->place, NULL);
 		else
 			stored(put, true);
 		return;
-	case STEP_UNPUBLISH:
+	case STEP_LOOK_OURS:
 		request->outcome = KVK_OUTCOME_NONE;
-		if (result == 0)
-			request->unlinked_bytes += request->published_bytes;
-		not_durable(put);
+		if (result < 0)
+			not_durable(put);
+		else
+			drop(put, xfer->stat.inode, dropped_ours);
 		return;
 	case STEP_SYNC_FOUND:
 		if (result < 0)
@@ -331,16 +371,6 @@ static void stepped(struct kvk_xfer *xfer)
 			distrust(put);
 		else
 			put_answer(put, 0, KVK_REASON_PRESENT);
-		return;
-	case STEP_DROP_FOUND:
-		/* Where it stays it must not be met again: that a sync of it failed would be forgotten. */
-		if (result < 0 && result != -ENOENT) {
-			not_durable(put);
-			return;
-		}
-		if (result == 0)
-			request->unlinked_bytes += kvk_page_ceil(put->proof.stat.bytes);
-		step(put, STEP_CLOSE_JUDGED, KVK_XFER_CLOSE, put->proof.place, NULL);
 		return;
 	case STEP_CLOSE_JUDGED:
 		put->proof.place = NULL;

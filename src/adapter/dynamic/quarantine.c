@@ -45,52 +45,25 @@ static void end(struct kvk_aside *aside, uint64_t moved_bytes)
 	aside->done(aside);
 }
 
-static void stepped(struct kvk_xfer *xfer);
-
-static void step(struct kvk_aside *aside, enum kvk_aside_step next, enum kvk_xfer_op op, const char *name, const char *name2)
+static void taken(struct kvk_take *take)
 {
-	aside->step = next;
-	kvk_xfer_init(&aside->xfer, op, NULL, name);
-	aside->xfer.name2 = name2;
-	aside->xfer.done = stepped;
-	kvk_op_submit(&aside->request->op, &aside->xfer);
-}
-
-static void stepped(struct kvk_xfer *xfer)
-{
-	struct kvk_aside *aside = kvk_container_of(xfer, struct kvk_aside, xfer);
+	struct kvk_aside *aside = kvk_container_of(take, struct kvk_aside, take);
 	struct kvk_dynamic *dynamic = kvk_dynamic_of(aside->request);
 
-	switch (aside->step) { /* LCOV_EXCL_BR_LINE: gcc has a way out for values that the enum has not */
-	case ASIDE_MOVE:
-		if (xfer->result < 0) {
-			/* Gone already, or the medium refuses: then it stays, and stays charged. */
-			give_back(dynamic, aside->bytes);
-			aside->request->keep = xfer->result != -ENOENT;
-			end(aside, 0);
-			return;
-		}
-		step(aside, ASIDE_STAT, KVK_XFER_STAT_NAME, aside->target, NULL);
-		return;
-	case ASIDE_STAT:
-		if (xfer->result == 0 && xfer->stat.inode != aside->inode) {
-			/* Between judging and moving somebody stored it anew: that one goes back. */
-			give_back(dynamic, aside->bytes);
-			aside->request->keep = true;
-			step(aside, ASIDE_BACK, KVK_XFER_MOVE, aside->target, aside->name);
-			return;
-		}
-		atomic_fetch_add(&dynamic->base.counts.quarantined, 1);
-		atomic_fetch_add(&dynamic->base.counts.quarantined_bytes, aside->bytes);
-		kvk_log(&dynamic->log, KVK_LOG_WARNING, "object %02x%02x%02x%02x fails its own proof and was moved to "
-			"%s", aside->request->digest[0], aside->request->digest[1], aside->request->digest[2],
-			aside->request->digest[3], aside->target);
-		end(aside, aside->bytes);
-		return;
-	case ASIDE_BACK:
+	if (take->status < 0) {
+		/* Gone already, or somebody stored it anew between judging and moving, or the medium refuses: then it stays,
+		 * and stays charged. */
+		give_back(dynamic, aside->bytes);
+		aside->request->keep = take->status != -ENOENT;
 		end(aside, 0);
 		return;
 	}
+	atomic_fetch_add(&dynamic->base.counts.quarantined, 1);
+	atomic_fetch_add(&dynamic->base.counts.quarantined_bytes, aside->bytes);
+	kvk_log(&dynamic->log, KVK_LOG_WARNING, "object %02x%02x%02x%02x fails its own proof and was moved to %s",
+		aside->request->digest[0], aside->request->digest[1], aside->request->digest[2], aside->request->digest[3],
+		aside->target);
+	end(aside, aside->bytes);
 }
 
 void kvk_aside_start(struct kvk_aside *aside)
@@ -109,5 +82,8 @@ void kvk_aside_start(struct kvk_aside *aside)
 	kvk_hex(hex, aside->request->digest, KVK_DIGEST_BYTES);
 	snprintf(aside->target, sizeof(aside->target), ".kvkeep/quarantine/%s.%llx", hex,
 		 (unsigned long long)(dynamic->writer_id ^ atomic_fetch_add(&dynamic->sequence, 1)));
-	step(aside, ASIDE_MOVE, KVK_XFER_MOVE, aside->name, aside->target);
+	aside->take = (struct kvk_take){
+		.request = aside->request, .name = aside->name, .target = aside->target, .inode = aside->inode, .done = taken,
+	};
+	kvk_take_start(&aside->take);
 }

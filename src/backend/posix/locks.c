@@ -244,6 +244,9 @@ bool kvk_posix_writer_is_gone(struct kvk_posix *posix, const char *name)
 	const char *slash = strrchr(name, '/');
 	uint64_t writer_id;
 
+	/* What is tried at open and what is saved beside the objects is locked alone: nobody has the file of locks open then. */
+	if (!strncmp(name, ".kvkeep/", 8))
+		return false;
 	/* What this process has locked itself it would be told to be free. */
 	return kvk_name_temp_writer(slash ? slash + 1 : name, &writer_id) && writer_id != posix->writer_id &&
 	       is_locked(posix, byte_of(writer_id)) == 0;

@@ -133,7 +133,13 @@ int kvk_posix_stat(struct kvk_posix *posix, int fd, struct kvk_stat *stat);
 int kvk_posix_stat_at(struct kvk_posix *posix, int fd, const char *name, struct kvk_stat *stat);
 /* The same of fd as other machines left it: a client of a file system may answer from a cache of 3 to 60 s. */
 int kvk_posix_stat_fresh(struct kvk_posix *posix, int fd, struct kvk_stat *stat);
+
+/* ---- temps.c -------------------------------------------------------------------------------------- */
+
+/* The last component of a temporary name for name, used once in all time. */
 int kvk_posix_temp_base(struct kvk_posix *posix, const char *name, char *base, size_t bytes);
+/* Makes a file under such a name in the folder, and locks it. Returns its descriptor. -EBUSY: sweeps took each in turn. */
+int kvk_posix_make_temp(struct kvk_posix *posix, int folder_fd, const char *name, int flags, char *temp, size_t temp_bytes);
 
 /* ---- listing.c ------------------------------------------------------------------------------------ */
 
@@ -161,7 +167,7 @@ int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte);
 int kvk_posix_own_account(struct kvk_posix *posix, int fd, uint64_t forks);
 /* Locks the whole file against others, without waiting. -EWOULDBLOCK. */
 int kvk_posix_claim(struct kvk_posix *posix, int fd);
-/* Before a temporary name is made: as long as it is held, the writer lives. */
+/* Before a temporary name is made beside an object: as long as it is held, the writer lives. */
 int kvk_posix_hold_writer(struct kvk_posix *posix);
 /* Whether the writer of a temporary name is gone for certain. */
 bool kvk_posix_writer_is_gone(struct kvk_posix *posix, const char *name);

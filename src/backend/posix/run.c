@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/sysmacros.h>
 
 #include "format/format.h"
@@ -235,37 +234,18 @@ static int64_t run_open(struct kvk_posix *posix, struct kvk_xfer *xfer)
 	return xfer->result;
 }
 
-int kvk_posix_temp_base(struct kvk_posix *posix, const char *name, char *base, size_t bytes)
-{
-	char temp[KVK_NAME_BYTES_MAX];
-	const char *slash;
-	int err = kvk_name_make_temp(temp, name, posix->writer_id, atomic_fetch_add(&posix->sequence, 1));
-
-	if (err)
-		return err;
-	slash = strrchr(temp, '/');
-	slash = slash ? slash + 1 : temp;
-	if (strlen(slash) >= bytes)
-		return -ENAMETOOLONG;
-	memcpy(base, slash, strlen(slash) + 1);
-	return 0;
-}
-
-/* Others sweep temporary files that they can lock, so the lock lives as long as the place. */
 static int create_named(struct kvk_posix *posix, struct kvk_place *place, const char *name, int flags)
 {
 	char temp[sizeof(place->temp)];
 	int err = kvk_posix_hold_writer(posix);
 
-	if (!err)
-		err = kvk_posix_temp_base(posix, name, temp, sizeof(temp));
 	if (err)
 		return err;
-	place->fd = posix->sys->openat(place->folder_fd, temp, flags | O_CREAT | O_EXCL, posix->file_mode);
+	place->fd = kvk_posix_make_temp(posix, place->folder_fd, name, flags, temp, sizeof(temp));
 	if (place->fd < 0)
 		return place->fd;
 	memcpy(place->temp, temp, sizeof(temp));
-	return kvk_posix_claim(posix, place->fd);
+	return 0;
 }
 
 /* Whether CREATE failed because somebody removed the folder that is held: ext4 says -EPERM then, others -ENOENT, and NFS
@@ -410,7 +390,9 @@ static int64_t run_publish(struct kvk_posix *posix, struct kvk_xfer *xfer)
 	int err = 0;
 
 	/* Published under a temporary name, to be exchanged with a damaged object: not to be swept meanwhile. */
-	if (!place->temp[0] && is_temp)
+	if (is_temp)
+		err = kvk_posix_hold_writer(posix);
+	if (!err && !place->temp[0] && is_temp)
 		err = kvk_posix_claim(posix, place->fd);
 	/* Other machines see what is on the server, and what does not fit there is only said now. */
 	if (!err && posix->base.caps.many_hosts && !posix->base.caps.direct)

@@ -11,7 +11,6 @@
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 
 #include "util/alloc.h"
 #include "util/error.h"
@@ -63,6 +62,8 @@ static const char *const publish_names[KVK_PUBLISH_COUNT] = {
 	[KVK_PUBLISH_LINK] = "link and unlink",
 };
 
+#define TRIAL_NAME_BYTES 64
+
 struct mount {
 	const char *blinding;          /* an option of those, or NULL */
 	char point[PATH_MAX];
@@ -70,8 +71,8 @@ struct mount {
 
 struct trial {
 	struct kvk_posix *posix;
-	char first[64];                /* names in `.kvkeep`, there or not */
-	char second[64];
+	char first[TRIAL_NAME_BYTES];  /* names in `.kvkeep`, there or not */
+	char second[TRIAL_NAME_BYTES];
 	int first_fd;
 	int second_fd;
 	void *page;                    /* two pages */
@@ -236,23 +237,15 @@ static int find_medium(struct kvk_posix *posix, const struct kvk_backend_options
 
 /* ---- publishing --------------------------------------------------------------------------------- */
 
-/* Who has the store alone sweeps temporary files that it can lock: one that it got before this lock is made once more. */
-static int create_file(struct trial *trial, const char *name)
+/* Gives the name another value if there is a file of that name afterwards. */
+static int create_file(struct trial *trial, char name[TRIAL_NAME_BYTES])
 {
-	struct kvk_posix *posix = trial->posix;
-	const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-	int fd = posix->sys->openat(posix->own_fd, name, flags, posix->file_mode);
-	struct kvk_stat stat;
+	char temp[TRIAL_NAME_BYTES];
+	int fd = kvk_posix_make_temp(trial->posix, trial->posix->own_fd, ".kvkeep/trial", O_RDWR | O_NOFOLLOW | O_CLOEXEC, temp,
+				     sizeof(temp));
 
-	if (fd < 0)
-		return fd;
-	kvk_posix_claim(posix, fd);
-	if (kvk_posix_stat_at(posix, posix->own_fd, name, &stat) != -ENOENT)
-		return fd;
-	posix->sys->close(fd);
-	fd = posix->sys->openat(posix->own_fd, name, flags, posix->file_mode);
 	if (fd >= 0)
-		kvk_posix_claim(posix, fd);
+		memcpy(name, temp, sizeof(temp));
 	return fd;
 }
 
