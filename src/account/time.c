@@ -6,8 +6,8 @@
  * tick (up to 10 ms ago). So we read that clock too, and leave a margin for another processor that is about to see the
  * next tick. An operation that enters after the clock was read here changes folders later than what was read.
  *
- * Where machines share the medium, it is the medium that is asked: NFS stamps folders with the server's clock. CephFS
- * and Lustre take that of the client, so there the margin covers what clocks may differ, and a greater difference is
+ * Where machines share the medium, it is the medium that is asked: NFS stamps folders with the server's clock. CephFS,
+ * GlusterFS and Lustre take that of the client, so there the margin covers what clocks may differ, and a greater difference is
  * found out: transactions come one after the other, and one that reads an earlier time than the last one wrote is proof.
  */
 #include <inttypes.h>

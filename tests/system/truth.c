@@ -24,7 +24,27 @@ static bool ends_in(const char *name, const char *end)
 	return bytes > end_bytes && !strcmp(name + bytes - end_bytes, end);
 }
 
-static void count(int above_fd, const char *folder, bool aside, struct truth *truth)
+/* Files that have other names, too: published by link, one has both for a moment. */
+struct linked {
+	uint64_t inodes[1024];
+	unsigned count;
+};
+
+/* A file that is counted already, by another name. */
+static bool is_counted(struct linked *linked, const struct stat *stat)
+{
+	if (stat->st_nlink < 2)
+		return false;
+	for (unsigned i = 0; i < linked->count; i++) {
+		if (linked->inodes[i] == stat->st_ino)
+			return true;
+	}
+	if (linked->count < sizeof(linked->inodes) / sizeof(linked->inodes[0]))
+		linked->inodes[linked->count++] = stat->st_ino;
+	return false;
+}
+
+static void count(int above_fd, const char *folder, bool aside, struct truth *truth, struct linked *linked)
 {
 	int fd = openat(above_fd, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -38,12 +58,13 @@ static void count(int above_fd, const char *folder, bool aside, struct truth *tr
 			continue;
 		if (S_ISDIR(stat.st_mode)) {
 			if (!strcmp(name, ".kvkeep"))
-				count(fd, ".kvkeep/quarantine", true, truth);
+				count(fd, ".kvkeep/quarantine", true, truth, linked);
 			else
-				count(fd, name, aside, truth);
+				count(fd, name, aside, truth, linked);
 			continue;
 		}
-		truth->bytes += ((uint64_t)stat.st_size + 4095) & ~UINT64_C(4095);
+		if (!is_counted(linked, &stat))
+			truth->bytes += ((uint64_t)stat.st_size + 4095) & ~UINT64_C(4095);
 		if (aside)
 			truth->aside++;
 		else if (name[0] != '.' && (ends_in(name, ".kv") || ends_in(name, ".bin")))
@@ -58,8 +79,10 @@ static void count(int above_fd, const char *folder, bool aside, struct truth *tr
 struct truth truth_of(const char *root)
 {
 	struct truth truth = { 0 };
+	struct linked linked;
 
-	count(AT_FDCWD, root, false, &truth);
+	linked.count = 0;
+	count(AT_FDCWD, root, false, &truth, &linked);
 	return truth;
 }
 

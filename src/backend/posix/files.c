@@ -7,7 +7,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 
 #include "format/format.h"
 #include "util/alloc.h"
@@ -50,6 +49,12 @@ int kvk_posix_load_file(struct kvk_backend *backend, const char *name, void **da
 		fd = kvk_posix_open_below(posix, full, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, false);
 	if (fd < 0)
 		return fd;
+	/*
+	 * What this machine has of it may be older. An open forgets that on NFS, and so does taking the lock of the file, but not on
+	 * GlusterFS: two clients of 10.3 each went on with an account of their own.
+	 */
+	if (posix->base.caps.many_hosts)
+		posix->sys->drop_cache(fd);
 	err = kvk_posix_stat_fresh(posix, fd, &stat);
 	if (err)
 		goto out;
@@ -137,7 +142,7 @@ int kvk_posix_save_file(struct kvk_backend *backend, const char *name, const voi
 		err = fd;
 		goto out_folder;
 	}
-	err = posix->sys->flock(fd, LOCK_EX | LOCK_NB);
+	err = kvk_posix_claim(posix, fd);
 	if (!err)
 		err = posix->sys->fchmod(fd, posix->file_mode);
 	if (!err)
@@ -271,7 +276,7 @@ int kvk_posix_sweep(struct kvk_backend *backend, const char *name)
 	if (!err && !held.regular)
 		err = -EINVAL;
 	if (!err)
-		err = posix->sys->flock(fd, LOCK_EX | LOCK_NB);
+		err = kvk_posix_claim(posix, fd);
 	if (err == -EWOULDBLOCK)
 		err = kvk_posix_writer_is_gone(posix, name) ? 0 : -EBUSY;
 	if (err)

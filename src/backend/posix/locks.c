@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Locks on bytes of `.kvkeep/locks`. They are the open file's: threads share them, and a child's copy does not end them. NFS
- * 4, CephFS and Lustre (mounted with flock) keep such locks for all machines.
+ * 4, CephFS, GlusterFS and Lustre (mounted with flock) keep such locks for all machines.
  */
 #include "backend/posix/posix_private.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/file.h>
 #include <time.h>
 
 #include "format/format.h"
@@ -22,6 +23,30 @@
 static struct flock lock_of(uint64_t byte, short type)
 {
 	return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1 };
+}
+
+/*
+ * None of them waits, and yet a signal ends one that is on its way to a server (GlusterFS): a stop and a continuation are enough. What
+ * was asked for may have been done or not, and is asked for again; an unlock that was left undone would shut all others out.
+ */
+static int lock_bytes(struct kvk_posix *posix, int fd, const struct flock *lock)
+{
+	int err;
+
+	do {
+		err = posix->sys->lock_bytes(fd, lock);
+	} while (err == -EINTR);
+	return err;
+}
+
+int kvk_posix_claim(struct kvk_posix *posix, int fd)
+{
+	int err;
+
+	do {
+		err = posix->sys->flock(fd, LOCK_EX | LOCK_NB);
+	} while (err == -EINTR);
+	return err;
 }
 
 static int open_locks(struct kvk_posix *posix)
@@ -76,7 +101,7 @@ static int take(struct kvk_posix *posix, uint64_t byte, short type)
 	int err = locks_ready(posix);
 
 	if (!err)
-		err = posix->sys->lock_bytes(posix->locks.fd, &lock);
+		err = lock_bytes(posix, posix->locks.fd, &lock);
 	return err == -EAGAIN || err == -EACCES ? -EBUSY : err;
 }
 
@@ -100,7 +125,7 @@ int kvk_posix_own_account(struct kvk_posix *posix, int fd, uint64_t forks)
 
 	if (err)
 		return err;
-	err = posix->sys->lock_bytes(fd, &lock);
+	err = lock_bytes(posix, fd, &lock);
 	if (err)
 		kvk_posix_let_go(&posix->account);
 	return err == -EAGAIN || err == -EACCES ? -EBUSY : err;
@@ -132,7 +157,7 @@ static void give_account(struct kvk_posix *posix)
 	if (fd < 0)
 		return;
 	/* A child that is forked in this moment has a copy until it has come to itself. */
-	posix->sys->lock_bytes(fd, &lock);
+	lock_bytes(posix, fd, &lock);
 	kvk_posix_close_kept(posix, &posix->account);
 }
 
@@ -169,7 +194,7 @@ void kvk_posix_unlock(struct kvk_backend *backend, uint32_t byte)
 	if (byte == KVK_LOCK_ACCOUNT)
 		give_account(posix);
 	if (posix->locks.fd >= 0)
-		posix->sys->lock_bytes(posix->locks.fd, &lock);
+		lock_bytes(posix, posix->locks.fd, &lock);
 }
 
 static int is_locked(struct kvk_posix *posix, uint64_t byte)
@@ -177,8 +202,8 @@ static int is_locked(struct kvk_posix *posix, uint64_t byte)
 	struct flock lock = lock_of(byte, F_WRLCK);
 	int err = locks_ready(posix);
 
-	if (!err)
-		err = posix->sys->find_lock(posix->locks.fd, &lock);
+	while (!err && (err = posix->sys->find_lock(posix->locks.fd, &lock)) == -EINTR)
+		err = 0;
 	return err ? err : lock.l_type != F_UNLCK;
 }
 

@@ -114,6 +114,11 @@ int kvk_posix_sync_folder(struct kvk_posix *posix, const char *name);
 /* Fills base.caps, publish and has_noreplace. Leaves nothing behind. */
 int kvk_posix_trial(struct kvk_posix *posix, const struct kvk_backend_options *options, struct kvk_error *error);
 
+/* The whole of a small file, NUL at its end, to be freed with kvk_mem_free(); it may say nothing of its length. NULL: not to be had. */
+char *kvk_posix_read_text(const struct kvk_posix_sys *sys, const char *path);
+/* gluster.c: 0, or -EOPNOTSUPP if a client mounted at point, as mountinfo writes it, may not see what others do. point is changed. */
+int kvk_posix_check_gluster(struct kvk_posix *posix, const char *path, char *point, struct kvk_error *error);
+
 /* For tests: places are made and published in this way from now on. No place may be open. */
 void kvk_posix_force_publish(struct kvk_backend *backend, enum kvk_posix_publish publish);
 
@@ -160,6 +165,8 @@ int kvk_posix_is_locked(struct kvk_backend *backend, uint32_t byte);
 /* Locks the file that was opened or made under KVK_LOCK_ACCOUNT, when there had been so many forks; from then on fd is the lock's.
  * -EBUSY. -EAGAIN: there was a fork since. */
 int kvk_posix_own_account(struct kvk_posix *posix, int fd, uint64_t forks);
+/* Locks the whole file against others, without waiting. -EWOULDBLOCK. */
+int kvk_posix_claim(struct kvk_posix *posix, int fd);
 /* Before a temporary name is made beside an object: as long as it is held, the writer lives. */
 int kvk_posix_hold_writer(struct kvk_posix *posix);
 /* Whether the writer of a temporary name is gone for certain. */

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/sysmacros.h>
 
 #include "format/format.h"
@@ -394,7 +393,7 @@ static int64_t run_publish(struct kvk_posix *posix, struct kvk_xfer *xfer)
 	if (is_temp)
 		err = kvk_posix_hold_writer(posix);
 	if (!err && !place->temp[0] && is_temp)
-		err = posix->sys->flock(place->fd, LOCK_EX | LOCK_NB);
+		err = kvk_posix_claim(posix, place->fd);
 	/* Other machines see what is on the server, and what does not fit there is only said now. */
 	if (!err && posix->base.caps.many_hosts && !posix->base.caps.direct)
 		err = posix->sys->fdatasync(place->fd);

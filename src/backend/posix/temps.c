@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/file.h>
 
 #include "backend/posix/posix_private.h"
 #include "format/format.h"
@@ -35,7 +34,7 @@ int kvk_posix_temp_base(struct kvk_posix *posix, const char *name, char *base, s
 static int claim(struct kvk_posix *posix, int folder_fd, const char *temp, int fd)
 {
 	struct kvk_stat stat;
-	int err = posix->sys->flock(fd, LOCK_EX | LOCK_NB);
+	int err = kvk_posix_claim(posix, fd);
 
 	if (!err)
 		err = kvk_posix_stat_at(posix, folder_fd, temp, &stat);

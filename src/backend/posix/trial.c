@@ -7,10 +7,10 @@
 #include "backend/posix/posix_private.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 
 #include "util/alloc.h"
 #include "util/error.h"
@@ -18,7 +18,7 @@
 #define OPTION_PATH "backend_params.file_path"
 #define PAGE_BYTES 4096u
 #define ALIGN_MIN_BYTES 512u
-#define MOUNTINFO_BYTES_MAX (4u << 20)
+#define TEXT_BYTES_MAX (4u << 20)
 
 static const struct {
 	uint32_t magic;
@@ -64,6 +64,11 @@ static const char *const publish_names[KVK_PUBLISH_COUNT] = {
 
 #define TRIAL_NAME_BYTES 64
 
+struct mount {
+	const char *blinding;          /* an option of those, or NULL */
+	char point[PATH_MAX];
+};
+
 struct trial {
 	struct kvk_posix *posix;
 	char first[TRIAL_NAME_BYTES];  /* names in `.kvkeep`, there or not */
@@ -92,12 +97,11 @@ void kvk_posix_force_publish(struct kvk_backend *backend, enum kvk_posix_publish
 
 /* ---- which medium ------------------------------------------------------------------------------- */
 
-/* The whole of /proc/self/mountinfo, NUL at its end; NULL: not to be had. */
-static char *read_mountinfo(const struct kvk_posix_sys *sys)
+char *kvk_posix_read_text(const struct kvk_posix_sys *sys, const char *path)
 {
 	size_t room = 65536, used = 0;
 	char *text = NULL;
-	int fd = sys->openat(AT_FDCWD, "/proc/self/mountinfo", O_RDONLY | O_CLOEXEC, 0);
+	int fd = sys->openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
 
 	if (fd < 0)
 		return NULL;
@@ -114,7 +118,7 @@ static char *read_mountinfo(const struct kvk_posix_sys *sys)
 		used += (size_t)moved;
 		if (room - used > PAGE_BYTES)
 			continue;
-		grown = room < MOUNTINFO_BYTES_MAX ? kvk_mem_realloc(text, room * 2) : NULL;
+		grown = room < TEXT_BYTES_MAX ? kvk_mem_realloc(text, room * 2) : NULL;
 		if (!grown)
 			break;
 		text = grown;
@@ -148,7 +152,7 @@ static const char *find_blinding(const char *options)
 }
 
 /* A line: id parent major:minor root point options [tags...] - type source options */
-static void read_mount_line(struct kvk_backend_caps *caps, char *line, const char **blinding)
+static void read_mount_line(struct kvk_backend_caps *caps, char *line, struct mount *mount)
 {
 	char *tail = strstr(line, " - ");
 	char *words[6] = { 0 };
@@ -160,8 +164,10 @@ static void read_mount_line(struct kvk_backend_caps *caps, char *line, const cha
 	*tail = '\0';
 	for (char *word = strtok_r(line, " ", &save); word && count < 6; word = strtok_r(NULL, " ", &save))
 		words[count++] = word;
-	if (count == 6)
+	if (count == 6) {
 		caps->discard = has_option(words[5], "discard");
+		snprintf(mount->point, sizeof(mount->point), "%s", words[4]);
+	}
 	save = NULL;
 	count = 0;
 	for (char *word = strtok_r(tail + 3, " ", &save); word && count < 3; word = strtok_r(NULL, " ", &save))
@@ -170,11 +176,11 @@ static void read_mount_line(struct kvk_backend_caps *caps, char *line, const cha
 		snprintf(caps->medium, sizeof(caps->medium), "%s", words[0]);
 	if (count == 3) {
 		caps->discard |= has_option(words[2], "discard");
-		*blinding = find_blinding(words[2]);
+		mount->blinding = find_blinding(words[2]);
 	}
 }
 
-static void find_mount(struct kvk_posix *posix, const char **blinding)
+static void find_mount(struct kvk_posix *posix, struct mount *mount)
 {
 	struct statx stat;
 	char *text, *save = NULL;
@@ -182,14 +188,14 @@ static void find_mount(struct kvk_posix *posix, const char **blinding)
 	if (posix->sys->statx(posix->root_fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &stat) ||
 	    !(stat.stx_mask & STATX_MNT_ID))
 		return;
-	text = read_mountinfo(posix->sys);
+	text = kvk_posix_read_text(posix->sys, "/proc/self/mountinfo");
 	if (!text)
 		return;
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		unsigned long long id;
 
 		if (sscanf(line, "%llu ", &id) == 1 && id == stat.stx_mnt_id) {
-			read_mount_line(&posix->base.caps, line, blinding);
+			read_mount_line(&posix->base.caps, line, mount);
 			break;
 		}
 	}
@@ -199,7 +205,7 @@ static void find_mount(struct kvk_posix *posix, const char **blinding)
 static int find_medium(struct kvk_posix *posix, const struct kvk_backend_options *options, struct kvk_error *error)
 {
 	struct kvk_backend_caps *caps = &posix->base.caps;
-	const char *blinding = NULL;
+	struct mount mount = { 0 };
 	struct statfs stat;
 	uint32_t magic;
 	int err = posix->sys->fstatfs(posix->root_fd, &stat);
@@ -214,16 +220,18 @@ static int find_medium(struct kvk_posix *posix, const struct kvk_backend_options
 			snprintf(caps->medium, sizeof(caps->medium), "%s", mediums[i].name);
 		}
 	}
-	find_mount(posix, &blinding);
+	find_mount(posix, &mount);
 	if (!caps->local && !options->shared)
 		return kvk_error_set(error, -EPERM, OPTION_PATH,
 				     "%s is on %s, which is not known to be a file system of this machine alone; "
 				     "set \"shared\": true to use it all the same",
 				     options->path, caps->medium);
-	if (blinding && options->many_hosts)
+	if (mount.blinding && options->many_hosts)
 		return kvk_error_set(error, -EOPNOTSUPP, "shared",
 				     "%s is mounted with %s, so that this machine does not see what others lock or write; mount it "
-				     "without that", options->path, blinding);
+				     "without that", options->path, mount.blinding);
+	if (!strcmp(caps->medium, "fuse.glusterfs") && options->many_hosts)
+		return kvk_posix_check_gluster(posix, options->path, mount.point, error);
 	return 0;
 }
 
@@ -252,7 +260,7 @@ static int try_nameless(struct trial *trial)
 	trial->first_fd = sys->openat(own_fd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, trial->posix->file_mode);
 	if (trial->first_fd < 0)
 		return trial->first_fd;
-	sys->flock(trial->first_fd, LOCK_EX | LOCK_NB);
+	kvk_posix_claim(trial->posix, trial->first_fd);
 	snprintf(procfd, sizeof(procfd), "/proc/self/fd/%d", trial->first_fd);
 	err = sys->linkat(AT_FDCWD, procfd, own_fd, trial->first, AT_SYMLINK_FOLLOW);
 	if (is_full(err))
