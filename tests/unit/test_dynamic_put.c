@@ -83,22 +83,13 @@ static const struct row rows[] = {
 	{ "nothing is there after all, first", .judge_first = true, BUSY, .outcome = KVK_OUTCOME_UNWRITTEN, .after = -ENOENT },
 	{ "damaged, first", .prior = DAMAGED, .judge_first = true, BUSY, .outcome = KVK_OUTCOME_UNWRITTEN, .after = -EBADMSG },
 
-	/* It is there and cannot be synced: it is written anew, or nothing is acknowledged. */
-	{ "found and not synced", OBJECT, .prior = SOUND, .bends = { FAILS(KVK_XFER_SYNC, 1, EIO) }, STORED, .unlinked = true,
-	  .durable = true },
-	{ "found, and its folder not synced", OBJECT, .prior = SOUND, .bends = { FAILS(KVK_XFER_SYNC_FOLDER, 1, EIO) }, STORED,
-	  .unlinked = true, .durable = true },
-	{ "found and not synced, and another removes it", OBJECT, .prior = SOUND,
-	  .bends = { FAILS(KVK_XFER_SYNC, 1, EIO), { .call = KVK_XFER_UNLINK, .nth = 1, .before = bent_removes } }, STORED,
-	  .durable = true },
-	{ "found and not synced, and it cannot be removed", OBJECT, .prior = SOUND,
-	  .bends = { FAILS(KVK_XFER_SYNC, 1, EIO), FAILS(KVK_XFER_UNLINK, 1, EIO) }, NOT_DURABLE, .after = OTHERS },
-	{ "found, its folder not synced, and it cannot be removed", OBJECT, .prior = SOUND,
-	  .bends = { FAILS(KVK_XFER_SYNC_FOLDER, 1, EIO), FAILS(KVK_XFER_UNLINK, 1, EPERM) }, NOT_DURABLE, .after = OTHERS },
-	{ "found and not synced, first", OBJECT, .prior = SOUND, .judge_first = true, .bends = { FAILS(KVK_XFER_SYNC, 1, EIO) }, BUSY,
-	  .outcome = KVK_OUTCOME_UNWRITTEN, .after = -ENOENT, .unlinked = true },
-	{ "found and not synced, and it cannot be removed, first", OBJECT, .prior = SOUND, .judge_first = true,
-	  .bends = { FAILS(KVK_XFER_SYNC, 1, EIO), FAILS(KVK_XFER_UNLINK, 1, EIO) }, NOT_DURABLE, .after = OTHERS },
+	/* It is there and cannot be synced: it stays, and nothing is acknowledged. */
+	{ "found and not synced", OBJECT, .prior = SOUND, .bends = { FAILS(KVK_XFER_SYNC, 1, EIO) }, NOT_DURABLE,
+	  .outcome = KVK_OUTCOME_FOUND, .after = OTHERS },
+	{ "found, and its folder not synced", OBJECT, .prior = SOUND, .bends = { FAILS(KVK_XFER_SYNC_FOLDER, 1, EIO) }, NOT_DURABLE,
+	  .outcome = KVK_OUTCOME_FOUND, .after = OTHERS },
+	{ "found and not synced, first", OBJECT, .prior = SOUND, .judge_first = true, .bends = { FAILS(KVK_XFER_SYNC, 1, EIO) }, NOT_DURABLE,
+	  .outcome = KVK_OUTCOME_FOUND, .after = OTHERS },
 
 	/* It is damaged, and exchanged for ours. */
 	{ "replaced", .prior = DAMAGED, STORED, .unlinked = true },

@@ -34,7 +34,6 @@ enum step {
 	STEP_UNPUBLISH,        /* its folder could not be synced */
 	STEP_SYNC_FOUND,       /* object durability: what was there before is made as durable as ours would be */
 	STEP_FOLDER_FOUND,
-	STEP_DROP_FOUND,       /* it could not be synced */
 	STEP_CLOSE_JUDGED,     /* what lies under the name is of no use: go on */
 	STEP_CLOSE_FOUND,      /* the answer was given */
 	STEP_CLOSE,
@@ -44,6 +43,7 @@ struct put {
 	struct kvk_request *request;
 	enum step step;
 	uint32_t tries;
+	bool replaced;                 /* something sound that is doubted */
 	struct kvk_place *place;       /* ours; NULL before CREATE */
 	struct kvk_xfer xfer;
 	struct kvk_write write;
@@ -172,15 +172,25 @@ static void after_judging(struct put *put)
 	}
 }
 
-/*
- * What lies there could not be synced. A later sync would say 0, since the kernel tells of such an error once and may
- * drop what it could not write: so it goes, and what is in the caller's memory is to be written anew.
- */
+/* What lies there could not be synced. It may have been durable before, so it stays; the next put replaces it. */
 static void distrust(struct put *put)
 {
-	put->request->outcome = KVK_OUTCOME_NONE;
-	put->proof.verdict = KVK_VERDICT_ABSENT;
-	step(put, STEP_DROP_FOUND, KVK_XFER_UNLINK, NULL, put->name);
+	kvk_doubts_add(&put->request->adapter->doubts, put->request->digest, put->proof.stat.inode);
+	put_answer(put, -EIO, KVK_REASON_NOT_DURABLE);
+}
+
+static bool is_doubted(const struct put *put)
+{
+	return kvk_dynamic_of(put->request)->durability == KVK_DURABILITY_OBJECT &&
+	       kvk_doubts_has(&put->request->adapter->doubts, put->request->digest, put->proof.stat.inode);
+}
+
+static void no_use(struct put *put)
+{
+	if (put->proof.place)
+		step(put, STEP_CLOSE_JUDGED, KVK_XFER_CLOSE, put->proof.place, NULL);
+	else
+		after_judging(put);
 }
 
 static void judged(struct kvk_proof *proof)
@@ -190,6 +200,11 @@ static void judged(struct kvk_proof *proof)
 
 	switch (proof->verdict) { /* LCOV_EXCL_BR_LINE: gcc has a way out for values that the enum has not */
 	case KVK_VERDICT_PROVEN:
+		if (is_doubted(put)) {
+			put->replaced = true;
+			no_use(put);
+			return;
+		}
 		request->outcome = KVK_OUTCOME_FOUND;
 		if (kvk_dynamic_of(request)->durability == KVK_DURABILITY_OBJECT)
 			step(put, STEP_SYNC_FOUND, KVK_XFER_SYNC, proof->place, NULL);
@@ -208,10 +223,7 @@ static void judged(struct kvk_proof *proof)
 	case KVK_VERDICT_ABSENT:
 	case KVK_VERDICT_DAMAGED:
 	case KVK_VERDICT_UNVERIFIED:   /* what can be proven takes the place of what cannot */
-		if (proof->place)
-			step(put, STEP_CLOSE_JUDGED, KVK_XFER_CLOSE, proof->place, NULL);
-		else
-			after_judging(put);
+		no_use(put);
 		return;
 	}
 }
@@ -308,10 +320,12 @@ static void stepped(struct kvk_xfer *xfer)
 			put_failed(put, result == -EEXIST ? -EIO : result);
 		return;
 	case STEP_SYNC_FOLDER:
-		if (result < 0)
-			step(put, STEP_UNPUBLISH, KVK_XFER_UNLINK, NULL, put->name);
-		else
+		if (result >= 0)
 			stored(put, true);
+		else if (put->replaced)
+			not_durable(put);      /* what it took the place of may have been durable */
+		else
+			step(put, STEP_UNPUBLISH, KVK_XFER_UNLINK, NULL, put->name);
 		return;
 	case STEP_UNPUBLISH:
 		request->outcome = KVK_OUTCOME_NONE;
@@ -331,16 +345,6 @@ static void stepped(struct kvk_xfer *xfer)
 			distrust(put);
 		else
 			put_answer(put, 0, KVK_REASON_PRESENT);
-		return;
-	case STEP_DROP_FOUND:
-		/* Where it stays it must not be met again: that a sync of it failed would be forgotten. */
-		if (result < 0 && result != -ENOENT) {
-			not_durable(put);
-			return;
-		}
-		if (result == 0)
-			request->unlinked_bytes += kvk_page_ceil(put->proof.stat.bytes);
-		step(put, STEP_CLOSE_JUDGED, KVK_XFER_CLOSE, put->proof.place, NULL);
 		return;
 	case STEP_CLOSE_JUDGED:
 		put->proof.place = NULL;
