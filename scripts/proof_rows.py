@@ -57,6 +57,7 @@ ROWS = [
         Test('account_faults'),
         Test('fault'),
         Test('fault_ring'),
+        Test('system_bad_disk', 'rounds', 10**5, 'KVK_ROUNDS', 8),
     ], 'pairs of faults'),
     Row(3, 'the nth allocation fails, once and from then on', [
         Test('store_memory', 'allocations'),
@@ -125,7 +126,8 @@ ROWS = [
     Row(16, 'the medium hangs', [
         Test('store_hang'),
         Test('uring_life'),
-    ], 'hangs below the file system, and ones of minutes'),
+        Test('system_hung_disk', 'hangs', 1000, 'KVK_HANGS', 6),
+    ], 'hangs of minutes'),
     Row(17, 'what is planted, who may look in, and secrets', [
         Test('store_attack'),
         Test('store_planted'),

@@ -219,6 +219,7 @@ static void gate_close(struct kvk_backend *backend)
 	if (!backend)
 		return;
 	gate_of(backend)->inner->ops->close(gate_of(backend)->inner);
+	kvk_syncs_release(&backend->syncs);
 	free(gate_of(backend));
 }
 
@@ -362,6 +363,7 @@ static int gate_open(struct kvk_backend **ret, const struct kvk_backend_options 
 	}
 	gate->base.ops = options.ring ? &gate_ops_with_ring : &gate_ops;
 	gate->base.caps = gate->inner->caps;
+	kvk_syncs_init(&gate->base.syncs);
 	gate->options = options;
 	*ret = &gate->base;
 	return 0;

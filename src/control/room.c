@@ -166,6 +166,7 @@ static bool sync_all(struct kvk_core *core)
 	kvk_account_sync_begin(core->account);
 	kvk_xfer_init(&xfer, KVK_XFER_SYNC_ALL, NULL, NULL);
 	core->backend->ops->run(core->backend, &xfer);
+	kvk_sync_tell(&core->backend->syncs, (int)xfer.result);
 	if (xfer.result < 0) {
 		kvk_core_trouble(core, (int)xfer.result);
 		kvk_log(&core->log, KVK_LOG_ERROR, "what was removed stays charged, since the sync failed: %s",
