@@ -161,10 +161,10 @@ static void bed_end(struct bed *bed)
 }
 
 /* Has each of the lanes stand before the gate. */
-static void block_lanes(struct bed *bed, struct probe *blockers, uint32_t lanes, uint64_t deadline_us)
+static void block_lanes(struct bed *bed, struct probe *blockers, uint32_t lanes)
 {
 	for (uint32_t i = 0; i < lanes; i++) {
-		probe_init(&blockers[i], KVK_OP_LIGHT, deadline_us, bed);
+		probe_init(&blockers[i], KVK_OP_LIGHT, FOR_EVER, bed);
 		blockers[i].gate = &bed->gate;
 		submit(bed->agent, &blockers[i], 1);
 		gate_await(&bed->gate, i + 1);
@@ -191,7 +191,7 @@ static void test_order(void **state)
 	struct bed bed;
 
 	bed_begin(&bed, 1);
-	block_lanes(&bed, &blocker, 1, FOR_EVER);
+	block_lanes(&bed, &blocker, 1);
 	for (uint32_t i = 0; i < 30; i++)
 		probe_init(&probes[i], classes[i % 3], FOR_EVER, NULL);
 	submit(bed.agent, probes, 11);
@@ -214,7 +214,7 @@ static void test_one_lane_blocked(void **state)
 	struct bed bed;
 
 	bed_begin(&bed, 3);
-	block_lanes(&bed, blockers, 2, FOR_EVER);
+	block_lanes(&bed, blockers, 2);
 	for (uint32_t i = 0; i < OPS_MAX; i++)
 		probe_init(&probes[i], (enum kvk_op_class)(i % 3), FOR_EVER, NULL);
 	submit(bed.agent, probes, OPS_MAX);
@@ -236,7 +236,7 @@ static void test_deadline_in_the_queue(void **state)
 	uint64_t until_us = kvk_now_us() + 10000000;
 
 	bed_begin(&bed, 1);
-	block_lanes(&bed, &blocker, 1, FOR_EVER);
+	block_lanes(&bed, &blocker, 1);
 	probe_init(&late, KVK_OP_READ, kvk_now_us() + 20000, NULL);
 	probe_init(&patient, KVK_OP_READ, FOR_EVER, NULL);
 	submit(bed.agent, &late, 1);
@@ -263,7 +263,7 @@ static void test_standing_still(void **state)
 	struct bed bed;
 
 	bed_begin(&bed, 2);
-	block_lanes(&bed, blockers, 2, FOR_EVER);
+	block_lanes(&bed, blockers, 2);
 	probe_init(&waiting, KVK_OP_READ, FOR_EVER, NULL);
 	submit(bed.agent, &waiting, 1);
 	kvk_agent_watch(bed.agent);
@@ -291,12 +291,15 @@ static void test_stuck_lanes(void **state)
 	uint64_t until_us = kvk_now_us() + 20000000;
 
 	bed_begin(&bed, 2);
-	block_lanes(&bed, blockers, 1, kvk_now_us() + 10000);
-	probe_init(&touching, KVK_OP_LIGHT, kvk_now_us() + 10000, NULL);
+	block_lanes(&bed, blockers, 1);
+	probe_init(&touching, KVK_OP_LIGHT, FOR_EVER, NULL);
 	touching.gate = &bed.gate;
 	touching.touches = true;
 	submit(bed.agent, &touching, 1);
 	gate_await(&bed.gate, 2);
+	/* From here on both are late. Not before they were taken up: what is late then is never started. */
+	atomic_store(&blockers[0].op.deadline_us, 1);
+	atomic_store(&touching.op.deadline_us, 1);
 	for (uint32_t i = 0; i < 8; i++)
 		probe_init(&waiting[i], (enum kvk_op_class)(i % 3), FOR_EVER, NULL);
 	submit(bed.agent, waiting, 8);
@@ -374,7 +377,7 @@ static void test_cancel(void **state)
 	int mine, others;
 
 	bed_begin(&bed, 1);
-	block_lanes(&bed, &blocker, 1, FOR_EVER);
+	block_lanes(&bed, &blocker, 1);
 	for (uint32_t i = 0; i < 12; i++)
 		probe_init(&probes[i], (enum kvk_op_class)(i % 3), FOR_EVER, i % 2 ? &mine : &others);
 	submit(bed.agent, probes, 12);
@@ -402,7 +405,7 @@ static void test_stop(void **state)
 	struct bed bed;
 
 	bed_begin(&bed, 1);
-	block_lanes(&bed, &blocker, 1, FOR_EVER);
+	block_lanes(&bed, &blocker, 1);
 	probe_init(&waiting, KVK_OP_WRITE, FOR_EVER, NULL);
 	submit(bed.agent, &waiting, 1);
 	start_us = kvk_now_us();
