@@ -17,6 +17,7 @@
 
 #include "agent/agent_private.h"
 #include "util/clock.h"
+#include "util/runnable.h"
 
 #define FOR_EVER UINT64_MAX
 #define OPS_MAX 64
@@ -369,6 +370,66 @@ static void test_woken_is_not_stuck(void **state)
 	assert_int_equal(probe.finished, 1);
 }
 
+static void *stand_before(void *argument)
+{
+	struct probe *probe = argument;
+
+	atomic_store(&probe->started, gettid());
+	gate_pass(probe->gate);
+	return NULL;
+}
+
+/*
+ * On a machine with too much to do a lane may get no processor for seconds. As long as it could run it is not stuck, but one
+ * that waits is. Method: an agent whose only lane is said to be the thread that runs the test, which is runnable for certain, and
+ * then one that waits before a gate.
+ */
+static void test_starved_is_not_stuck(void **state)
+{
+	static struct kvk_agent agent = { .lane_count = 1 };
+	struct kvk_lane *lane = &agent.lanes[0];
+	uint64_t until_us = kvk_now_us() + 20000000;
+	struct probe probe, other = { .op = { .class = KVK_OP_LIGHT } };
+	struct gate gate;
+	pthread_t waiting;
+
+	gate_init(&gate);
+	other.gate = &gate;
+	pthread_mutex_init(&lane->active_lock, NULL);
+	pthread_mutex_init(&agent.queue_lock, NULL);
+	lane->agent = &agent;
+	lane->wake_fd = -1;
+	kvk_list_init(&lane->active);
+	for (int i = 0; i < KVK_OP_CLASS_COUNT; i++)
+		kvk_list_init(&agent.queue[i]);
+	agent.queue_deadline_us = FOR_EVER;
+	lane->turn_us = lane->watched_turn_us = 1;
+	probe_init(&probe, KVK_OP_LIGHT, FOR_EVER, NULL);
+	submit(&agent, &probe, 1);
+
+	lane->thread_id = gettid();
+	for (int i = 0; i < 20; i++) {
+		agent.watched_us = kvk_now_us() - 200000;
+		kvk_agent_watch(&agent);
+		assert_int_equal(probe.answered, 0);
+		assert_in_range(lane->silent_us, 200000, 600000);
+	}
+
+	assert_int_equal(pthread_create(&waiting, NULL, stand_before, &other), 0);
+	gate_await(&gate, 1);
+	lane->thread_id = (pid_t)atomic_load(&other.started);
+	while (kvk_is_runnable(lane->thread_id) && kvk_now_us() < until_us)
+		usleep(1000);
+	for (int i = 0; i < 6 && !probe.answered; i++) {
+		agent.watched_us = kvk_now_us() - 200000;
+		kvk_agent_watch(&agent);
+	}
+	assert_int_equal(probe.status, -EHOSTDOWN);
+	gate_open(&gate);
+	pthread_join(waiting, NULL);
+	assert_false(kvk_is_runnable(0));
+}
+
 /* A cancel answers what is of its group, waiting or under way, and nothing else. */
 static void test_cancel(void **state)
 {
@@ -507,6 +568,7 @@ int main(void)
 		cmocka_unit_test(test_standing_still),
 		cmocka_unit_test(test_stuck_lanes),
 		cmocka_unit_test(test_woken_is_not_stuck),
+		cmocka_unit_test(test_starved_is_not_stuck),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_threads),
