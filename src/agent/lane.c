@@ -514,6 +514,7 @@ static bool start(struct kvk_lane *lane)
 	int err = -EOPNOTSUPP;
 
 	lane->next_deadline_us = UINT64_MAX;
+	lane->thread_id = gettid();
 	atomic_store(&lane->turn_us, kvk_now_us());
 	if (agent->engine != KVK_ENGINE_THREADS && ring_ops)
 		err = ring_ops->open(&lane->ring, agent->backend, RING_ENTRIES,
