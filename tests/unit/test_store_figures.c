@@ -185,6 +185,7 @@ struct listener {
 	uint32_t stored_but_not_found;
 	uint32_t on_a_callers_thread;
 	pthread_t caller;
+	uint64_t gone;                 /* a bit a key k0 to k63 that is deleted */
 	char last[64];
 };
 
@@ -201,6 +202,8 @@ static void hear(void *user, const struct kvk_event *event)
 			listener->stored_but_not_found++;
 		pthread_mutex_lock(&listener->lock);
 		listener->counts[event->kind]++;
+		if (event->kind == KVK_EVENT_DELETED && name[0] == 'k')
+			listener->gone |= UINT64_C(1) << (atoi(name + 1) & 63);
 		listener->on_a_callers_thread += pthread_equal(pthread_self(), listener->caller) != 0;
 		memcpy(listener->last, name, sizeof(name));
 		pthread_cond_broadcast(&listener->heard);
@@ -261,6 +264,44 @@ static void test_listeners(void **state)
 	await_counts(&listener, 10, 2, 2);
 	assert_int_equal(listener.stored_but_not_found, 0);
 	assert_int_equal(listener.on_a_callers_thread, 0);
+}
+
+/*
+ * What the store removes itself is told by its keys, also where an earlier run stored it.
+ */
+static void test_listeners_hear_what_nobody_asked_for(void **state)
+{
+	static const char spec[] = "params:\"max_capacity_gb\": 0.0009765625; \"eviction\": {\"eviction_policy\": \"LRU\", "
+		"\"trigger_watermark\": 1.0, \"eviction_ratio\": 0.1}";
+	struct bed *bed = *state;
+	struct listener listener = { .bed = bed, .lock = PTHREAD_MUTEX_INITIALIZER, .heard = PTHREAD_COND_INITIALIZER,
+		.caller = pthread_self() };
+	struct kvk_hooks hooks = { .struct_bytes = sizeof(hooks), .user = &listener, .event = hear };
+	uint64_t missing = 0;
+	char name[8];
+
+	bed_open(bed, spec);
+	for (int i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "k%d", i);
+		assert_int_equal(bed_put(bed->store, name, 61440, 1, NULL), 0);
+	}
+	assert_int_equal(bed_close(bed), 0);
+	bed->hooks = &hooks;
+	bed_open(bed, spec);
+	for (int i = 10; i < 30; i++) {
+		snprintf(name, sizeof(name), "k%d", i);
+		assert_int_equal(bed_put(bed->store, name, 61440, 1, NULL), 0);
+	}
+	for (int i = 0; i < 30; i++) {
+		snprintf(name, sizeof(name), "k%d", i);
+		if (bed_lookup(bed->store, name, 0, NULL))
+			missing |= UINT64_C(1) << i;
+	}
+	assert_true(__builtin_popcountll(missing & 1023) > 0);
+	assert_int_equal(bed_close(bed), 0);
+	/* A close delivers what is waiting. */
+	assert_int_equal(listener.gone & missing, missing);
+	assert_true(listener.counts[3] >= 14);
 }
 
 /* ---- what is refused ---------------------------------------------------------------------------- */
@@ -419,6 +460,7 @@ int main(void)
 		BED_TESTS_ALL_PAGES(test_shares),
 		BED_TESTS_ALL(test_lists),
 		BED_TESTS_ALL(test_listeners),
+		BED_TESTS_POSIX(test_listeners_hear_what_nobody_asked_for),
 		BED_TEST(test_arguments, BED_RAM, "ram"),
 		BED_TEST(test_longer_structs, BED_RAM, "ram"),
 	};

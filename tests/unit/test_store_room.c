@@ -10,6 +10,7 @@
 #include "store/core.h"
 #include "unit/store_kit.h"
 
+#include "backend/posix/sys.h"
 #include "control/evict.h"
 #include "control/room.h"
 
@@ -426,6 +427,59 @@ static void test_floor(void **state)
 	KIT_EXPECT(kit_store(bed->store, "k", OBJECT, 1), 0, KVK_REASON_NONE);
 }
 
+static _Atomic uint64_t medium_in_use;         /* blocks of a page, of a million, besides the store's own */
+static struct kvk_store *_Atomic medium_store;
+static struct kvk_posix_sys medium_sys;
+
+static int medium_of_a_million(int fd, struct statfs *stat)
+{
+	int err = kvk_posix_sys_real.fstatfs(fd, stat);
+	uint64_t own = medium_store ? bed_usage(medium_store).used_bytes / 4096 : 0;
+
+	stat->f_frsize = 4096;
+	stat->f_blocks = 1000000;
+	stat->f_bfree = stat->f_bavail = 1000000 - medium_in_use - own;
+	return err;
+}
+
+/* Others fill the medium: from so much on nothing is stored, what is there is served, and with a policy objects leave. */
+static void test_watermark_of_the_medium(void **state)
+{
+	struct bed *bed = *state;
+	const uint64_t until_us = kit_now_us() + 20000000;
+	struct kvk_usage usage;
+
+	medium_sys = kvk_posix_sys_real;
+	medium_sys.fstatfs = medium_of_a_million;
+	kvk_posix_sys_use(&medium_sys);
+	medium_in_use = 899000;
+	bed_open(bed, "\"min_free_gb\": 0, \"disk_high_watermark\": 0.9");
+	put_some(bed->store, 0, 4);
+	usage = bed_usage(bed->store);
+	assert_in_range(usage.floor_bytes, UINT64_C(99999) * 4096, UINT64_C(100000) * 4096);
+	assert_int_equal(bed_close(bed), 0);
+	medium_in_use = 901000;
+	bed_open(bed, "\"min_free_gb\": 0, \"disk_high_watermark\": 0.9");
+	KIT_EXPECT(kit_store(bed->store, "more", OBJECT, 1), -ENOSPC, KVK_REASON_NO_ROOM);
+	KIT_EXPECT(kit_load(bed->store, name_of(0), OBJECT, 1), 0, KVK_REASON_NONE);
+	/* While it is in use. */
+	medium_in_use = 800000;
+	while (kit_store(bed->store, name_of(4), OBJECT, 1).status && kit_now_us() < until_us)
+		usleep(10000);
+	assert_true(has(bed->store, 4));
+	assert_int_equal(bed_close(bed), 0);
+	/* Four more fit, and as many may be leased before the medium is asked again: whoever comes after them has others leave. */
+	medium_in_use = 900000 - 4 * CHARGE / 4096 - 5 * CHARGE / 4096;
+	bed_open(bed, "\"min_free_gb\": 0, \"disk_high_watermark\": 0.9, " LRU);
+	medium_store = bed->store;
+	put_some(bed->store, 5, 30);
+	assert_true(has(bed->store, 34) && !has(bed->store, 0));
+	assert_in_range(bed_usage(bed->store).used_bytes, CHARGE, 20 * CHARGE);
+	medium_store = NULL;
+	assert_int_equal(bed_close(bed), 0);
+	kvk_posix_sys_use(NULL);
+}
+
 /* A put that waits for room is answered by its deadline, and at once by a cancel. */
 static void test_waiting_ends(void **state)
 {
@@ -513,6 +567,7 @@ int main(void)
 		BED_TESTS_POSIX(test_after_a_crash),
 		BED_TESTS(test_medium_full),
 		BED_TEST(test_floor, BED_URING, "io_uring, buffered"),
+		BED_TEST(test_watermark_of_the_medium, BED_THREADS, "threads"),
 		BED_TESTS(test_waiting_ends),
 		BED_TEST(test_a_lease_is_not_forever, BED_URING, "io_uring, buffered"),
 	};
