@@ -36,6 +36,8 @@
 /* What was unlinked is credited at the next visit of the account but one, and news come round as often, four times a second; the
  * keeper, who hears none, looks at all folders once a second. */
 #define REST_US 1500000
+/* A credit waits for the charge of another process for 2 s, and after that for the keeper, who lists what rests and syncs now and then. */
+#define RESTS_OF_TWO 12
 /* A step that is held ends after the deadline, and after the watch has found the lane stuck. */
 #define HOLD_US 2500000
 #define DEADLINE_US 300000
@@ -230,14 +232,15 @@ static void draw_clients(struct run *run)
 	}
 }
 
-static bool open_store(struct run *run, struct kvk_store **ret)
+/* keeper: else drawn. */
+static bool open_store(struct run *run, struct kvk_store **ret, bool keeper)
 {
 	struct kvk_error error = { .struct_bytes = sizeof(error) };
 	char spec[400];
 
 	snprintf(spec, sizeof(spec), "{\"backend\": \"RAM\", \"backend_params\": {\"file_path\": \"" MEDIUM "\"}, "
 		 "\"memory_mb\": 16, \"lanes\": %u, \"keeper\": %s, \"io_engine\": \"%s\"%s}",
-		 1 + (unsigned)kit_below(&run->random, 2), kit_below(&run->random, 3) ? "false" : "true",
+		 1 + (unsigned)kit_below(&run->random, 2), kit_below(&run->random, 3) && !keeper ? "false" : "true",
 		 kit_below(&run->random, 2) ? "threads" : "auto",
 		 run->scenario->evicts ? ", \"eviction\": {\"eviction_policy\": \"LRU\"}" : "");
 	if (!kvk_store_open(ret, spec, NULL, &error))
@@ -276,18 +279,26 @@ static bool prepare(struct run *run)
 	struct kvk_store *store;
 
 	if (former) {
-		if (!open_store(run, &store))
+		if (!open_store(run, &store, false))
 			return false;
 		store_before(run, store);
 		kvk_store_close(store);
 	}
 	for (uint32_t i = 0; i < run->scenario->stores; i++) {
-		if (!open_store(run, &run->stores[i]))
+		if (!open_store(run, &run->stores[i], i == 1))
 			return false;
 	}
 	if (!former)
 		store_before(run, NULL);
 	return true;
+}
+
+static bool is_counted(struct run *run)
+{
+	struct sched_truth truth;
+
+	return !sched_medium_truth(MEDIUM, &truth) && bed_usage(run->stores[0]).used_bytes == truth.bytes &&
+	       bed_usage(run->stores[1]).used_bytes == truth.bytes;
 }
 
 static void look_at_rest(struct run *run)
@@ -351,6 +362,8 @@ static void body(void *argument)
 			pthread_join(threads[i], NULL);
 		sched_calm(true);
 		nanosleep(&rest, NULL);
+		for (uint32_t i = 1; run->scenario->stores > 1 && i < RESTS_OF_TWO && !is_counted(run); i++)
+			nanosleep(&rest, NULL);
 		look_at_rest(run);
 		ask_at_rest(run);
 	}
