@@ -413,7 +413,7 @@ static const char *run_schedule(const struct scenario *scenario, uint64_t seed, 
 {
 	static struct run run;
 	struct sched_medium_options medium = {
-		.ring = kit_mix(seed + 1) % 3 == 0, .shorten = scenario->shorten, .hold = scenario->hold, .hold_us = HOLD_US,
+		.ring = kit_mix(seed + 1) % 3 == 0, .waits = kit_mix(seed + 2) % 2, .shorten = scenario->shorten, .hold = scenario->hold, .hold_us = HOLD_US,
 	};
 	struct sched_options options;
 
@@ -504,7 +504,7 @@ int main(void)
 {
 	struct CMUnitTest tests[COUNT];
 
-	steps = kit_number("KVK_STEPS", 300);
+	steps = kit_number("KVK_STEPS", 250);
 	seed = kit_number("KVK_SEED", 1);
 	for (unsigned i = 0; i < COUNT; i++)
 		tests[i] = (struct CMUnitTest){ scenarios[i].name, schedules, NULL, NULL, (void *)(uintptr_t)&scenarios[i] };
