@@ -97,7 +97,8 @@ static void gate_run_now(struct gate *gate, struct kvk_xfer *xfer)
 
 static void gate_run(struct kvk_backend *backend, struct kvk_xfer *xfer)
 {
-	hold(gate_of(backend));
+	if (!(xfer->flags & (KVK_XFER_NOWAIT | KVK_XFER_IF_CACHED)))
+		hold(gate_of(backend));
 	gate_run_now(gate_of(backend), xfer);
 }
 
@@ -364,6 +365,7 @@ static int gate_open(struct kvk_backend **ret, const struct kvk_backend_options 
 	gate->base.ops = options.ring ? &gate_ops_with_ring : &gate_ops;
 	gate->base.caps = gate->inner->caps;
 	kvk_syncs_init(&gate->base.syncs);
+	gate->base.caps.nowait = !options.waits;
 	gate->options = options;
 	*ret = &gate->base;
 	return 0;

@@ -13,6 +13,7 @@
 /* For the stores that are opened from now on. */
 struct sched_medium_options {
 	bool ring;                     /* it has rings, which end what they took in any order */
+	bool waits;                    /* it cannot say beforehand whether a read would wait */
 	uint32_t shorten;              /* one transfer of bytes in so many is cut short; 0: none */
 	uint32_t hold;                 /* one in so many lasts hold_us; 0: none */
 	uint64_t hold_us;
