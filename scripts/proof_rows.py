@@ -68,7 +68,8 @@ ROWS = [
     ]),
     Row(5, 'power cuts of ext4 (four modes) and XFS, at each durability', [
         Test('system_power_cut', 'cuts', 100000, 'KVK_CUTS', 500),
-    ], 'a second means besides the shutdown of the file system: a log of all writes, rebuilt at each flush'),
+        Test('system_write_log', 'points', 100000, 'KVK_POINTS', 100),
+    ], 'a log of all writes that another kernel wrote down: the log is that of a disk which the test serves to this one'),
     Row(6, 'any instant is safe: snapshots of a busy store on ext4, XFS, btrfs', [
         Test('system_snapshot', 'snapshots', 20000, 'KVK_SNAPSHOTS', 201),
     ]),

@@ -164,6 +164,8 @@ static void serve_write(struct server *server, const struct request *request, co
 		if (medium->forgets)
 			remember(server, in->offset, bytes);
 		memcpy(medium->image + in->offset, data, bytes);
+		memset(medium->touched + in->offset / MEDIUM_BLOCK, 1,
+		       (in->offset % MEDIUM_BLOCK + bytes + MEDIUM_BLOCK - 1) / MEDIUM_BLOCK);
 		write_down(medium, in->offset, bytes, data);
 	}
 	answer(server, request, bytes < in->size ? -EIO : 0, &out, sizeof(out));
@@ -338,6 +340,9 @@ struct medium *medium_start(const char *image, uint64_t log_bytes, const void *w
 	snprintf(medium->path, sizeof(medium->path), "%.80s.medium", image);
 	if (!map_image(medium, image))
 		goto out;
+	medium->touched = shared_memory(medium->image_bytes / MEDIUM_BLOCK);
+	if (!medium->touched)
+		goto out;
 	if (log_bytes) {
 		medium->entry = shared_memory(ENTRIES_MAX * sizeof(struct medium_entry));
 		medium->log = shared_memory(log_bytes);
@@ -375,12 +380,12 @@ void medium_heal(struct medium *medium)
 	medium->stuck = false;
 }
 
-void medium_log(struct medium *medium, bool begin)
+void medium_log(struct medium *medium)
 {
 	medium->logs = false;
 	medium->entries = medium->log_bytes = 0;
 	medium->full = false;
-	medium->logs = begin;
+	medium->logs = true;
 }
 
 void medium_end(struct medium *medium)
@@ -396,6 +401,8 @@ void medium_end(struct medium *medium)
 	unlink(medium->path);
 	if (medium->image)
 		munmap(medium->image, medium->image_bytes);
+	if (medium->touched)
+		munmap(medium->touched, medium->image_bytes / MEDIUM_BLOCK);
 	if (medium->entry)
 		munmap(medium->entry, ENTRIES_MAX * sizeof(struct medium_entry));
 	if (medium->log)

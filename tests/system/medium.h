@@ -45,6 +45,7 @@ struct medium {
 	struct medium_entry *entry;
 	uint8_t *log;
 	uint64_t log_limit;
+	uint8_t *touched;              /* by block: it was written to. Whoever looks sets it back */
 
 	/* Of the test alone. */
 	char path[96];                 /* the file that stands for the disk */
@@ -63,8 +64,8 @@ const char *medium_unable(void);
 struct medium *medium_start(const char *image, uint64_t log_bytes, const void *witness, uint64_t witness_bytes);
 /* Nothing is wrong with it any more. */
 void medium_heal(struct medium *medium);
-/* Forgets what was written down, and begins anew or stops. Nothing may be mounted. */
-void medium_log(struct medium *medium, bool begin);
+/* Forgets what was written down and begins anew. Nothing may be mounted. It ends with logs = false. */
+void medium_log(struct medium *medium);
 /* The disk must not be mounted any more. NULL is fine. */
 void medium_end(struct medium *medium);
 
