@@ -320,6 +320,10 @@ static int forget_account(struct kvk_core *core)
 	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
 	core->backend->ops->run(core->backend, &sync);
 	atomic_fetch_add(&core->settle_steps, 1);
+	/* What others and this process posted last: a finding that is older than it says nothing of their buckets. */
+	err = kvk_account_reconcile(core->account, findings, 0, ACCOUNT_WAIT_MS);
+	if (err)
+		return err;
 	kvk_account_pass_begin(core->account);
 	for (uint32_t i = 0; i < KVK_BUCKETS; i++) {
 		kvk_account_finding(core->account, &findings[i], i);

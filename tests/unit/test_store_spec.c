@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "store/spec.h"
-#include "store_bed.h"
+#include "unit/store_kit.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -384,6 +384,64 @@ static void test_not_persistent(void **state)
 	assert_int_equal(objects + others, 0);
 }
 
+/* What a stranger left there, by its path below the root. */
+static void leave(const struct bed *bed, const char *folder, const char *name)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/%s", bed->path, folder);
+	assert_true(!mkdir(path, 0700) || errno == EEXIST);
+	snprintf(path, sizeof(path), "%s/%s%s", bed->path, folder, name);
+	kit_file_write(path, "not ours", 8);
+}
+
+static bool is_left(const struct bed *bed, const char *name)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/%s", bed->path, name);
+	return !access(path, F_OK);
+}
+
+/* The last close of several is the one that removes: what it never met, too, and nothing that is not the store's. */
+static void test_the_last_close_removes(void **state)
+{
+	static const char spec[] = "\"persist_enabled\": false";
+	struct bed *bed = *state, second = *bed;
+
+	bed_open(bed, spec);
+	second.store = NULL;
+	bed_open(&second, spec);
+	leave(bed, "", "stranger.txt");
+	leave(bed, "notes/", "ab.kv");
+	leave(bed, "ab/", "readme");
+	for (int i = 0; i < 10; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "k%d", i);
+		assert_int_equal(bed_put(second.store, name, 5000, 1, NULL), 0);
+	}
+	assert_int_equal(bed_put(bed->store, "own", 5000, 1, NULL), 0);
+	assert_int_equal(bed_close(&second), 0);
+	for (int i = 0; i < 10; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "k%d", i);
+		assert_int_equal(bed_get(bed->store, name, 5000, 1, NULL), 0);
+	}
+	bed_open(&second, spec);
+	assert_int_equal(bed_close(bed), 0);
+	/* Of ten it looks for one alone. */
+	assert_int_equal(bed_get(second.store, "own", 5000, 1, NULL), 0);
+	assert_int_equal(bed_close(&second), 0);
+	assert_true(is_left(bed, "stranger.txt") && is_left(bed, "notes/ab.kv") && is_left(bed, "ab/readme"));
+	bed_open(bed, "");
+	assert_int_equal(bed_get(bed->store, "own", 5000, 1, NULL), -ENOENT);
+	assert_int_equal(bed_get(bed->store, "k3", 5000, 1, NULL), -ENOENT);
+	/* At once, without a scan: what the other one stored last was posted after the last visit of this one. */
+	assert_int_equal(bed_usage(bed->store).used_bytes, 0);
+}
+
 /* What a visitor says of the settings is passed over, beside others as well, and nothing goes because it closes. */
 static void test_visitor(void **state)
 {
@@ -422,6 +480,7 @@ int main(void)
 		BED_TEST(test_relative_path, BED_URING, "a folder"),
 		BED_TEST(test_what_is_fixed, BED_THREADS, "a folder"),
 		BED_TEST(test_not_persistent, BED_THREADS, "a folder"),
+		BED_TEST(test_the_last_close_removes, BED_THREADS, "a folder"),
 		BED_TEST(test_visitor, BED_THREADS, "a folder"),
 	};
 
