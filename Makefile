@@ -71,6 +71,10 @@ wheel: dependencies
 check-engines: dependencies
 	@python/tests/check_engines.py $(ENGINES)
 
+# One wheel in every Python from 3.10 on that is here, with all tests of the package; PYTHONS='3.10 3.13' takes those only.
+check-pythons: dependencies
+	@python/tests/check_pythons.py $(PYTHONS)
+
 # Another PREFIX than the one of the first call is taken over; DESTDIR goes before it.
 install: all
 	@meson configure $(BUILD) -Dprefix=$(PREFIX)
@@ -83,5 +87,5 @@ clean:
 distclean:
 	rm -rf build build-*
 
-.PHONY: all dependencies check proof coverage mutants fuzz demo bench wheel check-engines install clean distclean
+.PHONY: all dependencies check proof coverage mutants fuzz demo bench wheel check-engines check-pythons install clean distclean
 .DELETE_ON_ERROR:

@@ -42,3 +42,25 @@ def test_everybody_takes_turns_and_begins_once(monkeypatch):
 
     assert [''.join(pairs.order(list('abc'), turn)) for turn in range(4)] == ['abc', 'bca', 'cab', 'abc']
     assert pairs.ratio(list(zip([2, 6, 3], [1, 2, 3])), float) == (2, 1, 3)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='needs root, for a device')
+def test_a_device_is_taken_down_whoever_copied_the_mounts(monkeypatch, capfd):
+    """A process in a mount namespace of its own keeps what was mounted when it began."""
+    monkeypatch.syspath_prepend(BENCH)
+    from harness import device
+
+    try:
+        made = device.RamDevice('loop', 64 << 20)
+    except device.Unavailable as why:
+        pytest.skip(str(why))
+    base = os.path.dirname(made.mount)
+    with subprocess.Popen(['unshare', '--mount', 'sh', '-c', 'echo began; read line'], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as other:
+        if not other.stdout.readline():
+            made.close()
+            pytest.skip('mount namespaces cannot be had')
+        made.close()
+        with open('/proc/mounts', encoding='utf-8') as file:
+            assert base not in file.read()
+        assert not os.path.exists(base) and 'taking down' not in capfd.readouterr().err

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Builds and installs the Python package as a user does (`pip install .`), into a virtual environment of its own, runs
-its tests with pytest, and tells them in TAP. Then makes the wheel, and uses it where there is nothing but Python.
+its tests with pytest, and tells them in TAP. Then makes the wheel, and uses it where there is nothing but Python: the
+one that built it, and each other one that is here, of which a missing one is named as skipped.
 
 Usage: test_python.py SOURCE BUILD SANITIZE
 
@@ -18,6 +19,10 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(sys.argv[1], 'python', 'tests'))
+import check_pythons  # noqa: E402
 
 HAS_HEADERS = ('import os, sys, sysconfig, venv, ensurepip; sys.exit(sys.version_info < (3, 10) or not '
                'os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))')
@@ -99,6 +104,45 @@ with kvkeep.open(sys.argv[1]) as store:
 with open('/proc/self/maps') as maps:
     print(*sorted({line.split()[-1] for line in maps if '.so' in line}), sep='\\n')
 """
+# What runs in every Python: each way into the extension, references that come and go, and its errors.
+USE = """
+import asyncio, gc, select, sys, kvkeep
+from kvkeep.lmcache import Connector
+keys = [f'm@00000000@0@{number:08x}' for number in range(200)]
+values = [key.encode() * 300 for key in keys]
+with kvkeep.open(sys.argv[1] + '/a', namespace={'a': 1}) as store:
+    assert store.put_many(keys, values) == [True] * len(keys)
+    assert store.put(keys[0], values[0]) is False and store.get_many(keys) == values
+    room = [bytearray(len(value)) for value in values]
+    assert store.get_into_many(keys, room) == list(map(len, values)) and room == values
+    asyncio.run(store.aput('b', memoryview(b'two')))
+    assert asyncio.run(store.aget('b')) == b'two' and store.get('none') is None
+    assert sorted(entry.key for entry in store.entries()) == sorted([b'b', *map(str.encode, keys)])
+    assert store.remove('b') is True and store.has('b') is False
+    assert store.pin_many(keys[:2]) == [True, True] and set(store) == set(map(str.encode, keys))
+try:
+    store.get('b')
+    sys.exit('a closed store answered')
+except kvkeep.ClosedError:
+    pass
+try:
+    kvkeep.open({'backend': 'none'})
+    sys.exit('a medium that does not exist was opened')
+except kvkeep.SpecError as error:
+    assert 'backend' in str(error)
+host = Connector(file_path=sys.argv[1] + '/b')
+poll = select.poll()
+poll.register(host.event_fd(), select.POLLIN)
+for call, *args in (('set', keys, list(map(memoryview, values))), ('exists', keys), ('get', keys, list(map(memoryview, room)))):
+    task, done = getattr(host, 'submit_batch_' + call)(*args), []
+    while not done:
+        assert poll.poll(30000)
+        done = host.drain_completions()
+    assert done[0][:2] == (task, True)
+host.close()
+gc.collect()
+print(sys.version_info.minor)
+"""
 BROUGHT = ('libcrypto', 'libisal', 'libjansson', 'liburing', 'libxxhash')
 
 
@@ -138,6 +182,27 @@ def wheel(python, source, build):
         '\n'.join(line.split()[2] for line in said.splitlines() if '=>' in line), clean)
 
 
+def other_pythons(python, wheel_path, build):
+    """(name, state, text) of each Python that one wheel is for."""
+    pythons = check_pythons.found()
+    for minor in sorted({*check_pythons.WANTED, *pythons}):
+        name = f'wheel.runs_with_python_3_{minor}'
+        if minor not in pythons:
+            yield name, 'skipped', f'no Python 3.{minor} is installed'
+            continue
+        clean = os.path.join(build, 'python-others', str(minor))
+        shutil.rmtree(clean, ignore_errors=True)
+        inside = os.path.join(clean, 'bin', 'python')
+        bare = {'PATH': os.path.join(clean, 'bin'), 'HOME': clean, 'LANG': 'C.UTF-8'}
+        for command in ([pythons[minor], '-m', 'venv', '--without-pip', clean],
+                        [python, '-m', 'pip', '--python', inside, 'install', '-q', '--no-index', '--no-deps', wheel_path],
+                        [inside, '-W', 'error', '-c', USE, clean]):
+            status, said = run(command, env=bare, cwd='/')
+            if status:
+                break
+        yield (name, 'passed', '') if said == f'{minor}\n' else (name, 'failed', said)
+
+
 def foreign(said, clean):
     """What is wrong with the libraries that were loaded. Python itself may bring another libcrypto, for its hashes."""
     paths = [os.path.realpath(path) for path in said.split() if any(name in path for name in BROUGHT)]
@@ -165,6 +230,8 @@ def main():
     if status and not any(state == 'failed' for _, state, _ in found):
         found.append(('pytest', 'failed', said))
     found += [(name, 'failed' if wrong else 'passed', wrong) for name, wrong in wheel(python, source, build)]
+    made = glob.glob(os.path.join(build, 'python-wheel', 'kvkeep-*.whl'))
+    found += [case for path in made for case in other_pythons(python, path, build)]
     print(f'1..{len(found) + 1}')
     for number, (name, state, text) in enumerate(found, 2):
         skipped = f' # SKIP {text}' if state == 'skipped' else ''
