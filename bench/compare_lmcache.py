@@ -5,14 +5,19 @@
 kvkeep as `native_plugin` (connector) and as `plugin` (adapter) takes turns with nixl_store_dynamic, fs and fs_native: the
 same directory, sizes and calls. Prints a table of figures with what there is to reach and a table of everybody (both
 Markdown), and writes every run as JSON lines. docs/performance.md says how to read it.
+
+Everybody takes one turn in every row before the next turn begins, so that a run that is cut off by --minutes has measured all
+rows alike, and a bad minute of the machine costs each row one turn at most.
 """
 
 import argparse
+import collections
 import os
 import shutil
 import statistics
 import sys
 import tempfile
+import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -23,6 +28,8 @@ KIB = 1 << 10
 MIB = 1 << 20
 # direct: past the page cache. cold: through it, and dropped before the loads. hot: through it, and not dropped.
 MODES = ("direct", "cold", "hot")
+# hot is memory wherever the files lie.
+RAM_MODES = ("direct", "cold")
 RAM_BYTES = 4 << 30
 WARM_BYTES = 64 * MIB
 SKIPPED = 77
@@ -64,7 +71,8 @@ def parse():
                         help="of direct,cold,hot: direct I/O; page cache dropped before loads; page cache not dropped")
     parser.add_argument("--peers", type=names_from(peers.NAMES), default=list(peers.NAMES), metavar="LIST",
                         help="of " + ",".join(peers.NAMES))
-    parser.add_argument("--pairs", type=int, help="turns of everybody a row, after one that is not counted (5)")
+    parser.add_argument("--pairs", type=int, help="turns of everybody a row (5)")
+    parser.add_argument("--minutes", type=int, metavar="N", help="after so long no turn is begun, however few there were")
     parser.add_argument("--mb", type=int, help="MiB stored and loaded a run, at least one round (64)")
     parser.add_argument("--json", metavar="FILE", help="JSON lines (compare-results.jsonl)")
     parser.add_argument("--venv", metavar="DIR", default=os.path.join(peers.ROOT, "build-compare"),
@@ -75,8 +83,8 @@ def parse():
     args = parser.parse_args()
     if not args.dir and not args.ram and not args.smoke:
         parser.error("where? --dir DIR, --ram, or both")
-    if args.pairs is not None and args.pairs < 1 or args.mb is not None and args.mb < 1:
-        parser.error("--pairs and --mb are at least 1")
+    if any(value is not None and value < 1 for value in (args.pairs, args.mb, args.minutes)):
+        parser.error("--pairs, --mb and --minutes are at least 1")
     args.sizes = args.sizes or ([64 * KIB, MIB] if args.smoke else [64 * KIB, MIB, 16 * MIB, 32 * MIB])
     args.in_flight = args.in_flight or ([4] if args.smoke else [1, 16])
     args.pairs = args.pairs or (1 if args.smoke else 5)
@@ -84,8 +92,14 @@ def parse():
     return args
 
 
+class Row(collections.namedtuple("Row", "where folder mode size in_flight")):
+    def name(self, operation=None):
+        words = [self.where, self.mode, operation, report.size_text(self.size), f"x{self.in_flight}"]
+        return "-".join(filter(None, words))
+
+
 class Comparison:
-    """The peers that run, and the report that they write into."""
+    """The peers that run, what they answered, and the report that they write into."""
 
     def __init__(self, args, python, out):
         self.args = args
@@ -93,6 +107,8 @@ class Comparison:
         self.out = out
         self.running = {}
         self.runs = 0
+        self.results = {}              # row -> [{peer: answer} of each turn]
+        self.failed = {}               # (row, peer) -> why: it is asked no more
 
     def start(self):
         # All at once: each takes seconds to load torch.
@@ -109,51 +125,56 @@ class Comparison:
         for peer in self.running.values():
             peer.close()
 
-    def turns(self, row, folder, mode, size, in_flight):
-        """{name: answers of all turns but the first}, of those that did all of them."""
-        objects = max(min(self.args.mb * MIB // size, 256), in_flight)
-        rounds = objects // in_flight
+    def go(self, row, name):
+        """One run of one peer, or None if it failed, now or before."""
+        if (row, name) in self.failed:
+            return None
+        objects = max(min(self.args.mb * MIB // row.size, 256), row.in_flight)
+        rounds = objects // row.in_flight
         # A store's own memory is touched by the first of what goes through it: 0.1 to 0.2 s for kvkeep's 256 MiB.
-        warmup = max(1, rounds // 8, min(64, WARM_BYTES // (in_flight * size)))
-        failed = {}
+        warmup = max(1, rounds // 8, min(32, WARM_BYTES // (row.in_flight * row.size)))
+        self.runs += 1
+        try:
+            if self.running[name].process.poll() is not None:
+                self.running[name].close()
+                self.running[name] = peers.Peer(name, self.python)
+                self.running[name].ready()
+            return self.running[name].go(os.path.join(row.folder, f"{name}-{self.runs}"), row.mode == "direct",
+                                         row.mode == "cold", row.size, row.in_flight, rounds, warmup)
+        except programs.Failed as error:
+            self.failed[row, name] = str(error)
+            self.out.skip(f"{row.name()} {name}", str(error))
+            return None
 
-        def side(name):
-            def go():
-                if name in failed:
-                    return None
-                self.runs += 1
-                try:
-                    if self.running[name].process.poll() is not None:
-                        self.running[name].close()
-                        self.running[name] = peers.Peer(name, self.python)
-                        self.running[name].ready()
-                    answer = self.running[name].go(os.path.join(folder, f"{name}-{self.runs}"), mode == "direct",
-                                                   mode == "cold", size, in_flight, rounds, warmup)
-                except programs.Failed as error:
-                    failed[name] = str(error)
-                    return None
-                self.out.line({"run": row, "peer": name, **answer})
-                return answer
-            return go
+    def take_turns(self, rows):
+        """Fills results. The first run of each process loads what LMCache loads late, and is not counted."""
+        end_s = time.monotonic() + 60 * self.args.minutes if self.args.minutes else float("inf")
+        for name in list(self.running):
+            self.go(rows[0], name)
+        for turn in range(self.args.pairs):
+            for row in rows:
+                if time.monotonic() >= end_s:
+                    return
+                answers = {name: self.go(row, name) for name in pairs.order(list(self.running), turn)}
+                self.results.setdefault(row, []).append(answers)
+                for name, answer in filter(lambda pair: pair[1], answers.items()):
+                    self.out.line({"run": row.name(), "turn": turn, "peer": name, **answer})
 
-        results = pairs.take_turns(self.args.pairs + 1, {name: side(name) for name in self.running})
-        for name, why in failed.items():
-            self.out.skip(f"{row} {name}", why)
-        return {name: answers[1:] for name, answers in results.items() if name not in failed}
-
-    def measure(self, where, folder):
+    def tell(self, rows):
+        """Judges the rows of a place, and returns those of the table of everybody."""
         everybody = []
-        for mode in self.args.modes:
-            for size in self.args.sizes:
-                for in_flight in self.args.in_flight:
-                    row = f"{where}-{mode}-{report.size_text(size)}-x{in_flight}"
-                    results = self.turns(row, folder, mode, size, in_flight)
-                    # What is stored through the page cache does not depend on what happens before the loads.
-                    for operation in ["load"] if mode == "cold" and "hot" in self.args.modes else ["store", "load"]:
-                        taken = {name: [answer[operation] for answer in answers] for name, answers in results.items()}
-                        name = f"{where}-{mode}-{operation}-{report.size_text(size)}-x{in_flight}"
-                        self.judge(name, mode, operation, size, in_flight, taken)
-                        everybody.append(line(name, self.args.peers, taken))
+        modes = {row.mode for row in rows}
+        for row in rows:
+            turns = self.results.get(row)
+            if not turns:
+                self.out.skip(row.name(), "no time was left for it")
+                continue
+            names = [name for name in self.args.peers if name in self.running and (row, name) not in self.failed]
+            # What is stored through the page cache does not depend on what happens before the loads.
+            for operation in ["load"] if row.mode == "cold" and "hot" in modes else ["store", "load"]:
+                taken = {name: [turn[name][operation] for turn in turns] for name in names}
+                self.judge(row.name(operation), row.mode, operation, row.size, row.in_flight, taken)
+                everybody.append(line(row.name(operation), self.args.peers, taken))
         return everybody
 
     def judge(self, name, mode, operation, size, in_flight, taken):
@@ -217,18 +238,22 @@ def cell(answers):
 
 def everywhere(comparison, args, folder):
     """Measures on the disk, on the RAM-backed device, or both."""
-    places = [("disk", folder)] if folder else []
+    places = {"disk": (folder, args.modes)} if folder else {}
     made = None
     if args.ram:
         try:
             made = device.RamDevice("loop", RAM_BYTES)
-            places.append(("ram", made.mount))
+            places["ram"] = made.mount, [mode for mode in args.modes if mode in RAM_MODES]
         except device.Unavailable as error:
             comparison.out.skip("ram", str(error))
     try:
-        for where, path in places:
+        rows = [Row(where, path, mode, size, in_flight) for where, (path, modes) in places.items()
+                for mode in modes for size in args.sizes for in_flight in args.in_flight]
+        if rows:
+            comparison.take_turns(rows)
+        for where in dict.fromkeys(row.where for row in rows):
             comparison.out.header()
-            everybody = comparison.measure(where, path)
+            everybody = comparison.tell([row for row in rows if row.where == where])
             comparison.out.table(f"everybody-{where}", "GB/s / p50 of a round in ms / core-seconds a GB; ratios of GB/s",
                                  columns(args.peers), everybody)
     finally:

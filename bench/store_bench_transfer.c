@@ -392,9 +392,10 @@ void store_bench_batch(struct store_bench *bench, uint32_t number)
 		.round = { .program = "store_bench", .mode = "batch", .round = number,
 			   .object_bytes = bench->object_bytes },
 	};
-	char extra[160];
+	char extra[160 + 16 * BENCH_IN_FLIGHT_MAX];
 	uint64_t began_ns;
 	double cpu_s, sum_ns = 0;
+	int used;
 
 	memset(bench->memory, 0xa5, bench->memory_bytes);
 	cpu_s = bench_cpu_s();
@@ -411,9 +412,13 @@ void store_bench_batch(struct store_bench *bench, uint32_t number)
 	bench_samples_sort(&transfer.round.samples);
 	for (size_t i = 0; i < transfer.round.samples.count; i++)
 		sum_ns += (double)transfer.round.samples.ns[i];
-	snprintf(extra, sizeof(extra), ",\"mean_part\":%.4f,\"first_part\":%.4f",
-		 sum_ns / 1e9 / (double)transfer.round.objects / transfer.round.wall_s,
-		 (double)transfer.round.samples.ns[0] / 1e9 / transfer.round.wall_s);
+	used = snprintf(extra, sizeof(extra), ",\"mean_part\":%.4f,\"first_part\":%.4f,\"parts\":[",
+			sum_ns / 1e9 / (double)transfer.round.objects / transfer.round.wall_s,
+			(double)transfer.round.samples.ns[0] / 1e9 / transfer.round.wall_s);
+	for (size_t i = 0; i < transfer.round.samples.count; i++)
+		used += snprintf(extra + used, sizeof(extra) - (size_t)used, "%s%.3f", i ? "," : "",
+				 (double)transfer.round.samples.ns[i] / 1e9 / transfer.round.wall_s);
+	snprintf(extra + used, sizeof(extra) - (size_t)used, "]");
 	bench_round_print(&transfer.round, extra);
 	bench_samples_release(&transfer.round.samples);
 }

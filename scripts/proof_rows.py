@@ -57,6 +57,7 @@ ROWS = [
         Test('account_faults'),
         Test('fault'),
         Test('fault_ring'),
+        Test('system_bad_disk', 'rounds', 10**5, 'KVK_ROUNDS', 8),
     ], 'pairs of faults'),
     Row(3, 'the nth allocation fails, once and from then on', [
         Test('store_memory', 'allocations'),
@@ -67,7 +68,8 @@ ROWS = [
     ]),
     Row(5, 'power cuts of ext4 (four modes) and XFS, at each durability', [
         Test('system_power_cut', 'cuts', 100000, 'KVK_CUTS', 500),
-    ], 'a second means besides the shutdown of the file system: a log of all writes, rebuilt at each flush'),
+        Test('system_write_log', 'points', 100000, 'KVK_POINTS', 100),
+    ], 'a log of all writes that another kernel wrote down: the log is that of a disk which the test serves to this one'),
     Row(6, 'any instant is safe: snapshots of a busy store on ext4, XFS, btrfs', [
         Test('system_snapshot', 'snapshots', 20000, 'KVK_SNAPSHOTS', 201),
     ]),
@@ -84,7 +86,8 @@ ROWS = [
         Test('store_race', 'requests', 10**7, 'KVK_STEPS', 1500),
         Test('catalog_race', 'operations', 10**7, 'KVK_STEPS', 20000),
         Test('store_fork'),
-    ], 'schedules from a seed: the interleavings here are made by hand, or left to the machine'),
+        Test('store_schedules', 'schedules', 10**7, 'KVK_STEPS', 200),
+    ], 'schedules from a seed of pools, and over the posix backend: those that are drawn are of stores with a file per key, in memory'),
     Row(10, 'every bit and byte of an object changed, every truncation, every block swapped', [
         Test('store_corrupt', 'changes'),
     ], 'random changes of a store that is in use'),
@@ -124,7 +127,8 @@ ROWS = [
     Row(16, 'the medium hangs', [
         Test('store_hang'),
         Test('uring_life'),
-    ], 'hangs below the file system, and ones of minutes'),
+        Test('system_hung_disk', 'hangs', 1000, 'KVK_HANGS', 6),
+    ], 'hangs of minutes'),
     Row(17, 'what is planted, who may look in, and secrets', [
         Test('store_attack'),
         Test('store_planted'),

@@ -134,6 +134,9 @@ void bed_fill(void *data, uint64_t bytes, struct kvk_key key, uint32_t generatio
 /* Judges the same: BED_RIGHT, or what the first wrong 4 KiB block of the object is. */
 enum bed_verdict bed_judge(const void *data, uint64_t bytes, struct kvk_key key, uint32_t generation, uint64_t offset);
 
+/* Whether this is a block of 4 KiB of some payload, whole or its beginning. */
+bool bed_is_payload(const void *block);
+
 /* The generation that the first 16 bytes of a payload say. */
 uint32_t bed_generation(const void *data);
 

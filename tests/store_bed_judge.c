@@ -102,6 +102,17 @@ enum bed_verdict bed_judge(const void *data, uint64_t bytes, struct kvk_key key,
 	return BED_RIGHT;
 }
 
+bool bed_is_payload(const void *block)
+{
+	uint64_t words[BLOCK_WORDS], first[2];
+
+	memcpy(first, block, sizeof(first));
+	if (first[1] >> 48 != MARK)
+		return false;
+	make_block(words, first[0], first[1] >> 24 & 0xffffff, first[1] & 0xffffff);
+	return words[2] == ((const uint64_t *)block)[2];
+}
+
 uint32_t bed_generation(const void *data)
 {
 	uint64_t words[2];

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 EXT4 = ["mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"]
 
@@ -27,6 +28,18 @@ def _run(argv):
     if done.returncode:
         raise Unavailable(f"{argv[0]}: {done.stderr.strip() or done.returncode}")
     return done.stdout.strip()
+
+
+def _unmount(folder):
+    """A loop device lets go of its file a moment after losetup says so."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return _run(["umount", folder])
+        except Unavailable:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def _write(path, text):
@@ -64,7 +77,7 @@ class RamDevice:
         mount = os.path.join(base, "mnt")
         os.mkdir(mount, 0o700)
         _run(["mount", "-o", "nodiscard,noatime", device, mount])
-        self.undo.append(lambda: _run(["umount", mount]))
+        self.undo.append(lambda: _unmount(mount))
         os.chmod(mount, 0o700)
         self.mount = mount
 
@@ -72,7 +85,7 @@ class RamDevice:
         memory = os.path.join(base, "tmpfs")
         os.mkdir(memory, 0o700)
         _run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes + (64 << 20)}", "kvkeep-bench", memory])
-        self.undo.append(lambda: _run(["umount", memory]))
+        self.undo.append(lambda: _unmount(memory))
         image = os.path.join(memory, "image")
         with open(image, "wb") as file:
             file.truncate(size_bytes)

@@ -24,16 +24,10 @@ def alternate(count, ours, theirs):
     return pairs
 
 
-def take_turns(count, sides):
-    """The same for more than two: sides is {name: function}, and who begins moves on by one from turn to turn.
-    Returns {name: results}, in the order of the turns, so that results of the same place belong together."""
-    names = list(sides)
-    results = {name: [] for name in names}
-    for number in range(count):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            results[name].append(sides[name]())
-    return results
+def order(names, turn):
+    """The same for more than two: who begins moves on by one from turn to turn."""
+    first = turn % len(names)
+    return names[first:] + names[:first]
 
 
 def spread(values):

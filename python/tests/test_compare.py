@@ -28,7 +28,8 @@ def test_without_an_environment_the_smoke_run_says_so_and_makes_none(folder):
     (['--dir', '/tmp', '--in-flight', '0'], "'0' is not a list of numbers"),
     (['--dir', '/tmp', '--peers', 'fs,nobody'], "'nobody' is none of connector, adapter, nixl_store_dynamic, fs, fs_native"),
     (['--dir', '/tmp', '--modes', 'warm'], "'warm' is none of direct, cold, hot"),
-    (['--dir', '/tmp', '--pairs', '0'], '--pairs and --mb are at least 1'),
+    (['--dir', '/tmp', '--pairs', '0'], '--pairs, --mb and --minutes are at least 1'),
+    (['--dir', '/tmp', '--minutes', '0'], '--pairs, --mb and --minutes are at least 1'),
 ])
 def test_nonsense_is_refused_by_name(arguments, said):
     done = compare(*arguments)
@@ -39,9 +40,5 @@ def test_everybody_takes_turns_and_begins_once(monkeypatch):
     monkeypatch.syspath_prepend(BENCH)
     from harness import pairs
 
-    order = []
-    sides = {name: lambda name=name: order.append(name) or len(order) for name in 'abc'}
-    results = pairs.take_turns(3, sides)
-    assert ''.join(order) == 'abcbcacab'
-    assert results == {'a': [1, 6, 8], 'b': [2, 4, 9], 'c': [3, 5, 7]}
+    assert [''.join(pairs.order(list('abc'), turn)) for turn in range(4)] == ['abc', 'bca', 'cab', 'abc']
     assert pairs.ratio(list(zip([2, 6, 3], [1, 2, 3])), float) == (2, 1, 3)

@@ -82,3 +82,44 @@ def test_the_specification_of_lmcaches_own_adapter(folder):
     connector = Connector(**json.loads(text.replace('/data/l2', folder + '/s')))
     assert connector.usage()['cap_bytes'] == 50 << 30
     connector.close()
+
+
+POOL = {'type': 'nixl_store', 'backend': 'POSIX', 'backend_params': {'file_path': '/data/l2', 'use_direct_io': 'false'},
+        'pool_size': 64}
+
+
+def test_the_specification_of_lmcaches_other_adapter(folder):
+    """nixl_store, a pool of slots, word for word: by the package itself, and in both ways into LMCache, over restarts."""
+    import kvkeep
+    from kvkeep.lmcache import Adapter, Connector
+    from test_lmcache_connector import Host
+
+    spec = json.loads(json.dumps(POOL).replace('/data/l2', folder + '/s'))
+    key, data = 'org/model@01000100@0@00ff', bytes(range(256)) * 5000
+    host = Host(Connector(**spec))
+    assert host.do('set', [key], [memoryview(data)]) == (True, '', None)
+    host.close()
+    assert not [name for name in os.listdir(folder + '/s') if re.fullmatch('[0-9a-f]{2}', name)]
+    host, room = Host(Connector(**spec)), bytearray(len(data))
+    assert host.do('get', [key], [memoryview(room)]) == (True, '', [True]) and room == data
+    host.close()
+    with kvkeep.open(dict(spec, backend_params=dict(spec['backend_params'], file_path=folder + '/t'))) as store:
+        assert store.put(key, data) is True and store.get(key) == data
+        assert store.usage().cap_bytes == 64 << 20
+    adapter = Adapter(spec)
+    assert adapter.get_usage().total_capacity_bytes == 64 << 20
+    assert adapter.get_usage().total_bytes_used >= len(data)
+    adapter.close()
+
+
+@pytest.mark.parametrize('change, said', [
+    ({'persist_enabled': 'false'}, 'persist_enabled'), ({'pool_size': 0}, 'pool_size'), ({'backend_params': {}}, 'file_path'),
+    ({'pool_sice': 64}, 'pool_sice'), ({'backend': 'TAPE'}, 'backend'),
+])
+def test_what_it_must_not_say_is_named(folder, change, said):
+    from kvkeep.lmcache import Connector
+
+    spec = json.loads(json.dumps(POOL).replace('/data/l2', folder + '/s'))
+    with pytest.raises(ValueError, match=said):
+        Connector(**{**spec, **change})
+    assert not os.path.exists(folder + '/s')

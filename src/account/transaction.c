@@ -254,6 +254,8 @@ static void post(struct kvk_account *account, struct kvk_account_tx *tx)
 	follow_mark(account, tx);
 	kvk_account_mind_skew(account, tx);
 	tx->changed |= is_asked(&account->next, line->seen) && line->seen != (uint32_t)tx->seen;
+	/* Nor is half of a sequence compared with what is half a round away. */
+	tx->changed |= (uint32_t)tx->seen - line->seen >= KVK_ACCOUNT_LONG_AGO;
 	line->seen = (uint32_t)tx->seen;
 	/* An idle process writes only when it is asked to, or if it has to take back what it said: the clock was set back. */
 	if (line->settled_ns < account->next.wanted_ns && tx->settled_ns > line->settled_ns)
@@ -421,6 +423,7 @@ int kvk_account_tx_end(struct kvk_account *account, struct kvk_account_tx *tx)
 {
 	struct kvk_account_image *next = &account->next;
 	struct kvk_backend *backend = account->backend;
+	struct kvk_sync sync = { .over = NULL };
 	uint64_t known_bytes, change_bytes = 0;
 	int err = 0;
 
@@ -432,8 +435,10 @@ int kvk_account_tx_end(struct kvk_account *account, struct kvk_account_tx *tx)
 		if (!tx->leaves)
 			next->rows[account->row].visits = account->visits;
 		kvk_account_encode(next, account->encoded);
+		kvk_sync_begin(&backend->syncs, &sync);
 		err = backend->ops->update_file(backend, KVK_FILE_ACCOUNT, (next->sequence & 1) * KVK_ACCOUNT_BYTES, account->encoded,
 						KVK_ACCOUNT_BYTES);
+		kvk_sync_end(&backend->syncs, &sync, err);
 	}
 	kvk_account_tx_give_up(account);
 	if (err) {

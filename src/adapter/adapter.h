@@ -6,6 +6,7 @@
 #ifndef KVK_ADAPTER_ADAPTER_H
 #define KVK_ADAPTER_ADAPTER_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -106,6 +107,24 @@ struct kvk_adapter_counts {
 	atomic_uint_fast64_t walked;   /* folders and names that list() and remove_all() came by: they get on as long as it grows */
 };
 
+/*
+ * Objects that were found and could not be synced, when they were to be durable. They stay: perhaps they were durable long
+ * before. But a later sync of them is not believed, since the kernel tells of such an error once and may have dropped what it could
+ * not write. stamp: which file, or which writing of its slots.
+ */
+#define KVK_DOUBTS_MAX 1024u
+
+struct kvk_doubt {
+	uint8_t prefix[16];
+	uint64_t stamp;
+};
+
+struct kvk_doubts {
+	pthread_mutex_t lock;
+	_Atomic uint32_t count;        /* more than there is room for: everything is doubted */
+	struct kvk_doubt doubt[KVK_DOUBTS_MAX];
+};
+
 /* One object of a list. */
 struct kvk_listed {
 	const char *name;
@@ -200,6 +219,7 @@ struct kvk_adapter {
 	struct kvk_backend *backend;
 	uint64_t charge_max_bytes;     /* what costs more never fits, however empty the store; 0: nothing is too large */
 	struct kvk_adapter_counts counts;
+	struct kvk_doubts doubts;
 };
 
 struct kvk_adapter_options {
@@ -239,6 +259,13 @@ uint32_t kvk_reason_of(int status);
 
 /* The caller's memory comes in fragments: fills all of them. */
 void kvk_memory_fill(const struct iovec *to, uint32_t count, uint8_t byte);
+
+/* ---- doubts.c ----------------------------------------------------------------------------------- */
+
+void kvk_doubts_init(struct kvk_doubts *doubts);
+void kvk_doubts_release(struct kvk_doubts *doubts);
+void kvk_doubts_add(struct kvk_doubts *doubts, const uint8_t digest[KVK_DIGEST_BYTES], uint64_t stamp);
+bool kvk_doubts_has(struct kvk_doubts *doubts, const uint8_t digest[KVK_DIGEST_BYTES], uint64_t stamp);
 
 /* ---- walk.c ------------------------------------------------------------------------------------- */
 

@@ -55,6 +55,7 @@ struct kvk_op {
 	struct kvk_link xfers;                 /* in flight */
 	struct kvk_lane *lane;
 	uint64_t sequence;                     /* in the order of being taken up */
+	uint64_t syncs_failed;                 /* when it was taken up */
 	bool detached;
 	atomic_uint claim;
 	atomic_bool canceled;
@@ -88,7 +89,10 @@ bool kvk_op_alone(const struct kvk_op *op);
 /* Whether its deadline has passed (or it was canceled): it must not publish any more. */
 bool kvk_op_late(struct kvk_op *op);
 
-/* On the lane: has xfer carried out for op; xfer->done is called from the lane's loop, never from in here. */
+/*
+ * On the lane: has xfer carried out for op; xfer->done is called from the lane's loop, never from in here. A sync ends well only if
+ * no other has failed since op was taken up, see backend/syncs.h: else with -EIO.
+ */
 void kvk_op_submit(struct kvk_op *op, struct kvk_xfer *xfer);
 
 /* ---- the agent ---------------------------------------------------------------------------------- */

@@ -61,6 +61,7 @@ struct kvk_lane {
 	atomic_bool look_at_deadlines;
 	atomic_bool choked;                    /* too much of its memory is in a hung medium */
 	atomic_bool gone;                      /* its thread has ended */
+	pid_t thread_id;                       /* the kernel's, of its thread */
 	atomic_uint_fast64_t turn_us;          /* when it last came round, or was woken to */
 	uint64_t watched_turn_us;              /* turn_us as the watch last saw it */
 	uint64_t silent_us;                    /* of the watch's own time since turn_us moved */

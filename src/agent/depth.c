@@ -16,6 +16,10 @@
 /* Between trials, since other users of the disk come and go; the other limit is in force in 1 of 18 windows. */
 #define REST_WINDOWS 80
 #define WINDOW_US_MIN 20000
+/* A window that takes longer was not in demand all the time, */
+#define WINDOW_US_MAX 1000000
+/* unless a piece takes that long: with the budget in use two budgets take two latencies, for writes beside reads eight. */
+#define WINDOW_LATENCIES_MAX 16
 
 void kvk_depth_tuner_init(struct kvk_depth_tuner *tuner, uint64_t ceiling_bytes)
 {
@@ -208,6 +212,13 @@ static bool room_for_others(struct kvk_depth *depth, enum kvk_depth_direction di
 	return atomic_exchange(&depth->direction[direction].wanted, false);
 }
 
+static uint64_t window_us_max(uint64_t mean_latency_us)
+{
+	uint64_t slow_us = WINDOW_LATENCIES_MAX * mean_latency_us;
+
+	return slow_us > WINDOW_US_MAX ? slow_us : WINDOW_US_MAX;
+}
+
 bool kvk_depth_give(struct kvk_depth *depth, enum kvk_depth_direction which, uint64_t bytes,
 		    uint64_t now_us, uint64_t latency_us)
 {
@@ -225,7 +236,8 @@ bool kvk_depth_give(struct kvk_depth *depth, enum kvk_depth_direction which, uin
 	if (direction->window_start_us == 0 || (!wanted && direction->window_pieces == 0)) {
 		direction->window_start_us = now_us;
 		direction->window_bytes = 0;
-	} else if (now_us - direction->window_start_us > 50 * WINDOW_US_MIN) {
+	} else if (now_us - direction->window_start_us >
+		   window_us_max((direction->window_latency_us + latency_us) / (direction->window_pieces + 1))) {
 		/* Demand paused: what was measured so far says nothing. */
 		direction->window_start_us = now_us;
 		direction->window_bytes = 0;

@@ -187,6 +187,40 @@ void kvk_lane_route(struct kvk_lane *lane, struct kvk_xfer *xfer)
 	kvk_workers_submit(&lane->agent->pool, xfer);
 }
 
+/* ---- syncs -------------------------------------------------------------------------------------- */
+
+static bool is_sync(const struct kvk_xfer *xfer)
+{
+	return xfer->op == KVK_XFER_SYNC || xfer->op == KVK_XFER_SYNC_FOLDER || xfer->op == KVK_XFER_SYNC_ALL;
+}
+
+/* Others with which it was under way are over: it comes back as if a worker had done it. */
+static void sync_over(struct kvk_sync *sync)
+{
+	struct kvk_xfer *xfer = kvk_container_of(sync, struct kvk_xfer, sync);
+	struct kvk_lane *lane = xfer->lane;
+
+	pthread_mutex_lock(&lane->returned_lock);
+	kvk_list_push(&lane->returned, &xfer->link);
+	pthread_mutex_unlock(&lane->returned_lock);
+	kvk_lane_wake(lane);
+}
+
+/* Whether its result is final. */
+static bool believe(struct kvk_lane *lane, struct kvk_xfer *xfer)
+{
+	struct kvk_syncs *syncs = &lane->agent->backend->syncs;
+
+	if (!xfer->believed) {
+		xfer->believed = true;
+		if (!kvk_sync_end(syncs, &xfer->sync, (int)xfer->result))
+			return false;
+	}
+	if (xfer->result >= 0 && kvk_syncs_failed(syncs) != xfer->owner->syncs_failed)
+		xfer->result = -EIO;
+	return true;
+}
+
 void kvk_op_submit(struct kvk_op *op, struct kvk_xfer *xfer)
 {
 	xfer->owner = op;
@@ -195,6 +229,11 @@ void kvk_op_submit(struct kvk_op *op, struct kvk_xfer *xfer)
 	xfer->result = 0;
 	xfer->settled = false;
 	kvk_list_push(&op->xfers, &xfer->owner_link);
+	if (is_sync(xfer)) {
+		xfer->believed = false;
+		xfer->sync.over = sync_over;
+		kvk_sync_begin(&op->lane->agent->backend->syncs, &xfer->sync);
+	}
 	kvk_lane_route(op->lane, xfer);
 }
 
@@ -210,6 +249,8 @@ static void act_on_finished(struct kvk_lane *lane)
 			kvk_lane_route(lane, xfer);
 			continue;
 		}
+		if (is_sync(xfer) && !believe(lane, xfer))
+			continue;
 		if (xfer->result < 0 && xfer->result != -ENOENT && xfer->result != -EEXIST &&
 		    xfer->result != -EAGAIN && xfer->result != -ECANCELED)
 			atomic_fetch_add_explicit(&lane->agent->medium_errors, 1, memory_order_relaxed);
@@ -287,6 +328,7 @@ static bool take_up(struct kvk_lane *lane)
 		kvk_op_answer(op, -EHOSTDOWN);
 		kvk_op_finish(op);
 	} else {
+		op->syncs_failed = kvk_syncs_failed(&lane->agent->backend->syncs);
 		op->start(op);
 	}
 	return true;
@@ -472,6 +514,7 @@ static bool start(struct kvk_lane *lane)
 	int err = -EOPNOTSUPP;
 
 	lane->next_deadline_us = UINT64_MAX;
+	lane->thread_id = gettid();
 	atomic_store(&lane->turn_us, kvk_now_us());
 	if (agent->engine != KVK_ENGINE_THREADS && ring_ops)
 		err = ring_ops->open(&lane->ring, agent->backend, RING_ENTRIES,
@@ -535,6 +578,8 @@ void *kvk_lane_main(void *argument)
 	pthread_mutex_unlock(&lane->returned_lock);
 	if (ring)
 		ring_ops->close(ring);
+	/* Who let the last sync go may still be about to wake this lane. */
+	kvk_syncs_settle(&agent->backend->syncs);
 	atomic_store(&lane->gone, true);
 	return NULL;
 }

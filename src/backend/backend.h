@@ -16,6 +16,7 @@
 
 #include <kvkeep/store.h>
 
+#include "backend/syncs.h"
 #include "util/list.h"
 #include "util/log.h"
 
@@ -107,6 +108,8 @@ struct kvk_xfer {
 	bool waiting;                  /* in the workers' queue, not taken up yet */
 	bool settled;                  /* result is final: short transfers are joined */
 	bool canceled;                 /* nobody waits for the result. Apart from flags, which a worker may be reading */
+	bool believed;                 /* a sync: those that were under way with it are over, too */
+	struct kvk_sync sync;          /* of a sync */
 	uint64_t ring_data;            /* the ring's own */
 };
 
@@ -120,6 +123,7 @@ enum {
 	KVK_LOCK_POOL = 4099,          /* the one process that a pool belongs to */
 	KVK_LOCK_QUOTAS = 4100,        /* while the file of quotas is changed */
 	KVK_LOCK_NEWS = 4101,          /* while news are posted */
+	KVK_LOCK_END                   /* behind the last of those that have names */
 };
 
 /* With many hosts this file is locked with its byte: what a process that died was about to write into it is never seen after
@@ -264,6 +268,7 @@ struct kvk_backend_ops {
 struct kvk_backend {
 	const struct kvk_backend_ops *ops;
 	struct kvk_backend_caps caps;
+	struct kvk_syncs syncs;        /* whoever has it synced tells it here */
 };
 
 extern const struct kvk_backend_ops kvk_backend_posix;

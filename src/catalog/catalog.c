@@ -271,10 +271,14 @@ static void lose(struct kvk_catalog *catalog, const uint8_t digest[32], const st
 	is_life = kvk_place_is_life(&place, ticket) ||
 		  (learnt && kvk_place_state(&place) == KVK_CATALOG_PRESENT && ticket->entry_version == 0 &&
 		   ticket->shard_version == *place.version);
-	if (is_life) {
+	/* Who had it open when it was moved aside, and comes with what he found after this, would make it known again. */
+	if (is_life || learnt)
 		kvk_version_move(&place);
+	if (is_life)
 		kvk_place_forget(catalog, &place, &link);
-	}
+	/* A put since, or one that has not ended, may have found it present by its footer before. */
+	else if (learnt && place.entry)
+		kvk_entry_doubt(place.entry, *place.version);
 	kvk_place_unlock(&place);
 	kvk_chain_release(catalog, &link);
 }

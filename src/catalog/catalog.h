@@ -139,7 +139,8 @@ void kvk_catalog_lost(struct kvk_catalog *catalog, const uint8_t digest[32],
 		      const struct kvk_catalog_ticket *ticket);
 
 /* The same, told by who has just taken its name away: what was not known then and a listing has told of since goes, too. What was
- * put since stays. */
+ * put since, or is being put, is only listed from then on, as the put may have found what was moved. Tickets of before, of what is not
+ * known, are out of date. */
 void kvk_catalog_moved_aside(struct kvk_catalog *catalog, const uint8_t digest[32],
 			     const struct kvk_catalog_ticket *ticket);
 

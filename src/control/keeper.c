@@ -273,6 +273,7 @@ static bool sync_all(struct kvk_keeper *keeper)
 
 	kvk_xfer_init(&sync, KVK_XFER_SYNC_ALL, NULL, NULL);
 	scan->backend->ops->run(scan->backend, &sync);
+	kvk_sync_tell(&scan->backend->syncs, (int)sync.result);
 	if (sync.result >= 0)
 		return true;
 	atomic_store(&scan->trouble, (int)sync.result);

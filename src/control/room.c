@@ -55,6 +55,7 @@ struct kvk_room {
 	uint64_t squeeze_until_us, squeeze_bytes;
 	uint64_t limit_bytes;                  /* what all may use now */
 	uint64_t evict_bytes;                  /* above the watermark, still to leave */
+	uint64_t news_us;                      /* when news were exchanged */
 };
 
 int kvk_room_new(struct kvk_room **ret, struct kvk_core *core, bool many_hosts)
@@ -165,6 +166,7 @@ static bool sync_all(struct kvk_core *core)
 	kvk_account_sync_begin(core->account);
 	kvk_xfer_init(&xfer, KVK_XFER_SYNC_ALL, NULL, NULL);
 	core->backend->ops->run(core->backend, &xfer);
+	kvk_sync_tell(&core->backend->syncs, (int)xfer.result);
 	if (xfer.result < 0) {
 		kvk_core_trouble(core, (int)xfer.result);
 		kvk_log(&core->log, KVK_LOG_ERROR, "what was removed stays charged, since the sync failed: %s",
@@ -426,7 +428,12 @@ static void make_room(struct kvk_room *room)
 static void exchange_news(struct kvk_room *room, struct kvk_news_extent told, int visited)
 {
 	bool alone = !visited && room->last.processes <= 1;
+	uint64_t now_us = kvk_now_us();
 
+	/* A post syncs two files, and puts that rang for room wait for this thread. */
+	if (now_us - room->news_us < TICK_US && told.told_count < KVK_NEWS_TOLD_MAX / 2)
+		return;
+	room->news_us = now_us;
 	kvk_news_post(room->core, told, alone);
 	if (!alone)
 		kvk_news_follow(room->core);

@@ -44,6 +44,7 @@ static void settle_get(struct kvk_item *item)
 	} else if (request->reason == KVK_REASON_DAMAGED && !request->keep) {
 		/* 1. it is not known; 2. the keeper lists it; 3. it is moved aside: a put would find it present. */
 		kvk_catalog_moved_aside(catalog, request->id, &item->ticket);
+		kvk_news_tell(item->core, request->id);
 		kvk_event(item->core, KVK_EVENT_DELETED, request);
 	} else if (request->reason == KVK_REASON_ABSENT) {
 		kvk_catalog_lost(catalog, request->id, &item->ticket);

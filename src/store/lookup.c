@@ -90,6 +90,8 @@ static void settle_lookup(struct kvk_item *item)
 	}
 	kvk_count(&core->counts.lookup_absent);
 	if (request->reason == KVK_REASON_DAMAGED && !request->keep)
+		kvk_news_tell(core, request->id);
+	if (request->reason == KVK_REASON_DAMAGED && !request->keep)
 		kvk_catalog_moved_aside(core->catalog, request->id, &item->ticket);
 	else if (request->reason == KVK_REASON_ABSENT)
 		kvk_catalog_lost(core->catalog, request->id, &item->ticket);

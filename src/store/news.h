@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a process removed, told to the others: `.kvkeep/news`. Only the keeper lists folders, so the others would take for
- * present what they met once, until they load it. News are hints: to whoever hears that an object is gone it is only listed
- * from then on, since it may have been stored anew, and he asks the medium next time. So news that come late, twice or of nothing do
- * no harm.
+ * What a process removed, evicted or moved aside as damaged, told to the others: `.kvkeep/news`. Only the keeper lists folders, so
+ * the others would take for present what they met once, until they load it. News are hints: to whoever hears that an object is
+ * gone it is only listed from then on, since it may have been stored anew, and he asks the medium next time. So news that come late,
+ * twice or of nothing do no harm.
  */
 #ifndef KVK_STORE_NEWS_H
 #define KVK_STORE_NEWS_H

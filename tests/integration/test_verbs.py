@@ -420,9 +420,35 @@ def check_damage(bed, name, damage):
     bed.tell(f'get of a damaged object: {name}', faults)
 
 
+HOSTS_OWN = {
+    'nixl_store_dynamic': '{"type": "nixl_store_dynamic", "backend": "POSIX", "backend_params": {"file_path": "fresh", "use_direct_io": '
+                          '"true", "max_capacity_gb": "50", "shard_dirs": "true"}, "persist_enabled": true, "eviction": '
+                          '{"eviction_policy": "LRU", "trigger_watermark": 0.9, "eviction_ratio": 0.1}}',
+    'nixl_store': '{"type": "nixl_store", "backend": "POSIX", "backend_params": {"file_path": "fresh", "use_direct_io": "false"}, '
+                  '"pool_size": 64}',
+}
+
+
+def check_specification(bed, name, spec):
+    """As LMCache's users have it, word for word; from then on the store's folder is enough."""
+    faults = []
+    bed.lay_out()
+    for words in [['put', spec, KEY, 'in'], ['get', spec, KEY, 'out'], ['get', 'fresh', KEY, 'kept'], ['verify', 'fresh']]:
+        done = bed.run(*words)
+        if done.returncode:
+            faults.append(f'{words} ended with {done.returncode}\n{done.stdout}{done.stderr}')
+    for copy in ['out', 'kept']:
+        if not faults and open(copy, 'rb').read() != open('in', 'rb').read():
+            faults.append(f'{copy}: other bytes')
+    done = bed.run('put', spec.replace('"type"', '"pool_sice": 64, "type"'), KEY, 'in')
+    if done.returncode == 0 or 'pool_sice' not in done.stderr:
+        faults.append(f'an unknown key: {done.returncode}, {done.stderr}')
+    bed.tell(f'the specification of LMCache\'s {name}', faults)
+
+
 def main():
     kvkeep = os.path.abspath(sys.argv[1])
-    print(f'1..{len(ROWS) * 4 + 4 + len(DAMAGES)}')
+    print(f'1..{len(ROWS) * 4 + 4 + len(DAMAGES) + len(HOSTS_OWN)}')
     # Five hundred stores: in memory, if there is such a place, for none of this depends on the medium.
     place = os.environ.get('KVK_TEST_DIR') or ('/dev/shm' if os.access('/dev/shm', os.W_OK) else None)
     with tempfile.TemporaryDirectory(dir=place) as folder:
@@ -434,6 +460,8 @@ def main():
         check_progress(bed)
         for name, damage in DAMAGES.items():
             check_damage(bed, name, damage)
+        for name, spec in HOSTS_OWN.items():
+            check_specification(bed, name, spec)
         os.chdir('/')
     return 1 if bed.failed else 0
 

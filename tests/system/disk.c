@@ -77,7 +77,7 @@ const char *disk_unable(const struct disk_kind *kind)
 }
 
 /* A loop device for the image, gone with the last that uses it. Returns its open descriptor. */
-static int attach(const char *image, char device[32])
+static int attach(const char *image, bool direct, char device[32])
 {
 	struct loop_config config = { .block_size = 0 };
 	int control, file, loop = -1, number, err = -EBUSY;
@@ -89,7 +89,7 @@ static int attach(const char *image, char device[32])
 		goto out;
 	}
 	config.fd = (uint32_t)file;
-	config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
+	config.info.lo_flags = LO_FLAGS_AUTOCLEAR | (direct ? LO_FLAGS_DIRECT_IO : 0);
 	/* Others take the device that was free a moment ago. */
 	for (int tries = 0; tries < 100 && err == -EBUSY; tries++) {
 		number = ioctl(control, LOOP_CTL_GET_FREE);
@@ -120,7 +120,7 @@ out:
 int disk_mount(struct disk *disk)
 {
 	char device[32];
-	int err, loop = attach(disk->image, device);
+	int err, loop = attach(disk->file[0] ? disk->file : disk->image, disk->file[0], device);
 
 	if (loop < 0)
 		return loop;
@@ -148,12 +148,13 @@ int disk_unmount(struct disk *disk)
 	return err;
 }
 
-int disk_make_in(struct disk *disk, const char *folder, const char *name, const struct disk_kind *kind, uint64_t bytes,
-		 const char *more)
+int disk_make_image(struct disk *disk, const char *folder, const char *name, const struct disk_kind *kind, uint64_t bytes,
+		    const char *more)
 {
 	int fd, err;
 
 	disk->kind = kind;
+	disk->file[0] = 0;
 	snprintf(disk->image, sizeof(disk->image), "%s/%s.image", folder, name);
 	snprintf(disk->path, sizeof(disk->path), DISK_WORLD "/%s", name);
 	fd = open(disk->image, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -166,6 +167,14 @@ int disk_make_in(struct disk *disk, const char *folder, const char *name, const 
 		err = -EIO;
 	if (!err && mkdir(disk->path, 0700) && errno != EEXIST)
 		err = -errno;
+	return err;
+}
+
+int disk_make_in(struct disk *disk, const char *folder, const char *name, const struct disk_kind *kind, uint64_t bytes,
+		 const char *more)
+{
+	int err = disk_make_image(disk, folder, name, kind, bytes, more);
+
 	return err ? err : disk_mount(disk);
 }
 

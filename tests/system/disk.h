@@ -27,6 +27,7 @@ struct disk {
 	const struct disk_kind *kind;
 	char image[96];
 	char path[64];                 /* where it is mounted */
+	char file[96];                 /* what is mounted instead of the image, past the page cache; empty: the image */
 };
 
 /* NULL: there is a world for disks now, made by the first call. Else why there can be none. */
@@ -40,6 +41,9 @@ int disk_make(struct disk *disk, const char *name, const struct disk_kind *kind,
 /* The same in another folder than DISK_WORLD. */
 int disk_make_in(struct disk *disk, const char *folder, const char *name, const struct disk_kind *kind, uint64_t bytes,
 		 const char *more);
+/* The same, and does not mount it yet. */
+int disk_make_image(struct disk *disk, const char *folder, const char *name, const struct disk_kind *kind, uint64_t bytes,
+		    const char *more);
 /* Mounts an image that is there. */
 int disk_mount(struct disk *disk);
 int disk_remount(struct disk *disk, bool read_only);

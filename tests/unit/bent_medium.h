@@ -214,6 +214,7 @@ static inline void bent_open(struct bent *bent)
 	memset(bent, 0, sizeof(*bent));
 	assert_int_equal(kvk_backend_ram.open(&bent->inner, &options, NULL), 0);
 	bent->base.ops = &bent_ops;
+	kvk_syncs_init(&bent->base.syncs);
 	bent->base.caps = bent->inner->caps;
 	pthread_mutex_init(&bent->lock, NULL);
 }

@@ -202,6 +202,7 @@ static inline void start(struct fixture *fixture, bool with_ring)
 	assert_int_equal(kvk_fault_new(&fixture->plain->medium, ram, 0), 0);
 	assert_null(fixture->plain->medium->ops->ring);
 	fixture->plain->base = (struct kvk_backend){ .ops = &plain_ops, .caps = ram->caps };
+	kvk_syncs_init(&fixture->plain->base.syncs);
 	assert_int_equal(kvk_fault_new(&fixture->fault, &fixture->plain->base, 42), 0);
 	assert_string_equal(fixture->fault->ops->name, "fault");
 	assert_string_equal(fixture->fault->caps.medium, "ram");

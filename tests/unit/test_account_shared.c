@@ -261,6 +261,42 @@ static void let_transactions_pass(struct kvk_backend *backend, uint64_t count)
 	assert_int_equal(backend->ops->save_file(backend, "account", data, sizeof(data), false), 0);
 }
 
+/*
+ * A row keeps the low half of the sequence that its process has seen, and who is idle writes none: when the others have done more than
+ * 2^31 transactions since, what was seen long ago would look as if it were still to come.
+ */
+static void who_is_idle_for_very_long(void **state)
+{
+	struct machine *busy = &machines[0], *idle = &machines[1];
+	struct kvk_account_row rows[2];
+	const struct kvk_account_image *image;
+	uint64_t sequence;
+	uint32_t row;
+
+	boot(busy, *state, 0);
+	boot(idle, *state, 0);
+	assert_int_equal(kvk_account_rows(idle->process.account, rows, 2), 2);
+	row = rows[rows[1].self].index;
+	for (unsigned i = 0; i < 12; i++) {
+		let_transactions_pass(busy->process.backend, UINT64_C(1) << 28);
+		for (unsigned turns = 0; turns < 4; turns++) {
+			go_on(2 * SECOND);
+			visit(&idle->process, 0, 0, false);
+		}
+		image = image_of(&idle->process);
+		assert_in_range((uint32_t)image->sequence - image->rows[row].seen, 0, 3u << 29);
+	}
+	/* And no more often than that. */
+	sequence = image_of(&idle->process)->sequence;
+	for (unsigned turns = 0; turns < 8; turns++) {
+		go_on(2 * SECOND);
+		visit(&idle->process, 0, 0, false);
+	}
+	assert_true(image_of(&idle->process)->sequence == sequence);
+	stop(&idle->process);
+	stop(&busy->process);
+}
+
 static void leave_bounds(struct bed *bed, uint64_t transactions, bool lost)
 {
 	struct machine *keeper = &machines[0], *ahead = &machines[1], *dead = &machines[2];
@@ -533,6 +569,7 @@ int main(void)
 		ONE(what_was_unlinked_before_any_clock_was_known),
 		ONE(clocks_that_differ_prove_nothing),
 		ONE(clocks_that_differ_leave_bounds),
+		ONE(who_is_idle_for_very_long),
 		ONE(agreement_is_seen_as_well),
 		ONE(at_random_the_books_are_never_too_low),
 	};

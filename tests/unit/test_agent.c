@@ -17,6 +17,7 @@
 
 #include "agent/agent_private.h"
 #include "util/clock.h"
+#include "util/runnable.h"
 
 #define FOR_EVER UINT64_MAX
 #define OPS_MAX 64
@@ -161,10 +162,10 @@ static void bed_end(struct bed *bed)
 }
 
 /* Has each of the lanes stand before the gate. */
-static void block_lanes(struct bed *bed, struct probe *blockers, uint32_t lanes, uint64_t deadline_us)
+static void block_lanes(struct bed *bed, struct probe *blockers, uint32_t lanes)
 {
 	for (uint32_t i = 0; i < lanes; i++) {
-		probe_init(&blockers[i], KVK_OP_LIGHT, deadline_us, bed);
+		probe_init(&blockers[i], KVK_OP_LIGHT, FOR_EVER, bed);
 		blockers[i].gate = &bed->gate;
 		submit(bed->agent, &blockers[i], 1);
 		gate_await(&bed->gate, i + 1);
@@ -191,7 +192,7 @@ static void test_order(void **state)
 	struct bed bed;
 
 	bed_begin(&bed, 1);
-	block_lanes(&bed, &blocker, 1, FOR_EVER);
+	block_lanes(&bed, &blocker, 1);
 	for (uint32_t i = 0; i < 30; i++)
 		probe_init(&probes[i], classes[i % 3], FOR_EVER, NULL);
 	submit(bed.agent, probes, 11);
@@ -214,7 +215,7 @@ static void test_one_lane_blocked(void **state)
 	struct bed bed;
 
 	bed_begin(&bed, 3);
-	block_lanes(&bed, blockers, 2, FOR_EVER);
+	block_lanes(&bed, blockers, 2);
 	for (uint32_t i = 0; i < OPS_MAX; i++)
 		probe_init(&probes[i], (enum kvk_op_class)(i % 3), FOR_EVER, NULL);
 	submit(bed.agent, probes, OPS_MAX);
@@ -236,7 +237,7 @@ static void test_deadline_in_the_queue(void **state)
 	uint64_t until_us = kvk_now_us() + 10000000;
 
 	bed_begin(&bed, 1);
-	block_lanes(&bed, &blocker, 1, FOR_EVER);
+	block_lanes(&bed, &blocker, 1);
 	probe_init(&late, KVK_OP_READ, kvk_now_us() + 20000, NULL);
 	probe_init(&patient, KVK_OP_READ, FOR_EVER, NULL);
 	submit(bed.agent, &late, 1);
@@ -263,7 +264,7 @@ static void test_standing_still(void **state)
 	struct bed bed;
 
 	bed_begin(&bed, 2);
-	block_lanes(&bed, blockers, 2, FOR_EVER);
+	block_lanes(&bed, blockers, 2);
 	probe_init(&waiting, KVK_OP_READ, FOR_EVER, NULL);
 	submit(bed.agent, &waiting, 1);
 	kvk_agent_watch(bed.agent);
@@ -291,12 +292,15 @@ static void test_stuck_lanes(void **state)
 	uint64_t until_us = kvk_now_us() + 20000000;
 
 	bed_begin(&bed, 2);
-	block_lanes(&bed, blockers, 1, kvk_now_us() + 10000);
-	probe_init(&touching, KVK_OP_LIGHT, kvk_now_us() + 10000, NULL);
+	block_lanes(&bed, blockers, 1);
+	probe_init(&touching, KVK_OP_LIGHT, FOR_EVER, NULL);
 	touching.gate = &bed.gate;
 	touching.touches = true;
 	submit(bed.agent, &touching, 1);
 	gate_await(&bed.gate, 2);
+	/* From here on both are late. Not before they were taken up: what is late then is never started. */
+	atomic_store(&blockers[0].op.deadline_us, 1);
+	atomic_store(&touching.op.deadline_us, 1);
 	for (uint32_t i = 0; i < 8; i++)
 		probe_init(&waiting[i], (enum kvk_op_class)(i % 3), FOR_EVER, NULL);
 	submit(bed.agent, waiting, 8);
@@ -366,6 +370,66 @@ static void test_woken_is_not_stuck(void **state)
 	assert_int_equal(probe.finished, 1);
 }
 
+static void *stand_before(void *argument)
+{
+	struct probe *probe = argument;
+
+	atomic_store(&probe->started, gettid());
+	gate_pass(probe->gate);
+	return NULL;
+}
+
+/*
+ * On a machine with too much to do a lane may get no processor for seconds. As long as it could run it is not stuck, but one
+ * that waits is. Method: an agent whose only lane is said to be the thread that runs the test, which is runnable for certain, and
+ * then one that waits before a gate.
+ */
+static void test_starved_is_not_stuck(void **state)
+{
+	static struct kvk_agent agent = { .lane_count = 1 };
+	struct kvk_lane *lane = &agent.lanes[0];
+	uint64_t until_us = kvk_now_us() + 20000000;
+	struct probe probe, other = { .op = { .class = KVK_OP_LIGHT } };
+	struct gate gate;
+	pthread_t waiting;
+
+	gate_init(&gate);
+	other.gate = &gate;
+	pthread_mutex_init(&lane->active_lock, NULL);
+	pthread_mutex_init(&agent.queue_lock, NULL);
+	lane->agent = &agent;
+	lane->wake_fd = -1;
+	kvk_list_init(&lane->active);
+	for (int i = 0; i < KVK_OP_CLASS_COUNT; i++)
+		kvk_list_init(&agent.queue[i]);
+	agent.queue_deadline_us = FOR_EVER;
+	lane->turn_us = lane->watched_turn_us = 1;
+	probe_init(&probe, KVK_OP_LIGHT, FOR_EVER, NULL);
+	submit(&agent, &probe, 1);
+
+	lane->thread_id = gettid();
+	for (int i = 0; i < 20; i++) {
+		agent.watched_us = kvk_now_us() - 200000;
+		kvk_agent_watch(&agent);
+		assert_int_equal(probe.answered, 0);
+		assert_in_range(lane->silent_us, 200000, 600000);
+	}
+
+	assert_int_equal(pthread_create(&waiting, NULL, stand_before, &other), 0);
+	gate_await(&gate, 1);
+	lane->thread_id = (pid_t)atomic_load(&other.started);
+	while (kvk_is_runnable(lane->thread_id) && kvk_now_us() < until_us)
+		usleep(1000);
+	for (int i = 0; i < 6 && !probe.answered; i++) {
+		agent.watched_us = kvk_now_us() - 200000;
+		kvk_agent_watch(&agent);
+	}
+	assert_int_equal(probe.status, -EHOSTDOWN);
+	gate_open(&gate);
+	pthread_join(waiting, NULL);
+	assert_false(kvk_is_runnable(0));
+}
+
 /* A cancel answers what is of its group, waiting or under way, and nothing else. */
 static void test_cancel(void **state)
 {
@@ -374,7 +438,7 @@ static void test_cancel(void **state)
 	int mine, others;
 
 	bed_begin(&bed, 1);
-	block_lanes(&bed, &blocker, 1, FOR_EVER);
+	block_lanes(&bed, &blocker, 1);
 	for (uint32_t i = 0; i < 12; i++)
 		probe_init(&probes[i], (enum kvk_op_class)(i % 3), FOR_EVER, i % 2 ? &mine : &others);
 	submit(bed.agent, probes, 12);
@@ -402,7 +466,7 @@ static void test_stop(void **state)
 	struct bed bed;
 
 	bed_begin(&bed, 1);
-	block_lanes(&bed, &blocker, 1, FOR_EVER);
+	block_lanes(&bed, &blocker, 1);
 	probe_init(&waiting, KVK_OP_WRITE, FOR_EVER, NULL);
 	submit(bed.agent, &waiting, 1);
 	start_us = kvk_now_us();
@@ -504,6 +568,7 @@ int main(void)
 		cmocka_unit_test(test_standing_still),
 		cmocka_unit_test(test_stuck_lanes),
 		cmocka_unit_test(test_woken_is_not_stuck),
+		cmocka_unit_test(test_starved_is_not_stuck),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_threads),

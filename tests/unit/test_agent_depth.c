@@ -247,6 +247,42 @@ static void test_writes_hear_of_reads(void **state)
 	kvk_depth_release(&depth);
 }
 
+/* As many pieces as there is budget for are always under way, on a disk that does so much. Returns the limit after that. */
+static uint64_t keep_busy(struct kvk_depth *depth, uint64_t *now_us, double bytes_per_us, unsigned pieces)
+{
+	static uint64_t began_us[512];
+	uint32_t first = 0, last = 0;
+
+	for (unsigned i = 0; i < pieces; i++) {
+		while (kvk_depth_take(depth, KVK_DEPTH_READ, MIB))
+			began_us[last++ % 512] = *now_us;
+		*now_us += (uint64_t)((double)MIB / bytes_per_us);
+		kvk_depth_give(depth, KVK_DEPTH_READ, MIB, *now_us, *now_us - began_us[first++ % 512]);
+	}
+	for (; first != last; first++)
+		kvk_depth_give(depth, KVK_DEPTH_READ, MIB, *now_us, 0);
+	return atomic_load(&depth->direction[KVK_DEPTH_READ].limit_bytes);
+}
+
+/*
+ * A disk that was fast and is throttled, as one of a cloud that has used up its credit: two budgets take it seconds, and that must not
+ * be taken for demand that paused, or a full queue stays as long as it was, and each object waits for it.
+ */
+static void test_a_disk_that_gets_slow(void **state)
+{
+	struct kvk_depth depth;
+	uint64_t now_us = 1, limit = 0;
+
+	kvk_depth_init(&depth, 256 * MIB);
+	/* Twice as much in flight brings twice as much. */
+	for (unsigned i = 0; i < 4000 && limit < 256 * MIB; i++)
+		limit = keep_busy(&depth, &now_us, (double)atomic_load(&depth.direction[KVK_DEPTH_READ].limit_bytes) / 10000, 64);
+	assert_int_equal(limit, 256 * MIB);
+	limit = keep_busy(&depth, &now_us, 50, 8000);
+	assert_in_range(limit, KVK_DEPTH_FLOOR_BYTES, 128 * MIB);
+	kvk_depth_release(&depth);
+}
+
 #define ROUNDS 20000
 
 static void *take_and_give(void *argument)
@@ -293,6 +329,7 @@ int main(void)
 		cmocka_unit_test(test_any_measurement),
 		cmocka_unit_test(test_take_and_give),
 		cmocka_unit_test(test_writes_hear_of_reads),
+		cmocka_unit_test(test_a_disk_that_gets_slow),
 		cmocka_unit_test(test_threads),
 	};
 

@@ -64,7 +64,9 @@ static int teardown(void **state)
 
 static void locks_exclude_others(void **state)
 {
-	static const uint32_t bytes[] = { 0, 1, 255, KVK_LOCK_ACCOUNT, KVK_LOCK_KEEPER };
+	static const uint32_t bytes[] = {
+		0, 1, 255, KVK_LOCK_ACCOUNT, KVK_LOCK_KEEPER, KVK_LOCK_POOL, KVK_LOCK_QUOTAS, KVK_LOCK_NEWS, KVK_LOCK_END - 1,
+	};
 	struct kvk_backend *one = open_one(*state), *two = open_one(*state);
 	uint64_t begin_us;
 

@@ -335,7 +335,7 @@ static uint64_t objects_of(struct kvk_catalog *catalog)
 	return totals.objects;
 }
 
-/* Who took a name away tells so by the ticket of before: what was listed in between goes, what was put stays. */
+/* Who took a name away tells so by the ticket of before: what was listed in between goes, what was put stays, and is doubted. */
 static void what_was_moved_aside_is_lost(void **state)
 {
 	struct kvk_catalog *catalog = *state;
@@ -343,11 +343,14 @@ static void what_was_moved_aside_is_lost(void **state)
 	struct kvk_object_info info = info_of(3);
 	struct kvk_catalog_ticket unknown, present;
 	uint64_t charge;
-	bool pinned;
+	bool pinned, durable;
 
 	info.source = KVK_SOURCE_NAME;
 	look(catalog, &digest, &unknown);
 	kvk_catalog_moved_aside(catalog, digest.bytes, &unknown);
+	/* Who found it before it was moved comes too late. */
+	assert_int_equal(kvk_catalog_found(catalog, digest.bytes, &unknown, &info, false), -ESTALE);
+	look(catalog, &digest, &unknown);
 	assert_int_equal(kvk_catalog_scanned(catalog, digest.bytes, &info), KVK_CATALOG_WANTS_FOOTER);
 	kvk_catalog_lost(catalog, digest.bytes, &unknown);
 	assert_int_equal(objects_of(catalog), 1);
@@ -355,11 +358,23 @@ static void what_was_moved_aside_is_lost(void **state)
 	assert_int_equal(objects_of(catalog), 0);
 	assert_int_equal(state_of(catalog, &digest), KVK_CATALOG_UNKNOWN);
 
+	/* A put that ends with having found it may have done so before it was moved: who asks next asks the medium. */
+	look(catalog, &digest, &unknown);
+	assert_int_equal(kvk_catalog_put_begin(catalog, digest.bytes, info.charge_bytes, &durable), 0);
+	kvk_catalog_moved_aside(catalog, digest.bytes, &unknown);
+	info.source = KVK_SOURCE_FOOTER;
+	kvk_catalog_put_end(catalog, digest.bytes, &info);
+	assert_int_equal(look(catalog, &digest, &present), KVK_CATALOG_UNKNOWN);
+	kvk_catalog_lost(catalog, digest.bytes, &present);
+	assert_int_equal(objects_of(catalog), 0);
+
 	look(catalog, &digest, &unknown);
 	put(catalog, &digest, 3);
 	kvk_catalog_moved_aside(catalog, digest.bytes, &unknown);
-	assert_int_equal(state_of(catalog, &digest), KVK_CATALOG_PRESENT);
-	look(catalog, &digest, &present);
+	assert_int_equal(objects_of(catalog), 1);
+	assert_int_equal(look(catalog, &digest, &present), KVK_CATALOG_UNKNOWN);
+	assert_int_equal(kvk_catalog_found(catalog, digest.bytes, &present, &info, false), 0);
+	assert_int_equal(look(catalog, &digest, &present), KVK_CATALOG_PRESENT);
 	assert_int_equal(kvk_catalog_remove_begin(catalog, digest.bytes, &pinned), 0);
 	kvk_catalog_moved_aside(catalog, digest.bytes, &present);
 	assert_int_equal(state_of(catalog, &digest), KVK_CATALOG_LEAVING);

@@ -2,6 +2,10 @@
 /* What is told of one object that is looked at for a list: of whole ones, of strangers, and on a medium that fails. */
 #include "bent_bed.h"
 
+#include <pthread.h>
+
+#include "no_digest.h"
+
 #define BYTES 20000u
 #define FILE_BYTES (20480u + 4096u)
 #define KEY "m@00000000@0@01"
@@ -128,6 +132,31 @@ static void born_never(struct bent *bent, struct kvk_xfer *xfer)
 	xfer->stat.born_ns = 0;
 }
 
+static char inspected_name[KVK_NAME_BYTES_MAX];
+
+static void *inspect_without_memory(void *bench)
+{
+	atomic_store(&no_digest, true);
+	inspect(bench, inspected_name, -ENOMEM);
+	atomic_store(&no_digest, false);
+	return NULL;
+}
+
+/* Without memory for a digest nothing is known of an object: least of all that it is damaged. */
+static void test_inspecting_without_memory(void **state)
+{
+	struct bench bench;
+	pthread_t thread;
+
+	open_with(&bench, KVK_NAMING_KVKEEP, 1);
+	assert_int_equal(bench_put(&bench, KEY, BYTES, 1), 0);
+	bench_name(&bench, inspected_name, KEY);
+	assert_int_equal(pthread_create(&thread, NULL, inspect_without_memory, &bench), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(inspect(&bench, inspected_name, 0).state, KVK_OBJECT_PRESENT);
+	bench_close(&bench);
+}
+
 /* What other namespaces have is whole, and theirs. */
 static void test_inspecting_a_namespace(void **state)
 {
@@ -195,10 +224,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_inspecting),
 		cmocka_unit_test(test_inspecting_strangers),
+		cmocka_unit_test(test_inspecting_without_memory),
 		cmocka_unit_test(test_inspecting_a_namespace),
 		cmocka_unit_test(test_inspecting_old_names),
 		cmocka_unit_test(test_inspecting_adopted),
 	};
 
+	no_digest_prepare();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -77,7 +77,7 @@ static const struct row rows[] = {
 	  THREE_LOST },
 	{ "its footer is zeroed at the second try", .bends = { FAILS(KVK_XFER_WRITE, 1, EIO), FAILS(KVK_XFER_WRITE, 2, EIO) }, MEDIUM,
 	  NONE_LEFT },
-	{ "it cannot be synced", OBJECT, .bends = { FAILS(KVK_XFER_SYNC, 1, EIO) }, NOT_DURABLE, NONE_LEFT },
+	{ "it cannot be synced", OBJECT, .bends = { FAILS(KVK_XFER_SYNC, 1, EIO) }, NOT_DURABLE, THREE_LOST },
 	{ "late", .bends = { { .call = KVK_XFER_WRITE, .nth = 1, .after = bent_is_late } }, LATE, NONE_LEFT },
 	{ "canceled", .bends = { { .call = KVK_XFER_WRITE, .nth = 1, .after = bent_cancels } }, CANCELED, NONE_LEFT },
 	{ "canceled, and the zeroing with it", .bends = { { .call = KVK_XFER_WRITE, .nth = 1, .after = bent_cancels },
@@ -96,12 +96,10 @@ static const struct row rows[] = {
 	{ "damaged, and it cannot be zeroed", .prior = DAMAGED,
 	  .bends = { { .call = KVK_XFER_WRITE, .nth = 1, .every = true, .error = -EIO } },
 	  MEDIUM, .after = -EBADMSG, .free = 7 },
-	{ "found and not synced", OBJECT, .prior = SOUND, .bends = { FAILS(KVK_XFER_SYNC, 1, EIO) }, STORED, .unlinked = true,
-	  .durable = true },
-	{ "found and not synced, first", OBJECT, .prior = SOUND, .judge_first = true, .bends = { FAILS(KVK_XFER_SYNC, 1, EIO) }, BUSY,
-	  .outcome = KVK_OUTCOME_UNWRITTEN, NONE_LEFT, .unlinked = true },
-	{ "found and not synced, and it cannot be zeroed", OBJECT, .prior = SOUND, .bends = { FAILS(KVK_XFER_SYNC, 1, EIO),
-	  { .call = KVK_XFER_WRITE, .nth = 1, .every = true, .error = -EIO } }, MEDIUM, .after = OTHERS, .free = 7 },
+	{ "found and not synced", OBJECT, .prior = SOUND, .bends = { FAILS(KVK_XFER_SYNC, 1, EIO) }, NOT_DURABLE,
+	  .outcome = KVK_OUTCOME_FOUND, .after = OTHERS, .free = 7 },
+	{ "found and not synced, first", OBJECT, .prior = SOUND, .judge_first = true, .bends = { FAILS(KVK_XFER_SYNC, 1, EIO) }, NOT_DURABLE,
+	  .outcome = KVK_OUTCOME_FOUND, .after = OTHERS, .free = 7 },
 };
 
 static void run_row(const struct row *row)

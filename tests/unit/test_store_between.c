@@ -59,7 +59,7 @@ static const struct row rows[] = {
 	  .status = -EALREADY, .reason = KVK_REASON_BUSY, .after = OTHERS },
 	{ "another replaced it, and it cannot be given back", true,
 	  { HOLD(KVK_XFER_EXCHANGE, 1), FAIL(KVK_XFER_EXCHANGE, 2, EIO) }, .meddling = PUBLISHED,
-	  .status = -EIO, .reason = KVK_REASON_MEDIUM, .after = OURS, .left = 1 },
+	  .reason = KVK_REASON_NONE, .after = OURS, .left = 1 },
 	{ "what came out cannot be found any more", true, { FAIL(KVK_XFER_STAT_NAME, 1, ENOENT) },
 	  .reason = KVK_REASON_NONE, .after = OURS, .left = 1 },
 	{ "the exchange fails", true, { FAIL(KVK_XFER_EXCHANGE, 1, EIO) }, .status = -EIO, .reason = KVK_REASON_MEDIUM },

@@ -338,8 +338,8 @@ static void test_failed_sync(void **state)
 }
 
 /*
- * What exists and cannot be synced is not acknowledged either, now or by a later sync that says 0: it is written anew,
- * and if that fails as well nothing is left under the key.
+ * What exists and cannot be synced is not acknowledged either, now or by a later sync that says 0: the next put writes it anew.
+ * It may have been acknowledged long before, so it stays until what replaces it is on the medium.
  */
 static void test_failed_sync_of_what_exists(void **state)
 {
@@ -363,13 +363,103 @@ static void test_failed_sync_of_what_exists(void **state)
 			fail_once(bed->store, KVK_FAULT_FAIL, ops[i % 2]);
 		else
 			assert_int_equal(kvk_fault_add(bed_backend(bed->store), &always), 0);
+		assert_int_equal(bed_put(bed->store, name, BYTES, 1, &result), -EIO);
+		assert_int_equal(result.reason, KVK_REASON_NOT_DURABLE);
+		assert_int_equal(bed_get(bed->store, name, BYTES, 1, NULL), 0);
 		assert_int_equal(bed_put(bed->store, name, BYTES, 1, &result), once ? 0 : -EIO);
 		assert_int_equal(result.reason, once ? KVK_REASON_NONE : KVK_REASON_NOT_DURABLE);
 		kvk_fault_clear(bed_backend(bed->store));
-		assert_int_equal(bed_get(bed->store, name, BYTES, 1, NULL), once ? 0 : -ENOENT);
+		assert_int_equal(bed_get(bed->store, name, BYTES, 1, NULL), 0);
 		BED_AGREES(bed->store);
 		bed_reopen(bed, "\"durability\": \"none\"");
 	}
+}
+
+/* In a pool nothing takes its place: it is refused until it was removed. */
+static void test_failed_sync_of_what_exists_in_a_pool(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_result result;
+
+	bed_open(bed, "\"durability\": \"none\"");
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	bed_reopen(bed, "\"durability\": \"object\", \"fault\": []");
+	fail_once(bed->store, KVK_FAULT_FAIL, KVK_XFER_SYNC);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(bed_put(bed->store, "k", BYTES, 1, &result), -EIO);
+		assert_int_equal(result.reason, KVK_REASON_NOT_DURABLE);
+		assert_int_equal(bed_get(bed->store, "k", BYTES, 1, NULL), 0);
+	}
+	assert_int_equal(bed_remove(bed->store, "k", NULL), 0);
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	BED_AGREES(bed->store);
+}
+
+/* ---- a sync that fails beside one that does not ----------------------------------------------------- */
+
+static atomic_uint syncs_begun, syncs_ended;
+static atomic_bool syncs_meet;
+
+/* The first one ends well while the second is under way, and that fails a moment later. */
+static int meeting_fdatasync(int fd)
+{
+	unsigned mine;
+
+	if (is_background() || !syncs_meet)
+		return kvk_posix_sys_real.fdatasync(fd);
+	mine = ++syncs_begun;
+	while (mine == 1 && syncs_begun < 2)
+		usleep(100);
+	while (mine == 2 && syncs_ended < 1)
+		usleep(100);
+	if (mine == 2)
+		usleep(50000);
+	syncs_ended++;
+	return mine == 2 ? -EIO : 0;
+}
+
+struct putting {
+	struct bed *bed;
+	const char *key;
+	pthread_t thread;
+	struct kvk_result result;
+};
+
+static void *putting_main(void *argument)
+{
+	struct putting *putting = argument;
+
+	bed_put(putting->bed->store, putting->key, BYTES, 1, &putting->result);
+	return NULL;
+}
+
+/*
+ * The kernel tells of what it could not write once, to whichever sync of the file comes first, and a disk that could not flush its
+ * cache may have lost what others had in it. So neither is acknowledged; what is put later is.
+ */
+static void test_failed_sync_beside(void **state)
+{
+	struct bed *bed = *state;
+	struct putting puttings[] = { { .bed = bed, .key = "one" }, { .bed = bed, .key = "other" } };
+
+	noted_sys = kvk_posix_sys_real;
+	noted_sys.fdatasync = meeting_fdatasync;
+	kvk_posix_sys_use(&noted_sys);
+	bed_open(bed, "\"durability\": \"object\"");
+	kvk_posix_sys_use(NULL);
+	syncs_begun = syncs_ended = 0;
+	syncs_meet = true;
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&puttings[i].thread, NULL, putting_main, &puttings[i]), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_join(puttings[i].thread, NULL), 0);
+	syncs_meet = false;
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(puttings[i].result.status, -EIO);
+		assert_int_equal(puttings[i].result.reason, KVK_REASON_NOT_DURABLE);
+		assert_int_equal(bed_put(bed->store, puttings[i].key, BYTES, 1, NULL), 0);
+	}
+	BED_AGREES(bed->store);
 }
 
 /* A put whose sync takes longer than its deadline never gets a name. */
@@ -435,6 +525,9 @@ static void test_failed_sync_of_the_keeper(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		BED_TEST(test_failed_sync_of_what_exists_in_a_pool, BED_POOL_THREADS, "threads"),
+		BED_TEST(test_failed_sync_beside, BED_THREADS, "threads, buffered"),
+		BED_TEST(test_failed_sync_beside, BED_POOL_THREADS, "pool, threads"),
 		BED_TEST(test_none, BED_THREADS, "threads, buffered"),
 		BED_TEST(test_none, BED_THREADS_DIRECT, "threads, direct"),
 		BED_TEST(test_object, BED_THREADS, "threads, buffered"),

@@ -172,6 +172,38 @@ static void test_evicted_by_the_keeper(void **state)
 	assert_int_equal(kvk_store_close(other), 0);
 }
 
+/* What one found damaged and moved aside the other would answer puts of with "present", and nothing is there. */
+static void test_moved_aside(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_store *other;
+	char path[512], meta[8];
+	/* With room for metadata it asks the medium, whatever the keeper has listed meanwhile. */
+	struct kvk_key_item item = {
+		.struct_bytes = sizeof(item), .key = bed_key("m@0@0@spoiled"), .meta = meta, .meta_bytes = sizeof(meta),
+	};
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+	int fd;
+
+	open_both(bed, &other);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(bed_put(other, "m@0@0@spoiled", BYTES, 1, NULL), 0);
+		assert_int_equal(bed_path_of(bed, "m@0@0@spoiled", path, sizeof(path)), 0);
+		fd = open(path, O_WRONLY);
+		assert_true(fd >= 0);
+		/* Of the payload; then of the footer, which a lookup reads, too. */
+		assert_int_equal(pwrite(fd, "spoiled", 7, i == 0 ? 100 : lseek(fd, 0, SEEK_END) - 100), 7);
+		assert_int_equal(close(fd), 0);
+		knows(other, "m@0@0@spoiled");
+		if (i == 0)
+			assert_int_equal(bed_get(bed->store, "m@0@0@spoiled", BYTES, 1, NULL), -EBADMSG);
+		else
+			assert_int_equal(kvk_store_lookup_wait(bed->store, &item, 1, 0, &result), 0);
+		becomes_absent(other, "m@0@0@spoiled");
+	}
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
 /* A pin stays with its key, whatever becomes of what it was put on. */
 static void test_pinned(void **state)
 {
@@ -246,7 +278,7 @@ static void test_too_much_while_posting(void **state)
 	char key[64];
 
 	open_both(bed, &other);
-	for (unsigned round = 0; round < 8; round++) {
+	for (unsigned round = 0; round < 4; round++) {
 		int fd = keep_from_posting(bed);
 
 		snprintf(key, sizeof(key), "m@0@0@round-%u", round);
@@ -261,6 +293,45 @@ static void test_too_much_while_posting(void **state)
 		assert_int_equal(close(fd), 0);
 		becomes_absent(other, key);
 	}
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+static uint64_t head_count(const struct bed *bed)
+{
+	uint8_t data[KVK_NEWS_HEAD_BYTES] = { 0 };
+	struct kvk_news_head head = { 0 };
+	char path[512];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/.kvkeep/news", bed->path);
+	fd = open(path, O_RDONLY);
+	if (fd >= 0) {
+		if (read(fd, data, sizeof(data)) == sizeof(data))
+			kvk_news_parse(&head, data, sizeof(data));
+		close(fd);
+	}
+	return head.count;
+}
+
+/* However often the room thread comes round since somebody rings for room, he does not wait for files of news to be synced each time. */
+static void test_posts_in_its_time(void **state)
+{
+	static const uint8_t nothing[KVK_NEWS_ID_BYTES];
+	struct bed *bed = *state;
+	uint64_t start_us, count, last = 0;
+	struct kvk_store *other;
+	unsigned posts = 0;
+
+	open_both(bed, &other);
+	for (start_us = kit_now_us(); posts == 0 || kit_now_us() - start_us < 1000000; usleep(1000)) {
+		assert_true(kit_now_us() - start_us < PATIENCE_US);
+		kvk_news_tell(bed_core(bed->store), nothing);
+		kvk_room_ring(bed_core(bed->store));
+		count = head_count(bed);
+		posts += count > last;
+		last = count > last ? count : last;
+	}
+	assert_in_range(posts, 1, (kit_now_us() - start_us) / 250000 + 2);
 	assert_int_equal(kvk_store_close(other), 0);
 }
 
@@ -396,11 +467,13 @@ int main(void)
 		BED_TEST(test_removed_by_the_keeper, BED_THREADS, "threads"),
 		BED_TEST(test_removed_by_the_keeper, BED_URING, "io_uring"),
 		BED_TEST(test_evicted_by_the_keeper, BED_THREADS, "threads"),
+		BED_TEST(test_moved_aside, BED_THREADS, "threads"),
 		BED_TEST(test_pinned, BED_THREADS, "threads"),
 		BED_TEST(test_asked_for, BED_THREADS, "threads"),
 		BED_TEST(test_nobody_asks, BED_THREADS, "threads"),
 		BED_TEST(test_too_much, BED_THREADS, "threads"),
 		BED_TEST(test_too_much_while_posting, BED_THREADS, "threads"),
+		BED_TEST(test_posts_in_its_time, BED_THREADS, "threads"),
 		BED_TEST(test_said_once, BED_THREADS, "threads"),
 		BED_TEST(test_damaged, BED_THREADS, "threads"),
 		BED_TEST(test_round, BED_THREADS, "threads"),

@@ -47,6 +47,7 @@ static void dynamic_close(struct kvk_adapter *adapter)
 	struct kvk_dynamic *dynamic = kvk_container_of(adapter, struct kvk_dynamic, base);
 
 	pthread_mutex_destroy(&dynamic->quarantine_lock);
+	kvk_doubts_release(&dynamic->base.doubts);
 	kvk_mem_free(dynamic);
 }
 
@@ -76,6 +77,7 @@ int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options 
 	dynamic->base.ops = &dynamic_ops;
 	dynamic->base.proof_rules = &kvk_dynamic_proof_rules;
 	dynamic->base.backend = options->backend;
+	kvk_doubts_init(&dynamic->base.doubts);
 	dynamic->layout = options->layout;
 	dynamic->durability = options->durability;
 	memcpy(dynamic->namespace_digest, options->namespace_digest, KVK_DIGEST_BYTES);

@@ -85,8 +85,8 @@ struct kvk_take {
 	uint64_t inode;
 	bool unlink;                   /* and unlinks it */
 	void (*done)(struct kvk_take *take);
-	/* 0: it is taken, and unlinked if that was asked for. -ENOENT: nothing had the name. -EEXIST: another file has it, and
-	 * keeps it. Else what failed. */
+	/* 0: it is taken, and unlinked if that was asked for. -ENOENT: nothing had the name. -EEXIST: another file has it and
+	 * keeps it, or something is in the way of the target. Else what failed. */
 	int status;
 	/* Private: */
 	struct kvk_xfer xfer;

@@ -96,8 +96,8 @@ int kvk_dynamic_inspect(struct kvk_adapter *adapter, const char *name, struct kv
 		if (err)
 			goto out;
 	}
-	if (!kvk_footer_parse(&footer, digest, data, footer_bytes) &&
-	    kvk_dynamic_is_named(dynamic, name, &footer, digest) &&
+	err = kvk_footer_parse(&footer, digest, data, footer_bytes);
+	if (!err && kvk_dynamic_is_named(dynamic, name, &footer, digest) &&
 	    xfer.stat.bytes == kvk_page_ceil(footer.stored_bytes) + footer_bytes)
 		kvk_listed_take(listed, &footer, digest, dynamic->namespace_digest);
 out:

@@ -43,6 +43,7 @@ struct put {
 	struct kvk_request *request;
 	enum step step;
 	uint32_t tries;
+	bool replaced;                 /* something sound that is doubted */
 	struct kvk_place *place;       /* ours; NULL before CREATE */
 	struct kvk_xfer xfer;
 	struct kvk_write write;
@@ -134,21 +135,6 @@ static void write_payload(struct put *put)
 	kvk_write_start(&put->write);
 }
 
-/* ---- what could not be synced ------------------------------------------------------------------- */
-
-/* Removes what has the name if it still is that inode: by now somebody may have stored it anew, and synced that. */
-static void drop(struct put *put, uint64_t inode, void (*done)(struct kvk_take *take))
-{
-	struct kvk_dynamic *dynamic = kvk_dynamic_of(put->request);
-
-	kvk_name_make_gone(put->gone, put->name, put->request->digest,
-			   dynamic->writer_id ^ atomic_fetch_add(&dynamic->sequence, 1));
-	put->take = (struct kvk_take){
-		.request = put->request, .name = put->name, .target = put->gone, .inode = inode, .unlink = true, .done = done,
-	};
-	kvk_take_start(&put->take);
-}
-
 /* A failed sync is never asked again: the kernel may have dropped what it could not write, and would say 0. */
 static void not_durable(struct put *put)
 {
@@ -194,29 +180,25 @@ static void after_judging(struct put *put)
 	}
 }
 
-static void dropped_found(struct kvk_take *take)
-{
-	struct put *put = kvk_container_of(take, struct put, take);
-
-	/* Where it stays it must not be met again: that a sync of it failed would be forgotten. */
-	if (take->status < 0 && take->status != -ENOENT && take->status != -EEXIST) {
-		not_durable(put);
-		return;
-	}
-	if (take->status == 0)
-		put->request->unlinked_bytes += kvk_page_ceil(put->proof.stat.bytes);
-	step(put, STEP_CLOSE_JUDGED, KVK_XFER_CLOSE, put->proof.place, NULL);
-}
-
-/*
- * What lies there could not be synced. A later sync would say 0, since the kernel tells of such an error once and may
- * drop what it could not write: so it goes, and what is in the caller's memory is to be written anew.
- */
+/* What lies there could not be synced. It may have been durable before, so it stays; the next put replaces it. */
 static void distrust(struct put *put)
 {
-	put->request->outcome = KVK_OUTCOME_NONE;
-	put->proof.verdict = KVK_VERDICT_ABSENT;
-	drop(put, put->proof.stat.inode, dropped_found);
+	kvk_doubts_add(&put->request->adapter->doubts, put->request->digest, put->proof.stat.inode);
+	put_answer(put, -EIO, KVK_REASON_NOT_DURABLE);
+}
+
+static bool is_doubted(const struct put *put)
+{
+	return kvk_dynamic_of(put->request)->durability == KVK_DURABILITY_OBJECT &&
+	       kvk_doubts_has(&put->request->adapter->doubts, put->request->digest, put->proof.stat.inode);
+}
+
+static void no_use(struct put *put)
+{
+	if (put->proof.place)
+		step(put, STEP_CLOSE_JUDGED, KVK_XFER_CLOSE, put->proof.place, NULL);
+	else
+		after_judging(put);
 }
 
 static void judged(struct kvk_proof *proof)
@@ -226,6 +208,11 @@ static void judged(struct kvk_proof *proof)
 
 	switch (proof->verdict) { /* LCOV_EXCL_BR_LINE: gcc has a way out for values that the enum has not */
 	case KVK_VERDICT_PROVEN:
+		if (is_doubted(put)) {
+			put->replaced = true;
+			no_use(put);
+			return;
+		}
 		request->outcome = KVK_OUTCOME_FOUND;
 		if (kvk_dynamic_of(request)->durability == KVK_DURABILITY_OBJECT)
 			step(put, STEP_SYNC_FOUND, KVK_XFER_SYNC, proof->place, NULL);
@@ -244,10 +231,7 @@ static void judged(struct kvk_proof *proof)
 	case KVK_VERDICT_ABSENT:
 	case KVK_VERDICT_DAMAGED:
 	case KVK_VERDICT_UNVERIFIED:   /* what can be proven takes the place of what cannot */
-		if (proof->place)
-			step(put, STEP_CLOSE_JUDGED, KVK_XFER_CLOSE, proof->place, NULL);
-		else
-			after_judging(put);
+		no_use(put);
 		return;
 	}
 }
@@ -295,6 +279,20 @@ static void dropped_ours(struct kvk_take *take)
 	if (take->status == 0)
 		put->request->unlinked_bytes += put->request->published_bytes;
 	not_durable(put);
+}
+
+/* Takes it back if the name still is ours: by now somebody may have stored it anew, and synced that. */
+static void drop_ours(struct put *put, uint64_t inode)
+{
+	struct kvk_dynamic *dynamic = kvk_dynamic_of(put->request);
+
+	kvk_name_make_gone(put->gone, put->name, put->request->digest,
+			   dynamic->writer_id ^ atomic_fetch_add(&dynamic->sequence, 1));
+	put->take = (struct kvk_take){
+		.request = put->request, .name = put->name, .target = put->gone, .inode = inode, .unlink = true,
+		.done = dropped_ours,
+	};
+	kvk_take_start(&put->take);
 }
 
 /* ---- the steps ---------------------------------------------------------------------------------- */
@@ -347,17 +345,19 @@ static void stepped(struct kvk_xfer *xfer)
 			put_failed(put, result == -EEXIST ? -EIO : result);
 		return;
 	case STEP_SYNC_FOLDER:
-		if (result < 0)
-			step(put, STEP_LOOK_OURS, KVK_XFER_STAT, put->place, NULL);
-		else
+		if (result >= 0)
 			stored(put, true);
+		else if (put->replaced)
+			not_durable(put);      /* what it took the place of may have been durable */
+		else
+			step(put, STEP_LOOK_OURS, KVK_XFER_STAT, put->place, NULL);
 		return;
 	case STEP_LOOK_OURS:
 		request->outcome = KVK_OUTCOME_NONE;
 		if (result < 0)
 			not_durable(put);
 		else
-			drop(put, xfer->stat.inode, dropped_ours);
+			drop_ours(put, xfer->stat.inode);
 		return;
 	case STEP_SYNC_FOUND:
 		if (result < 0)

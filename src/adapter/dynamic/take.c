@@ -37,7 +37,7 @@ static void stepped(struct kvk_xfer *xfer)
 	switch (take->step) { /* LCOV_EXCL_BR_LINE: gcc has a way out for values that the enum has not */
 	case TAKE_MOVE:
 		if (result < 0)
-			end(take, result == -EEXIST ? -EIO : result);
+			end(take, result);
 		else
 			step(take, TAKE_LOOK, KVK_XFER_STAT_NAME, take->target, NULL);
 		return;

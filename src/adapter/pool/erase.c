@@ -21,7 +21,7 @@ static void posted(struct kvk_xfer *xfer)
 		post(erase);
 		return;
 	}
-	kvk_pool_map_free(&pool->map, &erase->run, erase->status == 0);
+	kvk_pool_map_free(&pool->map, &erase->run, erase->status == 0 && !erase->spoiled);
 	kvk_pool_changed(pool);
 	if (erase->status)
 		kvk_log(&pool->log, KVK_LOG_ERROR, "a footer in the pool could not be zeroed (%d)", erase->status);

@@ -99,6 +99,7 @@ static void pool_close(struct kvk_adapter *adapter)
 	kvk_pool_map_release(&pool->map);
 	if (pool->zeros)
 		kvk_mem_unmap(pool->zeros, KVK_PAGE_BYTES);
+	kvk_doubts_release(&pool->base.doubts);
 	kvk_mem_free(pool);
 }
 
@@ -132,6 +133,7 @@ int kvk_pool_open(struct kvk_adapter **ret, const struct kvk_adapter_options *op
 	pool->base.ops = &pool_ops;
 	pool->base.proof_rules = &kvk_pool_proof_rules;
 	pool->base.backend = options->backend;
+	kvk_doubts_init(&pool->base.doubts);
 	pool->base.charge_max_bytes = shape->file_slots * shape->slot_bytes;
 	pool->shape = *shape;
 	pool->durability = options->durability;

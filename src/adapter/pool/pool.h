@@ -83,6 +83,7 @@ struct kvk_erase {
 	void (*done)(struct kvk_erase *erase);
 	int status;
 	uint32_t tries;
+	bool spoiled;                  /* its slots are not used again before the next open */
 	struct kvk_xfer xfer;
 	struct iovec iov;
 };

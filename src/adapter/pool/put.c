@@ -5,7 +5,7 @@
  *   take a run --> WRITE payload --> WRITE footer --> [SYNC] --> present, done(), finished
  *        |                |_________________________________|
  *        |                          failed, or late: ERASE, free, done()
- *     exists: PROOF --> sound: [SYNC]; stored
+ *     exists: PROOF --> sound: [SYNC]; stored, or it stays and is doubted
  *        ^           '-> not:  ERASE --> take a run
  *
  * With judge_first it begins with PROOF, and takes no run: nothing is written without room.
@@ -101,11 +101,17 @@ static void synced(struct kvk_xfer *xfer)
 {
 	struct put *put = kvk_container_of(xfer, struct put, sync);
 
-	/* A failed sync is never asked again: the kernel may have dropped what it could not write, and would say 0. */
-	if (xfer->result < 0)
+	/*
+	 * A failed sync is never asked again: the kernel may have dropped what it could not write, and would say 0. Nor are the slots
+	 * used again: where ext4 could not write a block for the first time, it goes on as if it had been written, and what the page
+	 * cache writes there later is on the medium but reads as zeros once the cache has forgotten it.
+	 */
+	if (xfer->result < 0) {
+		put->erase.spoiled = true;
 		give_up(put, -EIO, KVK_REASON_NOT_DURABLE);
-	else
+	} else {
 		publish(put, true);
+	}
 }
 
 static void sync_run(struct put *put, const struct kvk_run *run, void (*done)(struct kvk_xfer *xfer))
@@ -179,9 +185,10 @@ static void found_synced(struct kvk_xfer *xfer)
 {
 	struct put *put = kvk_container_of(xfer, struct put, sync);
 
-	/* A later sync would say 0, so it is not trusted, and what is in the caller's memory is to be written anew. */
+	/* A later sync would say 0, and is not believed. But it may have been durable before, so it stays. */
 	if (xfer->result < 0) {
-		erase_old(put);
+		kvk_doubts_add(&put->request->adapter->doubts, put->request->digest, put->look.run.generation);
+		put_answer(put, -EIO, KVK_REASON_NOT_DURABLE);
 		return;
 	}
 	put->request->facts.durable = true;
@@ -196,10 +203,12 @@ static void judged(struct kvk_proof *proof)
 	switch (proof->verdict) { /* LCOV_EXCL_BR_LINE: gcc has a way out for values that the enum has not */
 	case KVK_VERDICT_PROVEN:
 		request->outcome = KVK_OUTCOME_FOUND;
-		if (kvk_pool_of_request(request)->durability == KVK_DURABILITY_OBJECT)
-			sync_run(put, &put->look.run, found_synced);
-		else
+		if (kvk_pool_of_request(request)->durability != KVK_DURABILITY_OBJECT)
 			put_answer(put, 0, KVK_REASON_PRESENT);
+		else if (kvk_doubts_has(&request->adapter->doubts, request->digest, put->look.run.generation))
+			put_answer(put, -EIO, KVK_REASON_NOT_DURABLE);
+		else
+			sync_run(put, &put->look.run, found_synced);
 		return;
 	case KVK_VERDICT_COLLISION:
 	case KVK_VERDICT_FOREIGN:

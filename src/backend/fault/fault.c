@@ -36,6 +36,7 @@ static void fault_close(struct kvk_backend *backend)
 	fault->inner->ops->close(fault->inner);
 	pthread_cond_destroy(&fault->changed);
 	pthread_mutex_destroy(&fault->lock);
+	kvk_syncs_release(&fault->base.syncs);
 	kvk_mem_free(fault);
 }
 
@@ -296,6 +297,7 @@ int kvk_fault_new(struct kvk_backend **ret, struct kvk_backend *inner, uint64_t 
 
 	if (!fault)
 		return -ENOMEM;
+	kvk_syncs_init(&fault->base.syncs);
 	fault->base.ops = inner->ops->ring ? &fault_ops_with_ring : &fault_ops;
 	fault->base.caps = inner->caps;
 	fault->inner = inner;

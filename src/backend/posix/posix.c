@@ -22,6 +22,7 @@ static void posix_close(struct kvk_backend *backend)
 	if (posix->root_fd >= 0)
 		posix->sys->close(posix->root_fd);
 	pthread_mutex_destroy(&posix->lock);
+	kvk_syncs_release(&posix->base.syncs);
 	kvk_mem_free(posix);
 }
 
@@ -35,6 +36,7 @@ static int posix_open(struct kvk_backend **ret, const struct kvk_backend_options
 	if (!posix)
 		return kvk_error_set(error, -ENOMEM, NULL, "out of memory");
 	posix->base.ops = &kvk_backend_posix;
+	kvk_syncs_init(&posix->base.syncs);
 	posix->sys = kvk_posix_sys();
 	kvk_posix_folders_init(posix);
 	posix->root_fd = -1;

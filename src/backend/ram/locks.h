@@ -6,8 +6,10 @@
 #include <pthread.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
+
 /* Of the bytes that may be locked: the rows of an account, and those that have names. */
-enum { KVK_RAM_LOCK_ROWS = 256, KVK_RAM_LOCKS = KVK_RAM_LOCK_ROWS + 5 };
+enum { KVK_RAM_LOCK_ROWS = 256, KVK_RAM_LOCKS = KVK_RAM_LOCK_ROWS + KVK_LOCK_END - KVK_LOCK_HOLD };
 
 struct kvk_ram_locks {
 	pthread_mutex_t lock;          /* guards owners */

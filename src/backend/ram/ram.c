@@ -69,6 +69,7 @@ static int ram_open(struct kvk_backend **ret, const struct kvk_backend_options *
 		goto no_memory;
 	}
 	ram->base.ops = &kvk_backend_ram;
+	kvk_syncs_init(&ram->base.syncs);
 	ram->base.caps = (struct kvk_backend_caps){
 		.medium = "ram",
 		.align_memory_bytes = 1,
@@ -100,6 +101,7 @@ static void ram_close(struct kvk_backend *backend)
 	ram = kvk_container_of(backend, struct ram, base);
 	kvk_ram_locks_give_all(&ram->medium->locks, backend);
 	kvk_ram_medium_drop(ram->medium);
+	kvk_syncs_release(&ram->base.syncs);
 	kvk_mem_free(ram);
 }
 
