@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A world in which a seed decides who runs: threads, locks, sleep and time of whatever is linked with it, in one thread of the system.
+ * A world in which a seed decides who runs: threads, locks, sleep and time of whatever is linked with it, in one thread of the
+ * system.
  *
  * The linker puts the functions of schedule_wrap.c in the place of those of pthread, poll, nanosleep and clock_gettime
- * (`sched_wraps` in tests/unit/meson.build). A thread is a stack of its own, and leaves the processor only where
- * it waits, or at a point: before and after each call to the medium (schedule_medium.h), and, where the seed says so, before each lock is
- * taken. There the scheduler draws who goes on. Time stands still as long as somebody can: it goes on by a microsecond with
- * each look at the clock, and when all wait, to where the first of them waits no longer; so a second of sleep costs nothing,
- * and nobody waits for a thread to be quiet: all but one are. Now and then, where the seed says so, a timer goes off although others could run.
+ * (`sched_wraps` in tests/unit/meson.build). A thread is a stack of its own, and leaves the processor only where it waits, or at a
+ * point: before and after each call to the medium (schedule_medium.h), and, where the seed says so, before a lock is taken.
+ * There the scheduler draws who goes on. Time stands still as long as somebody can: it goes on by a microsecond with
+ * each look at the clock, and when all wait, to where the first of them waits no longer; so a second of sleep costs nothing, and nobody
+ * has to wait until the others are quiet: all but one are. Where the seed says so, a timer goes off now and then although others
+ * could run, so that room threads, keepers and watches come in between.
  *
  * Hence a seed is a schedule: which one is told by the trace, a hash of who was at which point in which order. What is not tried
- * is what happens between two points: another thread between two atomic accesses, and what processors reorder. That is for the
- * tests with real threads, and ThreadSanitizer.
+ * is what happens between two points, as another thread between two atomic accesses, and what processors reorder. That is for
+ * the tests with real threads, and ThreadSanitizer.
  */
 #ifndef KVK_TESTS_SCHEDULE_H
 #define KVK_TESTS_SCHEDULE_H
@@ -34,7 +36,8 @@ struct sched_outcome {
 	bool stuck;                    /* all waited, for nothing that could come; or they ran for ever */
 };
 
-/* Runs body as the first thread, calmly until it says otherwise, and returns when all have ended. With stuck their stacks are given up, and what they had is lost. */
+/* Runs body as the first thread, calmly until it says otherwise, and returns when all have ended. With stuck their stacks are
+ * given up, and what they had is lost. */
 void sched_run(const struct sched_options *options, void (*body)(void *), void *argument, struct sched_outcome *ret);
 
 /* ---- for those that run in it ------------------------------------------------------------------------ */

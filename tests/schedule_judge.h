@@ -35,12 +35,14 @@ struct beginning {
 };
 
 /*
- * An order of the acts of this key, in which none comes before one that had ended when it began, and in which each answer is the one
- * that a map from keys to objects gives. What else is allowed: an answer "busy" while another request of the same process, or
- * where something damaged is to be replaced of any, writes or removes the key; an act without an answer happens later or never; nothing is seen for a moment of what is stored
- * while somebody who found it damaged before moves it aside, sees that it is another, and moves it back; and of two processes one may say for a moment
- * that something is there which the other has just removed, unless all is at rest.
- * Returns false if there is none.
+ * Whether there is an order of the acts of this key in which none comes before one that had ended when it began, and in which each
+ * answer is the one that a map from keys to objects gives. What else is allowed:
+ *
+ *   - "busy" while another request of the same process writes or removes the key; of any, where a damaged file is to be replaced.
+ *   - An act without an answer (a deadline) happens later, or never.
+ *   - Nothing is seen for a moment of what is stored while somebody who found damaged what was there before moves it aside, sees that
+ *     it is another, and moves it back.
+ *   - Of two processes one may say for a moment that something is there which the other has just removed, unless all is at rest.
  */
 bool history_is_explained(const struct history *history, uint32_t key, struct beginning beginning);
 void history_tell(const struct history *history);

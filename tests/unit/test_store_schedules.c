@@ -8,6 +8,17 @@
  * nothing is pinned, open, or left under a temporary name; and what the stores say to be used, and the account when they are
  * closed, are the bytes that lie there.
  *
+ * Known races that are found again in what a test run tries when their fix is taken out (tests/mutants/race.txt, which names this
+ * test there): the double charge of a store and a lookup, two puts of a key, delete against lookup (both its versions, and the dying
+ * file), delete against store (the state, and the unlink by name), a transfer cut short that is counted twice, a transfer
+ * that ends after its deadline, one straight into memory that was not lent, a request answered twice, and a lease taken from a
+ * process that lives.
+ * In some hundreds of schedules of a case more, so in the long run: a lookup that makes known what is being written, two keepers, quarantine
+ * of a fresh object, a replaced damaged file credited twice, and what was found before it was moved aside.
+ * Not seen here: a lease settled twice (nobody dies: account, account_processes), EEXIST on a damaged file treated as
+ * success (store_between), and durability acknowledged by a footer alone (nothing is lost: store_durability,
+ * store_crash_states).
+ *
  * KVK_SEED is the seed of the first schedule, KVK_STEPS their number in each case: with KVK_STEPS=1 it is one schedule, and with
  * KVK_TRACE=1 each of its steps is told on stderr. KVK_ONLY is a case.
  */
@@ -489,6 +500,9 @@ static void schedules(void **state)
 	struct sched_outcome outcome, again;
 	uint64_t points = 0, repeated = 0;
 
+#if defined(__SANITIZE_THREAD__)
+	SKIP("one thread of the system carries all: there is nothing for ThreadSanitizer to see");
+#endif
 	atomic_store(&bed_wrong_answers, 0);
 	for (uint64_t i = 0; i < steps; i++) {
 		const char *wrong = run_schedule(scenario, seed + i, &outcome);
