@@ -117,6 +117,15 @@ static void fail_flushes(struct bad_disk *run)
 	medium_heal(medium);
 }
 
+/* Where nothing is removed everything is there some day, and nothing is written any more. */
+static void make_anew(struct bad_disk *run)
+{
+	assert_int_equal(bed_close(&run->bed), 0);
+	assert_int_equal(disk_shell("rm -rf %s", run->bed.path), 0);
+	memset(run->ledger.lines, 0, sizeof(run->ledger.lines));
+	bad_disk_open(run);
+}
+
 static void write_errors(struct bad_disk *run, const struct bad_disk_scene *scene, void (*harm)(struct bad_disk *), const char *what)
 {
 	uint64_t rounds = kit_number("KVK_ROUNDS", ROUNDS);
@@ -125,6 +134,8 @@ static void write_errors(struct bad_disk *run, const struct bad_disk_scene *scen
 	if (harm == fail_flushes)
 		run->load.put_share = 11;      /* and nothing is removed */
 	for (uint64_t i = 0; i < rounds; i++) {
+		if (harm == fail_flushes)
+			make_anew(run);
 		store_some(run);
 		harm(run);
 		bad_disk_run_load(run);
