@@ -196,7 +196,7 @@ void sched_point(const char *what, const char *detail)
 
 	if (!self || self->quiet || world.calm)
 		return;
-	trace((uint64_t)(self - world.threads) << 32 | (uint8_t)what[0] << 8 | (uint8_t)what[strlen(what) / 2]);
+	trace((uint64_t)(self - world.threads) << 32 | (uint64_t)(uint8_t)what[0] << 8 | (uint8_t)what[strlen(what) / 2]);
 	if (world.shows)
 		fprintf(stderr, "%6llu %8llu us %2u %s: %s %s\n", (unsigned long long)world.outcome.points,
 			(unsigned long long)sched_now_us(), (unsigned)(self - world.threads), self->name, what, detail);
