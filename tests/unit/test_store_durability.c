@@ -17,6 +17,7 @@
 
 #include "backend/fault/fault.h"
 #include "backend/posix/sys.h"
+#include "store/core.h"
 #include "unit/scan_kit.h"
 #include "util/clock.h"
 
@@ -395,6 +396,33 @@ static void test_failed_sync_of_what_exists_in_a_pool(void **state)
 	BED_AGREES(bed->store);
 }
 
+/* A sync that is canceled, because its put is late, says nothing of what is there: the next put has it synced, and slots are used again. */
+static void test_canceled_sync(void **state)
+{
+	struct kvk_fault_rule rule = { .kind = KVK_FAULT_FAIL, .ops = 1u << KVK_XFER_SYNC, .nth = 1, .times = 1, .error = ECANCELED };
+	struct bed *bed = *state;
+	struct kvk_result result;
+
+	bed_open(bed, "\"durability\": \"none\"");
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	bed_reopen(bed, "\"durability\": \"object\", \"fault\": []");
+	assert_int_equal(kvk_fault_add(bed_backend(bed->store), &rule), 0);
+	assert_int_not_equal(bed_put(bed->store, "k", BYTES, 1, NULL), 0);
+	assert_int_equal(bed_put(bed->store, "k", BYTES, 1, &result), 0);
+	assert_int_equal(result.reason, KVK_REASON_PRESENT);
+	kvk_fault_clear(bed_backend(bed->store));
+	assert_int_equal(kvk_fault_add(bed_backend(bed->store), &rule), 0);
+	assert_int_not_equal(bed_put(bed->store, "new", BYTES, 1, NULL), 0);
+	BED_AGREES(bed->store);
+	if (bed_is_pool(bed)) {
+		struct kvk_slots slots;
+		struct kvk_core *core = bed_core(bed->store);
+
+		core->adapter->ops->slots(core->adapter, &slots);
+		assert_int_equal(slots.lost_slots, 0);
+	}
+}
+
 /* ---- a sync that fails beside one that does not ----------------------------------------------------- */
 
 static atomic_uint syncs_begun, syncs_ended;
@@ -526,6 +554,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BED_TEST(test_failed_sync_of_what_exists_in_a_pool, BED_POOL_THREADS, "threads"),
+		BED_TEST(test_canceled_sync, BED_THREADS, "threads"),
+		BED_TEST(test_canceled_sync, BED_POOL_THREADS, "pool, threads"),
 		BED_TEST(test_failed_sync_beside, BED_THREADS, "threads, buffered"),
 		BED_TEST(test_failed_sync_beside, BED_POOL_THREADS, "pool, threads"),
 		BED_TEST(test_none, BED_THREADS, "threads, buffered"),

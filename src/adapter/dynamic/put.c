@@ -183,7 +183,9 @@ static void after_judging(struct put *put)
 /* What lies there could not be synced. It may have been durable before, so it stays; the next put replaces it. */
 static void distrust(struct put *put)
 {
-	kvk_doubts_add(&put->request->adapter->doubts, put->request->digest, put->proof.stat.inode);
+	/* One that was canceled, because it was late, says nothing of it. */
+	if (put->xfer.result != -ECANCELED)
+		kvk_doubts_add(&put->request->adapter->doubts, put->request->digest, put->proof.stat.inode);
 	put_answer(put, -EIO, KVK_REASON_NOT_DURABLE);
 }
 

@@ -104,10 +104,11 @@ static void synced(struct kvk_xfer *xfer)
 	/*
 	 * A failed sync is never asked again: the kernel may have dropped what it could not write, and would say 0. Nor are the slots
 	 * used again: where ext4 could not write a block for the first time, it goes on as if it had been written, and what the page
-	 * cache writes there later is on the medium but reads as zeros once the cache has forgotten it.
+	 * cache writes there later is on the medium but reads as zeros once the cache has forgotten it. One that was canceled, because
+	 * it was late, says nothing of the kind.
 	 */
 	if (xfer->result < 0) {
-		put->erase.spoiled = true;
+		put->erase.spoiled = xfer->result != -ECANCELED;
 		give_up(put, -EIO, KVK_REASON_NOT_DURABLE);
 	} else {
 		publish(put, true);
@@ -187,7 +188,8 @@ static void found_synced(struct kvk_xfer *xfer)
 
 	/* A later sync would say 0, and is not believed. But it may have been durable before, so it stays. */
 	if (xfer->result < 0) {
-		kvk_doubts_add(&put->request->adapter->doubts, put->request->digest, put->look.run.generation);
+		if (xfer->result != -ECANCELED)
+			kvk_doubts_add(&put->request->adapter->doubts, put->request->digest, put->look.run.generation);
 		put_answer(put, -EIO, KVK_REASON_NOT_DURABLE);
 		return;
 	}
