@@ -110,7 +110,7 @@ struct kvk_adapter_counts {
 /*
  * Objects that were found and could not be synced, when they were to be durable. They stay: perhaps they were durable long
  * before. But a later sync of them is not believed, since the kernel tells of such an error once and may have dropped what it could
- * not write. stamp: which file, or which writing of its slots.
+ * not write. What was not asked of the medium (kvk_sync_is_failure()) raises no doubt. stamp: which file, or which writing of its slots.
  */
 #define KVK_DOUBTS_MAX 1024u
 

@@ -216,7 +216,8 @@ static bool believe(struct kvk_lane *lane, struct kvk_xfer *xfer)
 		if (!kvk_sync_end(syncs, &xfer->sync, (int)xfer->result))
 			return false;
 	}
-	if (xfer->result >= 0 && kvk_syncs_failed(syncs) != xfer->owner->syncs_failed)
+	/* One that was never asked for as well: what another could not write may have been its bytes. */
+	if (!kvk_sync_is_failure((int)xfer->result) && kvk_syncs_failed(syncs) != xfer->owner->syncs_failed)
 		xfer->result = -EIO;
 	return true;
 }

@@ -22,8 +22,7 @@ uint64_t kvk_syncs_failed(struct kvk_syncs *syncs)
 	return atomic_load(&syncs->failed);
 }
 
-/* What says nothing of the medium: it was not asked. */
-static bool is_failure(int result)
+bool kvk_sync_is_failure(int result)
 {
 	return result < 0 && result != -ECANCELED && result != -EAGAIN && result != -ENOENT && result != -EEXIST &&
 	       result != -EMFILE && result != -ENFILE;
@@ -31,7 +30,7 @@ static bool is_failure(int result)
 
 void kvk_sync_tell(struct kvk_syncs *syncs, int result)
 {
-	if (is_failure(result))
+	if (kvk_sync_is_failure(result))
 		atomic_fetch_add(&syncs->failed, 1);
 }
 

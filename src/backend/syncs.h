@@ -43,6 +43,9 @@ void kvk_syncs_release(struct kvk_syncs *syncs);
 /* How many have failed: to be asked before the first byte is written, and again when the sync of it is over. */
 uint64_t kvk_syncs_failed(struct kvk_syncs *syncs);
 
+/* Whether a sync that ended so says anything of the medium: it was asked, and could not. */
+bool kvk_sync_is_failure(int result);
+
 void kvk_sync_begin(struct kvk_syncs *syncs, struct kvk_sync *sync);
 /*
  * It ended with this result. True: nothing is to be waited for. False: sync->over() is called some time, perhaps before this

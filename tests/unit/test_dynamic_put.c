@@ -220,6 +220,30 @@ static void test_every_way(void **state)
 		run_row(&rows[i]);
 }
 
+/* What is there is as good as before if a sync of it was canceled as it waited, or no folder could be opened for it: it is not doubted,
+ * and the next put of it writes nothing. */
+static void test_not_asked(void **state)
+{
+	static const struct bend bends[] = { FAILS(KVK_XFER_SYNC, 1, ECANCELED), FAILS(KVK_XFER_SYNC_FOLDER, 1, EMFILE) };
+
+	for (size_t i = 0; i < sizeof(bends) / sizeof(bends[0]); i++) {
+		struct bench bench;
+		struct ask ask;
+
+		bench_open_dynamic(&bench, KVK_DURABILITY_OBJECT, KVK_NAMING_KVKEEP);
+		assert_int_equal(bench_put(&bench, KEY, BYTES, OTHERS), 0);
+		bent_set(&bench.bent, &bends[i], 1);
+		assert_int_equal(bench_put(&bench, KEY, BYTES, OURS), -EIO);
+		ask_init(&ask, &bench, KEY, BYTES, OURS);
+		ask_run(&ask, &bench, start_put);
+		assert_int_equal(ask.request.status, 0);
+		assert_int_equal(ask.request.outcome, KVK_OUTCOME_FOUND);
+		assert_true(ask.request.facts.durable);
+		ask_end(&ask);
+		bench_close(&bench);
+	}
+}
+
 /* A key that no name can be made of never reaches the medium. */
 static void test_no_name(void **state)
 {
@@ -371,6 +395,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_way),
+		cmocka_unit_test(test_not_asked),
 		cmocka_unit_test(test_no_name),
 		cmocka_unit_test(test_collision),
 		cmocka_unit_test(test_what_is_written),

@@ -69,6 +69,11 @@ struct row {
 #define THREE_LOST .after = -ENOENT, .free = 7, .lost = 3
 #define NEVER(op) { .call = (op), .nth = 2, .every = true, .error = -EIO }
 
+static void another_fails(struct bent *bent, struct kvk_xfer *xfer)
+{
+	kvk_sync_tell(&bent->base.syncs, -EIO);
+}
+
 static const struct row rows[] = {
 	{ "stored", STORED },
 	{ "stored, durable", OBJECT, STORED, .durable = true },
@@ -78,6 +83,9 @@ static const struct row rows[] = {
 	{ "its footer is zeroed at the second try", .bends = { FAILS(KVK_XFER_WRITE, 1, EIO), FAILS(KVK_XFER_WRITE, 2, EIO) }, MEDIUM,
 	  NONE_LEFT },
 	{ "it cannot be synced", OBJECT, .bends = { FAILS(KVK_XFER_SYNC, 1, EIO) }, NOT_DURABLE, THREE_LOST },
+	{ "its sync is not asked for", OBJECT, .bends = { FAILS(KVK_XFER_SYNC, 1, ECANCELED) }, NOT_DURABLE, NONE_LEFT },
+	{ "its sync is not asked for, and another fails", OBJECT, .bends = { { .call = KVK_XFER_SYNC, .nth = 1, .error = -ECANCELED,
+	  .before = another_fails } }, NOT_DURABLE, THREE_LOST },
 	{ "late", .bends = { { .call = KVK_XFER_WRITE, .nth = 1, .after = bent_is_late } }, LATE, NONE_LEFT },
 	{ "canceled", .bends = { { .call = KVK_XFER_WRITE, .nth = 1, .after = bent_cancels } }, CANCELED, NONE_LEFT },
 	{ "canceled, and the zeroing with it", .bends = { { .call = KVK_XFER_WRITE, .nth = 1, .after = bent_cancels },
@@ -145,6 +153,25 @@ static void test_every_way(void **state)
 {
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		run_row(&rows[i]);
+}
+
+/* What is there is as good as before if the sync of it was canceled as it waited, and the next put of it is believed. */
+static void test_not_asked(void **state)
+{
+	struct bench bench;
+	struct ask ask;
+
+	bench_open_pool(&bench, KVK_DURABILITY_OBJECT, 10);
+	assert_int_equal(bench_put(&bench, KEY, BYTES, OTHERS), 0);
+	BEND(&bench.bent, .call = KVK_XFER_SYNC, .nth = 1, .error = -ECANCELED);
+	assert_int_equal(bench_put(&bench, KEY, BYTES, OURS), -EIO);
+	ask_init(&ask, &bench, KEY, BYTES, OURS);
+	ask_run(&ask, &bench, start_put);
+	assert_int_equal(ask.request.status, 0);
+	assert_int_equal(ask.request.outcome, KVK_OUTCOME_FOUND);
+	assert_true(ask.request.facts.durable);
+	ask_end(&ask);
+	bench_close(&bench);
 }
 
 /* Longer than a file, than what is free, and than any run of what is free. */
@@ -230,6 +257,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_way),
+		cmocka_unit_test(test_not_asked),
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_in_pieces),

@@ -180,11 +180,11 @@ static void after_judging(struct put *put)
 	}
 }
 
-/* What lies there could not be synced. It may have been durable before, so it stays; the next put replaces it. */
-static void distrust(struct put *put)
+/* What lies there could not be synced. It may have been durable before, so it stays; the next put replaces it. Where the sync was
+ * not asked for (canceled as it waited, no descriptor) the next one is as good. */
+static void distrust(struct put *put, int result)
 {
-	/* One that was canceled, because it was late, says nothing of it. */
-	if (put->xfer.result != -ECANCELED)
+	if (kvk_sync_is_failure(result))
 		kvk_doubts_add(&put->request->adapter->doubts, put->request->digest, put->proof.stat.inode);
 	put_answer(put, -EIO, KVK_REASON_NOT_DURABLE);
 }
@@ -363,14 +363,14 @@ static void stepped(struct kvk_xfer *xfer)
 		return;
 	case STEP_SYNC_FOUND:
 		if (result < 0)
-			distrust(put);
+			distrust(put, result);
 		else
 			step(put, STEP_FOLDER_FOUND, KVK_XFER_SYNC_FOLDER, NULL, put->name);
 		return;
 	case STEP_FOLDER_FOUND:
 		request->facts.durable = result == 0;
 		if (result < 0)
-			distrust(put);
+			distrust(put, result);
 		else
 			put_answer(put, 0, KVK_REASON_PRESENT);
 		return;

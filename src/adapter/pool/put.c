@@ -104,11 +104,11 @@ static void synced(struct kvk_xfer *xfer)
 	/*
 	 * A failed sync is never asked again: the kernel may have dropped what it could not write, and would say 0. Nor are the slots
 	 * used again: where ext4 could not write a block for the first time, it goes on as if it had been written, and what the page
-	 * cache writes there later is on the medium but reads as zeros once the cache has forgotten it. One that was canceled, because
-	 * it was late, says nothing of the kind.
+	 * cache writes there later is on the medium but reads as zeros once the cache has forgotten it. Where it was not asked for
+	 * (canceled as it waited) they are as good as before.
 	 */
 	if (xfer->result < 0) {
-		put->erase.spoiled = xfer->result != -ECANCELED;
+		put->erase.spoiled = kvk_sync_is_failure((int)xfer->result);
 		give_up(put, -EIO, KVK_REASON_NOT_DURABLE);
 	} else {
 		publish(put, true);
@@ -186,9 +186,10 @@ static void found_synced(struct kvk_xfer *xfer)
 {
 	struct put *put = kvk_container_of(xfer, struct put, sync);
 
-	/* A later sync would say 0, and is not believed. But it may have been durable before, so it stays. */
+	/* A later sync would say 0, and is not believed, unless this one was not asked for. But it may have been durable before, so it
+	 * stays. */
 	if (xfer->result < 0) {
-		if (xfer->result != -ECANCELED)
+		if (kvk_sync_is_failure((int)xfer->result))
 			kvk_doubts_add(&put->request->adapter->doubts, put->request->digest, put->look.run.generation);
 		put_answer(put, -EIO, KVK_REASON_NOT_DURABLE);
 		return;
