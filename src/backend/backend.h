@@ -268,7 +268,7 @@ struct kvk_backend_ops {
 struct kvk_backend {
 	const struct kvk_backend_ops *ops;
 	struct kvk_backend_caps caps;
-	struct kvk_syncs syncs;        /* whoever has it synced tells it here */
+	struct kvk_syncs syncs;        /* whoever has it synced tells it here; save_file() and update_file() of the posix one do */
 };
 
 extern const struct kvk_backend_ops kvk_backend_posix;

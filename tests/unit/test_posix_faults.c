@@ -334,6 +334,60 @@ static void test_not_published_before_it_is_sent(void **state)
 	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, place, NULL), 0);
 }
 
+static int64_t refused_write(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+	return -EIO;
+}
+
+static struct kvk_syncs *syncs;
+static unsigned syncs_left, waited, let_go;
+
+static void is_let_go(struct kvk_sync *sync)
+{
+	let_go++;
+}
+
+/* A sync that ends well while another is under way, which fails. */
+static int fails_beside(int fd)
+{
+	static struct kvk_sync beside[2];
+	struct kvk_sync *sync = &beside[syncs_left & 1];
+
+	sync->over = is_let_go;
+	kvk_sync_begin(syncs, sync);
+	waited += !kvk_sync_end(syncs, sync, 0);
+	return --syncs_left ? 0 : -EIO;
+}
+
+/* Syncs of what lies beside the objects are waited for by those of objects, and make them doubtful if they fail. */
+static void test_syncs_beside_objects(void **state)
+{
+	struct bench *bench = *state;
+	const struct kvk_backend_ops *ops = bench->backend->ops;
+
+	syncs = &bench->backend->syncs;
+	waited = let_go = 0;
+	/* The file, and its folder; of one that is there already the file alone. */
+	for (unsigned nth = 1; nth <= 5; nth++) {
+		bench->sys.fsync = bench->sys.fdatasync = fails_beside;
+		syncs_left = nth <= 2 ? nth : nth <= 4 ? nth - 2 : 1;
+		if (nth <= 2)
+			assert_int_equal(ops->save_file(bench->backend, "superblock", "a", 1, false), -EIO);
+		else if (nth <= 4)
+			assert_int_equal(ops->update_file(bench->backend, nth == 3 ? "first" : "second", 0, "a", 1), -EIO);
+		else
+			assert_int_equal(ops->update_file(bench->backend, "second", 0, "b", 1), -EIO);
+		assert_int_equal(syncs_left, 0);
+		assert_int_equal(kvk_syncs_failed(syncs), nth);
+	}
+	assert_int_equal(waited, 1 + 2 + 1 + 2 + 1);
+	assert_int_equal(let_go, waited);
+	/* What was not even written says nothing of what was. */
+	bench->sys.pwritev2 = refused_write;
+	assert_int_equal(ops->update_file(bench->backend, "second", 0, "c", 1), -EIO);
+	assert_int_equal(kvk_syncs_failed(syncs), 5);
+}
+
 /* Somebody guessed the next temporary name, and waits there for what is written. */
 static void test_planted_under_a_temporary_name(void **state)
 {
@@ -461,6 +515,7 @@ static const struct CMUnitTest tests[] = {
 	BOTH(test_every_call_fails),
 	cmocka_unit_test_setup_teardown(test_planted_under_a_temporary_name, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_not_published_before_it_is_sent, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_syncs_beside_objects, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_every_call_fails_at_open, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_allocation_fails, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_interrupted_and_short, setup, teardown),

@@ -107,6 +107,32 @@ static int write_all(struct kvk_posix *posix, int fd, const char *data, uint64_t
 	return 0;
 }
 
+/*
+ * The agent knows nothing of these syncs, but a disk that fails to flush its cache tells it to one of them as well: those of objects
+ * that are under way with it wait, and are not believed if it fails, see backend/syncs.h.
+ */
+static int sync_file(struct kvk_posix *posix, int fd, int (*call)(int fd))
+{
+	struct kvk_sync sync = { .over = NULL };
+	int err;
+
+	kvk_sync_begin(&posix->base.syncs, &sync);
+	err = call(fd);
+	kvk_sync_end(&posix->base.syncs, &sync, err);
+	return err;
+}
+
+static int sync_folder_of(struct kvk_posix *posix, const char *full)
+{
+	struct kvk_sync sync = { .over = NULL };
+	int err;
+
+	kvk_sync_begin(&posix->base.syncs, &sync);
+	err = kvk_posix_sync_folder(posix, full);
+	kvk_sync_end(&posix->base.syncs, &sync, err);
+	return err;
+}
+
 static int give_name(struct kvk_posix *posix, int folder_fd, const char *temp, const char *base, bool keep)
 {
 	int err;
@@ -148,13 +174,13 @@ int kvk_posix_save_file(struct kvk_backend *backend, const char *name, const voi
 	if (!err)
 		err = write_all(posix, fd, data, bytes, 0);
 	if (!err)
-		err = posix->sys->fsync(fd);
+		err = sync_file(posix, fd, posix->sys->fsync);
 	if (!err)
 		err = give_name(posix, folder.fd, temp, folder.base, keep);
 	if (err)
 		posix->sys->unlinkat(folder.fd, temp, 0);
 	else
-		err = kvk_posix_sync_folder(posix, full);
+		err = sync_folder_of(posix, full);
 	posix->sys->close(fd);
 out_folder:
 	kvk_posix_folder_release(posix, &folder);
@@ -194,9 +220,9 @@ int kvk_posix_update_file(struct kvk_backend *backend, const char *name, uint64_
 	if (!err)
 		err = write_all(posix, fd, data, bytes, offset_bytes);
 	if (!err)
-		err = posix->sys->fdatasync(fd);
+		err = sync_file(posix, fd, posix->sys->fdatasync);
 	if (!err && made)
-		err = kvk_posix_sync_folder(posix, full);
+		err = sync_folder_of(posix, full);
 	close_unlocked(posix, fd);
 	return err;
 }
