@@ -188,9 +188,7 @@ static void post_bucket(struct kvk_account *account, struct kvk_account_tx *tx, 
 /* No unlink of what is early is older: what began to stay in this transaction had waited for its sync before. */
 static uint64_t early_since_ns(const struct kvk_account *account)
 {
-	if (account->early_since_ns)
-		return account->early_since_ns;
-	return account->credits_since_ns ? account->credits_since_ns : account->sync_frontier_ns;
+	return account->early_since_ns ? account->early_since_ns : account->credits_since_ns;
 }
 
 /* Up to when everything is posted, once this transaction is written. */

@@ -202,14 +202,15 @@ static void sweep_beside(struct kvk_backend *backend)
 
 	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
 		struct kvk_names names = { 0 };
-		char path[KVK_NAME_BYTES_MAX];
+		char path[KVK_NAME_BYTES_MAX];   /* a name in a folder has 255 bytes at most */
 
 		/* What cannot be removed now is in nobody's way. */
 		backend->ops->list(backend, folders[i], &names);
 		for (uint32_t n = 0; n < names.count; n++) {
-			if (kvk_name_kind(names.names[n], &layout, NULL) == KVK_NAME_TEMP &&
-			    snprintf(path, sizeof(path), "%s/%s", folders[i], names.names[n]) < (int)sizeof(path))
-				backend->ops->sweep(backend, path);
+			if (kvk_name_kind(names.names[n], &layout, NULL) != KVK_NAME_TEMP)
+				continue;
+			snprintf(path, sizeof(path), "%s/%s", folders[i], names.names[n]);
+			backend->ops->sweep(backend, path);
 		}
 		kvk_names_release(&names);
 	}
