@@ -28,7 +28,6 @@
 #define KEYS 96
 #define WORKERS 2
 #define BYTES_MAX 200000u
-#define SECTOR 512u
 #define LOG_BYTES (UINT64_C(512) << 20)
 #define MORE_BYTES 120
 
@@ -202,22 +201,30 @@ static uint64_t next_flush(const struct medium *medium, uint64_t from)
 	return from;
 }
 
-/* Each of these writes is there, or is not, or a part of its sectors is. */
+/*
+ * Each of these writes is there, or is not, or a part of its blocks is. A block of the disk is whole or not there, as on a drive with
+ * sectors of 4 KiB: of a superblock torn in its middle ext4 refuses the mount (EBADMSG), and that would be no fault of the store.
+ */
 static void tear(struct run *run, uint64_t from, uint64_t to)
 {
 	struct medium *medium = run->medium;
 
 	for (uint64_t i = from; i < to; i++) {
 		const struct medium_entry *entry = &medium->entry[i];
-		uint64_t which = kit_below(&run->random, 4), sectors = entry->bytes / SECTOR, first = 0, count = sectors;
+		uint64_t which = kit_below(&run->random, 4), from_bytes = entry->offset, to_bytes = from_bytes + entry->bytes;
+		uint64_t first = from_bytes / MEDIUM_BLOCK, blocks = (to_bytes - 1) / MEDIUM_BLOCK - first + 1;
 
 		if (which == 0)
 			continue;
-		if (which == 1 && sectors > 1) {
-			first = kit_below(&run->random, sectors);
-			count = 1 + kit_below(&run->random, sectors - first);
+		if (which == 1 && blocks > 1) {
+			uint64_t skip = kit_below(&run->random, blocks), count = 1 + kit_below(&run->random, blocks - skip);
+
+			if (skip > 0)
+				from_bytes = (first + skip) * MEDIUM_BLOCK;
+			if (skip + count < blocks)
+				to_bytes = (first + skip + count) * MEDIUM_BLOCK;
 		}
-		put_bytes(medium, medium->image, entry->offset + first * SECTOR, count * SECTOR, entry->at + first * SECTOR);
+		put_bytes(medium, medium->image, from_bytes, to_bytes - from_bytes, entry->at + from_bytes - entry->offset);
 	}
 }
 
