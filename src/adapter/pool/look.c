@@ -112,9 +112,7 @@ static void get_forget(struct get *get, int status, uint32_t reason)
 	}
 	get->status = status;
 	get->reason = reason;
-	get->erase.request = request;
-	get->erase.run = get->look.run;
-	get->erase.done = get_erased;
+	get->erase = (struct kvk_erase){ .request = request, .run = get->look.run, .done = get_erased };
 	kvk_erase_start(&get->erase);
 }
 

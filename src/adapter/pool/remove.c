@@ -48,8 +48,7 @@ void kvk_pool_remove(struct kvk_request *request)
 		return;
 	}
 	removal->request = request;
-	removal->erase.request = request;
-	removal->erase.done = erased;
+	removal->erase = (struct kvk_erase){ .request = request, .done = erased };
 	if (kvk_pool_map_leave_key(&kvk_pool_of_request(request)->map, request->digest, &removal->erase.run))
 		kvk_erase_start(&removal->erase);
 	else
