@@ -19,7 +19,7 @@ struct row {
 	enum kvk_durability durability;
 	enum prior prior;
 	bool judge_first;
-	struct bend bends[2];
+	struct bend bends[3];
 	int status;
 	uint32_t reason;
 	enum kvk_outcome outcome;
@@ -130,7 +130,10 @@ static const struct row rows[] = {
 	  .before = bent_publishes } }, BUSY, .after = OTHERS },
 	{ "another's is exchanged, and ours removed", .prior = DAMAGED, .bends = { { .call = KVK_XFER_EXCHANGE, .nth = 1,
 	  .before = bent_publishes }, { .call = KVK_XFER_EXCHANGE, .nth = 2, .before = bent_removes } }, BUSY, .after = -ENOENT,
-	  .left = 1 },
+	  .published = true, .unlinked = true },
+	{ "another's is exchanged, and ours removed, and what came out stays", .prior = DAMAGED, .bends = { { .call = KVK_XFER_EXCHANGE,
+	  .nth = 1, .before = bent_publishes }, { .call = KVK_XFER_EXCHANGE, .nth = 2, .before = bent_removes },
+	  FAILS(KVK_XFER_UNLINK, 1, EIO) }, BUSY, .after = -ENOENT, .published = true, .left = 1 },
 	{ "another's is exchanged, and cannot be given back", .prior = DAMAGED, .bends = { { .call = KVK_XFER_EXCHANGE, .nth = 1,
 	  .before = bent_publishes }, FAILS(KVK_XFER_EXCHANGE, 2, EIO) }, STORED, .left = 1 },
 	{ "what came out is gone", .prior = DAMAGED, .bends = { FAILS(KVK_XFER_STAT_NAME, 1, ENOENT) }, STORED, .left = 1 },
@@ -182,7 +185,7 @@ static void run_row(const struct row *row)
 	else if (row->prior == DAMAGED)
 		bent_flip(&bench.bent, name, FILE_BYTES - 100);
 
-	while (bends < 2 && row->bends[bends].nth)
+	while (bends < 3 && row->bends[bends].nth)
 		bends++;
 	bent_set(&bench.bent, row->bends, bends);
 	ask_init(&ask, &bench, KEY, BYTES, OURS);

@@ -264,6 +264,9 @@ static void replaced(struct kvk_replace *replace)
 
 	if (replace->dropped)
 		put->request->unlinked_bytes += kvk_page_ceil(put->proof.stat.bytes);
+	put->request->unlinked_bytes += kvk_page_ceil(replace->stray_bytes);
+	if (replace->taken)
+		put->request->published_bytes = put->write.object_bytes;
 	if (replace->status == 0)
 		published(put);
 	else if (replace->status == -EEXIST)

@@ -11,6 +11,7 @@ enum step {
 	STEP_LOOK,             /* at what came out under the temporary name */
 	STEP_DROP_BAD,         /* unlink it */
 	STEP_EXCHANGE_BACK,
+	STEP_DROP_STRAY,       /* unlink it: its name was removed while ours had it */
 	STEP_DROP_OURS,        /* unlink ours, under its temporary name; then status = verdict */
 	STEP_ASIDE,            /* without exchange: move the name aside */
 	STEP_LOOK_ASIDE,
@@ -73,12 +74,14 @@ static void stepped(struct kvk_xfer *xfer)
 			drop_ours(replace, result);
 		return;
 	case STEP_LOOK:
-		if (result == 0 && xfer->stat.inode == replace->bad_inode)
+		if (result == 0 && xfer->stat.inode == replace->bad_inode) {
 			step(replace, STEP_DROP_BAD, KVK_XFER_UNLINK, replace->temp, NULL);
-		else if (result == 0)
+		} else if (result == 0) {
+			replace->out_bytes = xfer->stat.bytes;
 			step(replace, STEP_EXCHANGE_BACK, KVK_XFER_EXCHANGE, replace->temp, replace->name);
-		else
+		} else {
 			end(replace, 0);       /* somebody took the bad one away; ours has the name */
+		}
 		return;
 	case STEP_DROP_BAD:
 	case STEP_DROP_ASIDE:
@@ -86,12 +89,22 @@ static void stepped(struct kvk_xfer *xfer)
 		end(replace, 0);
 		return;
 	case STEP_EXCHANGE_BACK:
-		if (result == 0)
+		if (result == 0) {
 			drop_ours(replace, -EEXIST);
-		else
+		} else if (result == -ENOENT) {
+			/* Who removed the name meant what we hold, and gave back ours, which it took for that. */
+			replace->taken = true;
+			step(replace, STEP_DROP_STRAY, KVK_XFER_UNLINK, replace->temp, NULL);
+		} else {
 			/* As far as is known ours has the name, and is charged: too much is better than too little. What came out is
 			 * the sweep's. */
-			end(replace, result == -ENOENT ? -EEXIST : 0);
+			end(replace, 0);
+		}
+		return;
+	case STEP_DROP_STRAY:
+		if (result == 0)
+			replace->stray_bytes = replace->out_bytes;
+		end(replace, -EEXIST);
 		return;
 	case STEP_DROP_OURS:
 		end(replace, replace->verdict);

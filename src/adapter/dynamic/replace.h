@@ -6,6 +6,7 @@
  *   PUBLISH under a temporary name --> EXCHANGE the two --> look at what came out
  *        the judged inode: UNLINK it, replaced
  *        another one:      EXCHANGE back, UNLINK ours, -EEXIST: judge again
+ *                          (somebody removed the name meanwhile: UNLINK that one in its stead)
  *
  * Where the medium cannot exchange: MOVE the name aside, look at it, MOVE ours there (or all back).
  */
@@ -25,9 +26,12 @@ struct kvk_replace {
 	 * gone. Else an error; ours is gone. */
 	int status;
 	bool dropped;                  /* the bad file's name was taken away */
+	bool taken;                    /* -EEXIST, and ours had the name for others to see and remove: it is to be charged */
+	uint64_t stray_bytes;          /* length of another's file that was unlinked in its stead */
 	/* Private: */
 	int step;
 	int verdict;
+	uint64_t out_bytes;            /* length of what came out of the exchange */
 	struct kvk_xfer xfer;
 	char temp[KVK_NAME_BYTES_MAX];
 	char aside[KVK_NAME_BYTES_MAX];
