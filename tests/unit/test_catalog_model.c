@@ -504,8 +504,9 @@ static void catalog_agrees_with_the_model(void **state)
 	print_message("no room %" PRIu64 ", found %" PRIu64 ", out of date %" PRIu64 ", busy %" PRIu64
 		      ", lost %" PRIu64 ", removed %" PRIu64 "\n", model.answers[0], model.answers[1], model.answers[2],
 		      model.answers[3], model.answers[4], model.answers[5]);
+	/* Each kind of answer has come; what is rare when all is known does not come more often in a longer run. */
 	for (uint32_t i = 0; i < 9 && steps >= STEPS_DEFAULT; i++)
-		assert_in_range(model.answers[i], steps / 2000, steps);
+		assert_in_range(model.answers[i], STEPS_DEFAULT / 2000, steps);
 	proof_tell(8, steps, "operations", 0);
 	kvk_catalog_free(model.catalog);
 }
