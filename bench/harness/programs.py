@@ -38,7 +38,7 @@ def store_spec(path, direct, lanes=None, engine=None, keeper=True, evicts=False)
     if not keeper:
         spec["keeper"] = False
     if evicts:
-        spec["eviction"] = {"eviction_policy": "LRU"}
+        spec["eviction"] = {"eviction_policy": "LRU", "trigger_watermark": 0.5, "eviction_ratio": 0.4}
     if lanes:
         spec["lanes"] = lanes
     if engine:

@@ -115,12 +115,17 @@ def restart(bench, name, objects, rounds):
                          known["from_snapshot_s"], known["bytes_per_object"]]])
 
 
+# The keeper looks once a second for what others have put, and cannot evict what it does not know.
+KEEPER_LOOKS_S = 2.5
+
+
 def _used(bench, path):
     return bench.command("df", path, "--quick")["used_bytes"]
 
 
 def evicting(bench, pairs):
-    """Loads of what is in use, alone and while the same process evicts what is not, down to a cap that was lowered."""
+    """Loads of what is in use, alone and while the same process evicts what is not, since a lower cap brought it above the
+    watermark."""
     s = bench.settings
     path = bench.fresh("disk", "evicting")
     size, cold_size = 4 * MIB, min(32 * MIB, s.put_bytes // 4)
@@ -132,16 +137,17 @@ def evicting(bench, pairs):
         for number in range(pairs + 1):
             run_once(bench.store(path, True, "put", "--object-bytes", cold_size, "--count", cold, "--keep",
                                  "--first", 1_000_000 * (number + 1), "--in-flight", s.in_flight, evicts=True))
+            time.sleep(KEEPER_LOOKS_S)
             alone = reader.go()            # these are used later than those that were just put
             before = _used(bench, path)
-            bench.command("cap", path, 2 * keys * size)
+            bench.command("cap", path, before * 8 // 5)
             until = time.monotonic() + 10
             while _used(bench, path) == before and time.monotonic() < until:
                 time.sleep(0.001)
             start, began = _used(bench, path), time.monotonic()
             beside = reader.go()
             beside["evicted_per_s"] = (start - _used(bench, path)) / (time.monotonic() - began)
-            while _used(bench, path) > 2 * keys * size and time.monotonic() < until:
+            while _used(bench, path) > before * 7 // 10 and time.monotonic() < until:
                 time.sleep(0.01)
             bench.command("cap", path, f"{CAP_GB}GiB")
             if number > 0:
@@ -162,10 +168,10 @@ def evicting(bench, pairs):
 
 def all_tables(smoke):
     if smoke:
+        # Not "evicting": where the keeper comes too late for KEEPER_LOOKS_S, it evicts what is loaded.
         return [("by-size", lambda b: by_size(b, [4 * KIB])),
                 ("by-depth", lambda b: by_depth(b, [2])),
-                ("restart", lambda b: restart(b, "restart", 500, 2)),
-                ("evicting", lambda b: evicting(b, 1))]
+                ("restart", lambda b: restart(b, "restart", 500, 2))]
     return [("by-size", lambda b: by_size(b, [4 * KIB << (2 * i) for i in range(8)])),
             ("by-depth", lambda b: by_depth(b, [1, 2, 4, 8, 16, 32, 64])),
             ("by-number", lambda b: by_number(b, "by-number", [1000, 10_000, 100_000])),

@@ -155,6 +155,27 @@ static void test_the_cap_changes(void **state)
 	assert_int_equal(bed_usage(bed->store).cap_bytes, 16 * CHARGE);
 }
 
+/* Above the watermark objects leave, and while there are loads with pauses: twelve of 8 MiB take 60 ms each, and after four there is a
+ * pause of 240 ms. */
+static void test_loads_come_first(void **state)
+{
+	struct bed *bed = *state;
+	uint64_t begin_us;
+
+	bed_open(bed, "\"fault\": [{\"do\": \"delay\", \"ops\": [\"unlink\"], \"delay_ms\": 60, \"chance\": 1}], "
+		      "\"eviction\": {\"eviction_policy\": \"LRU\", \"trigger_watermark\": 0.5, \"eviction_ratio\": 0.65}");
+	for (uint32_t i = 0; i < 18; i++)
+		KIT_EXPECT(kit_store(bed->store, name_of(i), 8u << 20, 1), 0, KVK_REASON_NONE);
+	KIT_EXPECT(kit_load(bed->store, name_of(0), 8u << 20, 1), 0, KVK_REASON_NONE);
+	begin_us = kit_now_us();
+	assert_int_equal(kvk_store_set_cap(bed->store, bed_usage(bed->store).used_bytes * 8 / 5), 0);
+	while (bed_stats(bed->store).evicted < 12 && kit_now_us() < begin_us + 30000000)
+		KIT_EXPECT(kit_load(bed->store, name_of(0), 8u << 20, 1), 0, KVK_REASON_NONE);
+	assert_int_equal(bed_stats(bed->store).evicted, 12);
+	assert_true(kit_now_us() - begin_us >= 1200000);
+	BED_AGREES(bed->store);
+}
+
 /* Without a policy there is nothing to evict with. */
 static void test_no_policy(void **state)
 {
@@ -557,6 +578,7 @@ int main(void)
 		BED_TESTS(test_larger_than_the_cap),
 		BED_TESTS(test_pins_are_stronger),
 		BED_TESTS(test_the_cap_changes),
+		BED_TEST(test_loads_come_first, BED_RAM, "ram"),
 		BED_TESTS(test_no_policy),
 		BED_TESTS_POSIX(test_two_openers),
 		BED_TESTS_POSIX(test_others_removed_all_it_knows),
