@@ -15,6 +15,8 @@
 
 #define BYTES 20000u
 #define DEADLINE_US 150000u
+/* As many as an agent has. */
+#define WORKERS 16u
 /* The generations of what was there once, and of what is put. */
 #define OTHERS 7u
 #define OURS 8u
@@ -393,6 +395,55 @@ static void test_listed_while_it_is_moved_aside(void **state)
 	}
 }
 
+static struct kvk_result put_late(struct kvk_store *store)
+{
+	struct kvk_put_item put = { .struct_bytes = sizeof(put), .key = bed_key("key"), .data_count = 1 };
+	struct iovec iov = { .iov_base = malloc(BYTES), .iov_len = BYTES };
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+
+	assert_non_null(iov.iov_base);
+	bed_fill(iov.iov_base, BYTES, put.key, OURS, 0);
+	put.data = &iov;
+	assert_int_equal(kvk_store_put_wait(store, &put, 1, DEADLINE_US, &result), 0);
+	free(iov.iov_base);
+	return result;
+}
+
+/* All workers are at something else when a put that is late unlinks its own: it is unlinked all the same, when one is free. */
+static void test_late_and_cleaned_up(void **state)
+{
+	static const struct kvk_fault_rule rules[] = {
+		{ .kind = KVK_FAULT_HANG, .ops = 1u << KVK_XFER_UNLINK, .nth = 1, .every = 1, .times = WORKERS },
+		DELAY(KVK_XFER_PUBLISH, 2),
+	};
+	struct bed *bed = *state;
+	struct kvk_key_item items[WORKERS];
+	struct kvk_result result;
+	char keys[WORKERS][8];
+
+	bed_keep_keeper_out(bed);
+	damage(bed, OTHERS);
+	bed_open(bed, "\"fault\": []");
+	for (unsigned i = 0; i < WORKERS; i++) {
+		snprintf(keys[i], sizeof(keys[i]), "%u", i);
+		assert_int_equal(bed_put(bed->store, keys[i], 1, OTHERS, NULL), 0);
+		items[i] = (struct kvk_key_item){ .struct_bytes = sizeof(items[i]), .key = bed_key(keys[i]) };
+	}
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(kvk_fault_add(bed_backend(bed->store), &rules[i]), 0);
+	assert_true(kvk_store_remove(bed->store, items, WORKERS, 0) > 0);
+	for (unsigned i = 0; i < WORKERS; i++) {
+		assert_true(bed_next(bed->store, KVK_QUEUE_PUT, &result));
+		assert_int_equal(result.status, 0);
+	}
+	KIT_EXPECT(put_late(bed->store), -ETIMEDOUT, KVK_REASON_DEADLINE);
+	usleep(4 * DEADLINE_US);
+	kvk_fault_clear(bed_backend(bed->store));
+	kvk_fault_release(bed_backend(bed->store));
+	wait_until_closed(bed->store);
+	assert_int_equal(left_over(bed, 0), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -402,6 +453,7 @@ int main(void)
 		BED_TESTS_POSIX(test_credited_by_who_unlinks),
 		BED_TESTS_POSIX(test_nothing_is_written_of_what_is_there),
 		BED_TESTS_POSIX(test_listed_while_it_is_moved_aside),
+		BED_TESTS_POSIX(test_late_and_cleaned_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
