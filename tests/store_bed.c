@@ -469,7 +469,7 @@ int bed_remove(struct kvk_store *store, const char *key, struct kvk_result *ret)
 bool bed_next(struct kvk_store *store, enum kvk_queue queue, struct kvk_result *result)
 {
 	*result = (struct kvk_result){ .struct_bytes = sizeof(*result) };
-	return kvk_store_wait(store, queue, 10000000) == 1 && kvk_store_drain(store, queue, result, 1) == 1;
+	return kvk_store_wait(store, queue, 30000000) == 1 && kvk_store_drain(store, queue, result, 1) == 1;
 }
 
 /* ---- figures ------------------------------------------------------------------------------------ */

@@ -21,7 +21,10 @@ def fio_path():
     return shutil.which("fio")
 
 
-def store_spec(path, direct, lanes=None, engine=None, cap_gb=64, keeper=True):
+CAP_GB = 64
+
+
+def store_spec(path, direct, lanes=None, engine=None, keeper=True, evicts=False):
     """The specification of a store, as kvkeep(7) describes it. Without a keeper nothing is scanned behind the figures."""
     spec = {
         "type": "nixl_store_dynamic",
@@ -29,11 +32,13 @@ def store_spec(path, direct, lanes=None, engine=None, cap_gb=64, keeper=True):
         "backend_params": {
             "file_path": path,
             "use_direct_io": direct,
-            "max_capacity_gb": cap_gb,
+            "max_capacity_gb": CAP_GB,
         },
     }
     if not keeper:
         spec["keeper"] = False
+    if evicts:
+        spec["eviction"] = {"eviction_policy": "LRU"}
     if lanes:
         spec["lanes"] = lanes
     if engine:
@@ -97,6 +102,14 @@ def run_once(argv):
     """Runs a program of ours to its end and returns its last round."""
     lines = run_all(argv)
     return lines[-1] if lines else {}
+
+
+def run_command(argv):
+    """Runs the kvkeep command to its end and returns the one value it prints."""
+    done = subprocess.run([str(a) for a in argv], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise Failed(f"{' '.join(str(a) for a in argv)}: exit {done.returncode}")
+    return json.loads(done.stdout)
 
 
 def lanes_of(ready):

@@ -7,7 +7,7 @@ import statistics
 
 from . import pairs as p
 from .device import RamDevice, Unavailable
-from .programs import Fio, Rounds, fio_path, lanes_of, link_keys, link_objects, run_once, store_spec
+from .programs import Fio, Rounds, fio_path, lanes_of, link_keys, link_objects, run_command, run_once, store_spec
 from .report import gb_per_s, number, size_text
 
 KIB = 1 << 10
@@ -83,9 +83,12 @@ class Bench:
         os.mkdir(path, 0o700)
         return path
 
-    def store(self, path, direct, mode, *options, keeper=True):
-        spec = store_spec(path, direct, self.lanes, self.engine, keeper=keeper)
+    def store(self, path, direct, mode, *options, keeper=True, evicts=False):
+        spec = store_spec(path, direct, self.lanes, self.engine, keeper=keeper, evicts=evicts)
         return [os.path.join(self.programs, "store_bench"), "--spec", spec, "--mode", mode, *options]
+
+    def command(self, *arguments):
+        return run_command([os.path.join(self.programs, "..", "cli", "kvkeep"), *arguments, "--json"])
 
     def plain(self, path, direct, mode, *options):
         argv = [os.path.join(self.programs, "plain_loop"), "--dir", path, "--mode", mode, *options]

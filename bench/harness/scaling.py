@@ -4,9 +4,10 @@
 import os
 import shutil
 import statistics
+import time
 
 from .device import Unavailable
-from .programs import run_all, run_once
+from .programs import CAP_GB, Rounds, run_all, run_once
 from .report import size_text
 from .rows import KIB, MIB, first_object, lookups, many_device
 
@@ -114,15 +115,62 @@ def restart(bench, name, objects, rounds):
                          known["from_snapshot_s"], known["bytes_per_object"]]])
 
 
+def _used(bench, path):
+    return bench.command("df", path, "--quick")["used_bytes"]
+
+
+def evicting(bench, pairs):
+    """Loads of what is in use, alone and while the same process evicts what is not, down to a cap that was lowered."""
+    s = bench.settings
+    path = bench.fresh("disk", "evicting")
+    size, cold_size = 4 * MIB, min(32 * MIB, s.put_bytes // 4)
+    keys, cold = max(s.set_bytes // 4 // size, 2), s.put_bytes // cold_size
+    bench.fill(path, size, keys)
+    rounds = []
+    with Rounds(bench.store(path, True, "get", "--object-bytes", size, "--keys", keys, "--seconds", s.seconds,
+                            "--in-flight", 4, "--held", evicts=True)) as reader:
+        for number in range(pairs + 1):
+            run_once(bench.store(path, True, "put", "--object-bytes", cold_size, "--count", cold, "--keep",
+                                 "--first", 1_000_000 * (number + 1), "--in-flight", s.in_flight, evicts=True))
+            alone = reader.go()            # these are used later than those that were just put
+            before = _used(bench, path)
+            bench.command("cap", path, 2 * keys * size)
+            until = time.monotonic() + 10
+            while _used(bench, path) == before and time.monotonic() < until:
+                time.sleep(0.001)
+            start, began = _used(bench, path), time.monotonic()
+            beside = reader.go()
+            beside["evicted_per_s"] = (start - _used(bench, path)) / (time.monotonic() - began)
+            while _used(bench, path) > 2 * keys * size and time.monotonic() < until:
+                time.sleep(0.01)
+            bench.command("cap", path, f"{CAP_GB}GiB")
+            if number > 0:
+                rounds.append((alone, beside))
+    rows = []
+    for figure, unit in (("bytes_per_s", 1e9), ("p50_us", 1), ("p99_us", 1)):
+        ratios = sorted(b[figure] / a[figure] for a, b in rounds)
+        rows.append([{"bytes_per_s": "GB/s", "p50_us": "p50 us", "p99_us": "p99 us"}[figure],
+                     statistics.median(a[figure] / unit for a, _ in rounds),
+                     statistics.median(b[figure] / unit for _, b in rounds), statistics.median(ratios),
+                     f"{ratios[0]:.2f}-{ratios[-1]:.2f}"])
+    gone = statistics.median(b["evicted_per_s"] / 1e9 for _, b in rounds)
+    shutil.rmtree(path)
+    bench.report.table("evicting", f"Loads of {size_text(size)} (4 in flight, direct, held) while the same process evicts "
+                       f"objects of {size_text(cold_size)}, {gone:.2f} GB/s meanwhile",
+                       ["", "alone", "while it evicts", "ratio", "range"], rows)
+
+
 def all_tables(smoke):
     if smoke:
         return [("by-size", lambda b: by_size(b, [4 * KIB])),
                 ("by-depth", lambda b: by_depth(b, [2])),
-                ("restart", lambda b: restart(b, "restart", 500, 2))]
+                ("restart", lambda b: restart(b, "restart", 500, 2)),
+                ("evicting", lambda b: evicting(b, 1))]
     return [("by-size", lambda b: by_size(b, [4 * KIB << (2 * i) for i in range(8)])),
             ("by-depth", lambda b: by_depth(b, [1, 2, 4, 8, 16, 32, 64])),
             ("by-number", lambda b: by_number(b, "by-number", [1000, 10_000, 100_000])),
             ("restart", lambda b: restart(b, "restart", 100_000, 9)),
+            ("evicting", lambda b: evicting(b, 9)),
             # Tables of their own, since making and unmounting a million files takes minutes.
             ("million", lambda b: by_number(b, "million", [1_000_000])),
             ("million-restart", lambda b: restart(b, "million-restart", 1_000_000, 9))]

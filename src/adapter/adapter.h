@@ -121,6 +121,7 @@ struct kvk_doubt {
 
 struct kvk_doubts {
 	pthread_mutex_t lock;
+	struct kvk_log_sink log;
 	_Atomic uint32_t count;        /* more than there is room for: everything is doubted */
 	struct kvk_doubt doubt[KVK_DOUBTS_MAX];
 };
@@ -262,7 +263,8 @@ void kvk_memory_fill(const struct iovec *to, uint32_t count, uint8_t byte);
 
 /* ---- doubts.c ----------------------------------------------------------------------------------- */
 
-void kvk_doubts_init(struct kvk_doubts *doubts);
+/* log may be NULL. */
+void kvk_doubts_init(struct kvk_doubts *doubts, const struct kvk_log_sink *log);
 void kvk_doubts_release(struct kvk_doubts *doubts);
 void kvk_doubts_add(struct kvk_doubts *doubts, const uint8_t digest[KVK_DIGEST_BYTES], uint64_t stamp);
 bool kvk_doubts_has(struct kvk_doubts *doubts, const uint8_t digest[KVK_DIGEST_BYTES], uint64_t stamp);

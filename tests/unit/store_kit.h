@@ -160,7 +160,7 @@ static inline void kit_expect_at(const struct kvk_result *result, int status, ui
 /* Removed objects are unlinked in the background: waits until used stays at what is expected. */
 static inline uint64_t kit_used_settles(struct kvk_store *store, uint64_t expected)
 {
-	uint64_t until_us = kit_now_us() + 10000000;
+	uint64_t until_us = kit_now_us() + 30000000;
 	uint64_t used;
 
 	do {

@@ -397,7 +397,9 @@ static void killed_and_stopped_at_any_moment(void **state)
 	open_actor(&eyes, *state, PROCESSES, seed);
 	for (unsigned i = 0; i < PROCESSES; i++)
 		children[i] = spawn(*state, i, seed + i);
-	while (kvk_now_us() < end_us) {
+	/* For a while, and on a busy machine until enough has happened. */
+	while (kvk_now_us() < end_us ||
+	       ((kills <= 10 || books_max <= SMALL_CAP / 2) && kvk_now_us() < end_us + UINT64_C(60000000))) {
 		uint32_t i = draw(&eyes, PROCESSES);
 
 		pause_ms(draw(&eyes, 40));

@@ -234,7 +234,7 @@ static void test_deadline_in_the_queue(void **state)
 {
 	struct probe blocker, late, patient;
 	struct bed bed;
-	uint64_t until_us = kvk_now_us() + 10000000;
+	uint64_t until_us = kvk_now_us() + 30000000;
 
 	bed_begin(&bed, 1);
 	block_lanes(&bed, &blocker, 1);

@@ -223,6 +223,14 @@ static void test_not_local(void **state)
 		assert_int_equal(reopen(bench), 0);
 		assert_int_equal(bench->backend->caps.local, cases[i].local);
 		assert_non_null(strstr(bench->backend->caps.medium, cases[i].name));
+		/* Who shares it with other machines must know how it is mounted. */
+		bench->options.many_hosts = true;
+		assert_int_equal(reopen(bench), cases[i].local ? 0 : -EOPNOTSUPP);
+		if (!cases[i].local) {
+			assert_string_equal(bench->error.option, "shared");
+			assert_non_null(strstr(bench->error.text, "/proc/self/mountinfo"));
+		}
+		bench->options.many_hosts = false;
 	}
 }
 

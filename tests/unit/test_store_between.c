@@ -102,7 +102,7 @@ static void publish(const char *path, const void *data, uint64_t bytes)
 
 static void wait_until_struck(struct kvk_backend *fault, uint64_t count)
 {
-	uint64_t until_us = kit_now_us() + 10000000;
+	uint64_t until_us = kit_now_us() + 30000000;
 
 	while (kvk_fault_struck(fault) < count && kit_now_us() < until_us)
 		usleep(1000);
@@ -111,7 +111,7 @@ static void wait_until_struck(struct kvk_backend *fault, uint64_t count)
 
 static void wait_until_closed(struct kvk_store *store)
 {
-	uint64_t until_us = kit_now_us() + 10000000;
+	uint64_t until_us = kit_now_us() + 30000000;
 
 	while (bed_places(store) > 0 && kit_now_us() < until_us)
 		usleep(1000);
@@ -160,7 +160,7 @@ static struct kvk_result put_ours(struct bed *bed, const struct row *row, const 
 /* Files that are no objects. A put that was answered because it was late goes on to its end, and has some until then. */
 static uint64_t left_over(struct bed *bed, uint64_t accepted)
 {
-	uint64_t until_us = kit_now_us() + 10000000, objects, others;
+	uint64_t until_us = kit_now_us() + 30000000, objects, others;
 
 	do {
 		usleep(1000);
@@ -172,7 +172,7 @@ static uint64_t left_over(struct bed *bed, uint64_t accepted)
 /* And until then the key is busy. */
 static void put_again(struct kvk_store *store)
 {
-	uint64_t until_us = kit_now_us() + 10000000;
+	uint64_t until_us = kit_now_us() + 30000000;
 	int status;
 
 	while ((status = bed_put(store, "key", BYTES, OURS, NULL)) == -EALREADY && kit_now_us() < until_us)

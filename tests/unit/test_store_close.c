@@ -27,9 +27,7 @@ static void closing_during_a_batch_sync(void **state)
 	bed_open(bed, "\"durability\": \"batch\", \"batch_seconds\": 0.1, \"fault\": [{\"do\": \"delay\", "
 		 "\"ops\": [\"sync_all\"], \"nth\": 1, \"delay_ms\": 1000}]");
 	assert_int_equal(bed_put(bed->store, "a", 4096, 1, NULL), 0);
-	for (int tries = 0; kvk_fault_struck(bed_backend(bed->store)) == 0 && tries < 100; tries++)
-		sleep_ms(20);
-	assert_int_equal(kvk_fault_struck(bed_backend(bed->store)), 1);
+	kit_wait_struck(bed->store, 1);
 	assert_int_equal(bed_close(bed), 0);
 }
 
@@ -51,11 +49,9 @@ static int close_stuck(struct bed *bed)
 	assert_int_equal(kvk_fault_add(bed_backend(bed->store), &late), 0);
 	assert_int_equal(kvk_fault_add(bed_backend(bed->store), &stuck), 0);
 	assert_true(kvk_store_get(bed->store, &get, 1, 0) > 0);
-	for (int tries = 0; kvk_fault_struck(bed_backend(bed->store)) == 0 && tries < 100; tries++)
-		sleep_ms(20);
+	kit_wait_struck(bed->store, 1);
 	assert_true(kvk_store_put(bed->store, &put, 1, 0) > 0);
-	for (int tries = 0; kvk_fault_struck(bed_backend(bed->store)) < 2 && tries < 100; tries++)
-		sleep_ms(20);
+	kit_wait_struck(bed->store, 2);
 	assert_int_equal(kvk_fault_struck(bed_backend(bed->store)), 2);
 	return bed_close(bed);
 }

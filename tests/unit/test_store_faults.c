@@ -139,7 +139,7 @@ static bool is_at_rest(struct kvk_store *store)
 /* After the answer places are closed, and what was removed is unlinked. */
 static bool all_at_rest(struct kvk_store *store)
 {
-	uint64_t until_us = kvk_now_us() + 5000000;
+	uint64_t until_us = kvk_now_us() + 30000000;
 
 	while (!is_at_rest(store) && kvk_now_us() < until_us)
 		sched_yield();

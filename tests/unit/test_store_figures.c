@@ -216,7 +216,7 @@ static void await_counts(struct listener *listener, uint32_t stored, uint32_t ac
 	struct timespec until;
 
 	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += 10;
+	until.tv_sec += 30;
 	pthread_mutex_lock(&listener->lock);
 	while (listener->counts[1] < stored || listener->counts[2] < accessed || listener->counts[3] < deleted) {
 		if (pthread_cond_timedwait(&listener->heard, &listener->lock, &until))

@@ -297,7 +297,7 @@ static void test_the_device_of_a_killed_parent(void **state)
 {
 	char command[300], spec[600], loop[64] = "";
 	struct bed *bed = *state;
-	uint64_t until_us = kvk_now_us() + 10000000;
+	uint64_t until_us = kvk_now_us() + 30000000;
 	struct orphan orphan;
 	FILE *pipe;
 	int err;

@@ -39,7 +39,7 @@ static void hang(const struct bed *bed, enum kvk_xfer_op op, uint64_t nth, uint6
 
 static void go_on(struct kvk_store *store)
 {
-	uint64_t until_us = kvk_now_us() + 10000000;
+	uint64_t until_us = kvk_now_us() + 30000000;
 
 	kvk_fault_clear(bed_backend(store));
 	kvk_fault_release(bed_backend(store));
@@ -156,6 +156,34 @@ static void test_memory_is_given_back(void **state)
 	free(data);
 }
 
+/*
+ * Asks for the item of a round until its second piece hangs when the deadline passes. On a busy machine the deadline may pass before that
+ * piece has begun: what is under way then comes to its end, and the next try gets twice the time.
+ */
+static int64_t held_by_a_hang(struct bed *bed, int round, struct kvk_put_item *put, struct kvk_get_item *get,
+			      struct kvk_result *result)
+{
+	enum kvk_queue queue = round ? KVK_QUEUE_PUT : KVK_QUEUE_GET;
+
+	for (uint64_t deadline_us = DEADLINE_US;; deadline_us *= 2) {
+		struct kvk_result release;
+		int64_t task;
+
+		hang(bed, round ? KVK_XFER_WRITE : KVK_XFER_READ, 2, 1);
+		task = round ? kvk_store_put(bed->store, put, 1, deadline_us) : kvk_store_get(bed->store, get, 1, deadline_us);
+		assert_true(task > 0);
+		assert_true(bed_next(bed->store, queue, result));
+		assert_int_equal(result->status, -ETIMEDOUT);
+		if (kvk_fault_struck(bed_backend(bed->store)) > 0)
+			return task;
+		assert_true(deadline_us < SOON_US);
+		go_on(bed->store);
+		if (result->flags & KVK_RESULT_HELD)
+			assert_true(bed_next(bed->store, queue, &release));
+		BED_AGREES(bed->store);
+	}
+}
+
 /* With KVK_MEM_HELD the answer says that the memory is held, and a release follows when it is not any more. */
 static void test_held_memory(void **state)
 {
@@ -175,11 +203,7 @@ static void test_held_memory(void **state)
 	for (int round = 0; round < 2; round++) {
 		enum kvk_queue queue = round ? KVK_QUEUE_PUT : KVK_QUEUE_GET;
 
-		hang(bed, round ? KVK_XFER_WRITE : KVK_XFER_READ, 2, 1);
-		task = round ? kvk_store_put(bed->store, &put, 1, DEADLINE_US)
-			     : kvk_store_get(bed->store, &get, 1, DEADLINE_US);
-		assert_true(bed_next(bed->store, queue, &result));
-		assert_int_equal(result.status, -ETIMEDOUT);
+		task = held_by_a_hang(bed, round, &put, &get, &result);
 		assert_int_equal(result.flags, KVK_RESULT_HELD | KVK_RESULT_LAST);
 		assert_int_equal(kvk_store_wait(bed->store, queue, 50000), 0);
 		go_on(bed->store);
@@ -226,13 +250,20 @@ static void test_all_lanes_hang(void **state)
 {
 	struct bed *bed = *state;
 	const struct bed_how how = { .deadline_us = DEADLINE_US };
-	uint64_t start_us = kvk_now_us();
+	char key[] = "`";
+	uint64_t start_us;
 	int status;
 
 	bed_open(bed, "\"lanes\": 1, \"fault\": []");
 	assert_int_equal(bed_put(bed->store, "k", 5000, 1, NULL), 0);
 	hang(bed, KVK_XFER_CREATE, 1, 1);
-	assert_true(is_late(bed_put_how(bed->store, bed_key("a"), 5000, 1, &how, NULL)));
+	/* On a busy machine the time may be over before it has begun: then nothing hangs, and another key is tried. */
+	do {
+		assert_true(*key < 'k');
+		*key += 1;
+		assert_true(is_late(bed_put_how(bed->store, bed_key(key), 5000, 1, &how, NULL)));
+	} while (kvk_fault_struck(bed_backend(bed->store)) == 0);
+	start_us = kvk_now_us();
 	for (int i = 0; i < 5; i++)
 		assert_true(is_late(bed_get_how(bed->store, bed_key("k"), 5000, 1, &how, NULL)));
 	/* What memory knows is known all the same. */
@@ -244,8 +275,8 @@ static void test_all_lanes_hang(void **state)
 		status = bed_get_how(bed->store, bed_key("k"), 5000, 1, &how, NULL);
 	} while (status && kvk_now_us() - start_us < SOON_US);
 	assert_int_equal(status, 0);
-	assert_int_equal(bed_get(bed->store, "a", 5000, 1, NULL), -ENOENT);
-	assert_int_equal(bed_put(bed->store, "a", 5000, 1, NULL), 0);
+	assert_int_equal(bed_get(bed->store, key, 5000, 1, NULL), -ENOENT);
+	assert_int_equal(bed_put(bed->store, key, 5000, 1, NULL), 0);
 	BED_AGREES(bed->store);
 }
 
@@ -274,7 +305,7 @@ static void look_while_hangs(struct bed *bed, uint32_t op)
 {
 	struct kvk_fault_rule rule = { .kind = KVK_FAULT_HANG, .ops = 1u << op, .nth = 1, .every = 1 };
 	struct look look = { 0 };
-	uint64_t until_us = kvk_now_us() + 10000000;
+	uint64_t until_us = kvk_now_us() + 30000000;
 	uint64_t free_bytes;
 	pthread_t thread;
 	bool over;
@@ -287,7 +318,8 @@ static void look_while_hangs(struct bed *bed, uint32_t op)
 	assert_int_equal(bed_put(bed->store, "n", 4096, 1, NULL), 0);
 	while (kvk_fault_struck(bed_backend(bed->store)) == 0 && kvk_now_us() < until_us)
 		sched_yield();
-	assert_int_equal(kvk_fault_struck(bed_backend(bed->store)), 1);
+	/* The keeper may ask for the same, and hangs then as well. */
+	assert_true(kvk_fault_struck(bed_backend(bed->store)) > 0);
 	assert_int_equal(pthread_create(&thread, NULL, look_main, &look), 0);
 	until_us = kvk_now_us() + SOON_US;
 	while (!atomic_load(&look.over) && kvk_now_us() < until_us)
@@ -364,10 +396,12 @@ static int close_while_it_hangs(struct bed *bed, bool held)
 
 	if (bed_try_open(bed, "\"lanes\": 1, \"fault\": [{\"do\": \"hang\", \"ops\": [\"write\"], \"nth\": 1}]", NULL))
 		return 1;
-	if (kvk_store_put(bed->store, &put, 1, BEGUN_US) <= 0)
-		return 2;
-	if (!bed_next(bed->store, KVK_QUEUE_PUT, &result) || result.status != -ETIMEDOUT)
-		return 3;
+	for (uint64_t deadline_us = BEGUN_US; kvk_fault_struck(bed_backend(bed->store)) == 0; deadline_us *= 2) {
+		if (kvk_store_put(bed->store, &put, 1, deadline_us) <= 0)
+			return 2;
+		if (!bed_next(bed->store, KVK_QUEUE_PUT, &result) || result.status != -ETIMEDOUT)
+			return 3;
+	}
 	start_us = kvk_now_us();
 	closed = kvk_store_close(bed->store);
 	if (kvk_now_us() - start_us > 30000000)

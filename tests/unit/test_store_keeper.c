@@ -55,11 +55,11 @@ static void test_the_keeper_learns_what_others_do(void **state)
 	assert_int_equal(kvk_store_close(other), 0);
 }
 
-static void test_another_becomes_keeper(void **state)
+/* The keeper closes, and another one has the store open: how long until that is the keeper. */
+static uint64_t keeper_follows_us(struct bed *bed)
 {
-	struct bed *bed = *state;
 	struct kvk_store *other;
-	uint64_t begin_us;
+	uint64_t begin_us, took_us;
 
 	bed_open(bed, "");
 	scan_wait_phase(bed->store, KVK_SCAN_IDLE);
@@ -69,14 +69,25 @@ static void test_another_becomes_keeper(void **state)
 	assert_int_equal(scan_state(other).phase, KVK_SCAN_WAITING);
 	assert_int_equal(bed_close(bed), 0);
 	begin_us = kit_now_us();
-	while (scan_state(other).phase == KVK_SCAN_WAITING)
-		usleep(1000);
-	assert_in_range(kit_now_us() - begin_us, 0, 1000000);
+	do
+		took_us = kit_now_us() - begin_us;
+	while (scan_state(other).phase == KVK_SCAN_WAITING && usleep(1000) == 0);
 	bed->store = other;
 	scan_settles(bed->store, bed->path);
 	assert_int_equal(bed_usage(bed->store).objects, OBJECTS);
 	/* What the first one wrote at its end is too old by now. */
 	assert_int_equal(scan_state(bed->store).from_snapshot, 0);
+	assert_int_equal(bed_close(bed), 0);
+	return took_us;
+}
+
+/* In a second, unless the machine is busy with something else each time. */
+static void test_another_becomes_keeper(void **state)
+{
+	int tries = 0;
+
+	while (keeper_follows_us(*state) > 1000000)
+		assert_true(++tries < 8);
 }
 
 static void keep_and_wait(struct bed *bed)
@@ -189,6 +200,17 @@ static void test_killed_while_it_scans(void **state)
 	get_all(bed->store, OBJECTS);
 }
 
+static uint64_t closes_after_us(struct bed *bed, useconds_t open_us)
+{
+	uint64_t begin_us;
+
+	bed_open(bed, "");
+	usleep(open_us);
+	begin_us = kit_now_us();
+	assert_int_equal(bed_close(bed), 0);
+	return kit_now_us() - begin_us;
+}
+
 /* Closing does not wait for the scan. */
 static void test_closing_ends_the_scan(void **state)
 {
@@ -196,13 +218,11 @@ static void test_closing_ends_the_scan(void **state)
 
 	in_a_child(bed, store_and_die);
 	for (int round = 0; round < 20; round++) {
-		uint64_t begin_us;
+		int tries = 0;
 
-		bed_open(bed, "");
-		usleep((useconds_t)round * 1000);
-		begin_us = kit_now_us();
-		assert_int_equal(bed_close(bed), 0);
-		assert_in_range(kit_now_us() - begin_us, 0, KIT_SANITIZED ? 5000000 : 1000000);
+		/* A busy machine may take its time, but not each time. */
+		while (closes_after_us(bed, (useconds_t)round * 1000) > (KIT_SANITIZED ? 5000000 : 1000000))
+			assert_true(++tries < 8);
 	}
 	bed_open(bed, "");
 	scan_settles(bed->store, bed->path);

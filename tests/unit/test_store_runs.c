@@ -137,21 +137,30 @@ static void pins_while_a_run_is_made(void **state)
 	KIT_EXPECT(kit_remove(bed->store, name_of(0)), 0, KVK_REASON_NONE);
 }
 
+/* Not after the 1.5 s for which one waits for what is not certain. A busy machine may take that for itself, but not each time. */
+static void is_refused_at_once(struct kvk_store *store, const char *key, uint32_t slots)
+{
+	for (int tries = 0; tries < 8; tries++) {
+		uint64_t began_us = kit_now_us();
+
+		KIT_EXPECT(put_slots(store, key, slots), -ENOSPC, KVK_REASON_NO_ROOM);
+		if (kit_now_us() - began_us < 1000000)
+			return;
+	}
+	fail_msg("%s is waited for each time", key);
+}
+
 /* Where what is pinned stands in the way nothing is evicted in vain, and the answer comes at once. */
 static void pins_in_the_way(void **state)
 {
 	struct bed *bed = *state;
-	uint64_t began_us;
 
 	open_shape(bed, TWENTY, LRU);
 	make_holes(bed->store);
 	pin(bed->store, 0);
 	pin(bed->store, 4);
 	pin(bed->store, 8);
-	began_us = kit_now_us();
-	KIT_EXPECT(put_slots(bed->store, "n", 7), -ENOSPC, KVK_REASON_NO_ROOM);
-	if (!KIT_SANITIZED)
-		assert_true(kit_now_us() - began_us < 1000000);
+	is_refused_at_once(bed->store, "n", 7);
 	assert_int_equal(bed_stats(bed->store).evicted, 0);
 	for (uint32_t i = 0; i < 10; i += 2)
 		assert_true(has(bed->store, i));

@@ -77,7 +77,7 @@ int kvk_dynamic_open(struct kvk_adapter **ret, const struct kvk_adapter_options 
 	dynamic->base.ops = &dynamic_ops;
 	dynamic->base.proof_rules = &kvk_dynamic_proof_rules;
 	dynamic->base.backend = options->backend;
-	kvk_doubts_init(&dynamic->base.doubts);
+	kvk_doubts_init(&dynamic->base.doubts, options->log);
 	dynamic->layout = options->layout;
 	dynamic->durability = options->durability;
 	memcpy(dynamic->namespace_digest, options->namespace_digest, KVK_DIGEST_BYTES);

@@ -133,7 +133,7 @@ int kvk_pool_open(struct kvk_adapter **ret, const struct kvk_adapter_options *op
 	pool->base.ops = &pool_ops;
 	pool->base.proof_rules = &kvk_pool_proof_rules;
 	pool->base.backend = options->backend;
-	kvk_doubts_init(&pool->base.doubts);
+	kvk_doubts_init(&pool->base.doubts, options->log);
 	pool->base.charge_max_bytes = shape->file_slots * shape->slot_bytes;
 	pool->shape = *shape;
 	pool->durability = options->durability;

@@ -180,26 +180,30 @@ static void read_mount_line(struct kvk_backend_caps *caps, char *line, struct mo
 	}
 }
 
-static void find_mount(struct kvk_posix *posix, struct mount *mount)
+/* Whether the kernel tells: since 5.8, and where /proc is. */
+static bool find_mount(struct kvk_posix *posix, struct mount *mount)
 {
 	struct statx stat;
 	char *text, *save = NULL;
+	bool found = false;
 
 	if (posix->sys->statx(posix->root_fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &stat) ||
 	    !(stat.stx_mask & STATX_MNT_ID))
-		return;
+		return false;
 	text = kvk_posix_read_text(posix->sys, "/proc/self/mountinfo");
 	if (!text)
-		return;
+		return false;
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		unsigned long long id;
 
 		if (sscanf(line, "%llu ", &id) == 1 && id == stat.stx_mnt_id) {
 			read_mount_line(&posix->base.caps, line, mount);
+			found = true;
 			break;
 		}
 	}
 	kvk_mem_free(text);
+	return found;
 }
 
 static int find_medium(struct kvk_posix *posix, const struct kvk_backend_options *options, struct kvk_error *error)
@@ -208,6 +212,7 @@ static int find_medium(struct kvk_posix *posix, const struct kvk_backend_options
 	struct mount mount = { 0 };
 	struct statfs stat;
 	uint32_t magic;
+	bool found;
 	int err = posix->sys->fstatfs(posix->root_fd, &stat);
 
 	if (err)
@@ -220,11 +225,16 @@ static int find_medium(struct kvk_posix *posix, const struct kvk_backend_options
 			snprintf(caps->medium, sizeof(caps->medium), "%s", mediums[i].name);
 		}
 	}
-	find_mount(posix, &mount);
+	found = find_mount(posix, &mount);
 	if (!caps->local && !options->shared)
 		return kvk_error_set(error, -EPERM, OPTION_PATH,
 				     "%s is on %s, which is not known to be a file system of this machine alone; "
 				     "set \"shared\": true to use it all the same",
+				     options->path, caps->medium);
+	if (!found && !caps->local && options->many_hosts)
+		return kvk_error_set(error, -EOPNOTSUPP, "shared",
+				     "%s is on %s, and the kernel does not tell with which options (that takes Linux 5.8 and "
+				     "/proc/self/mountinfo), by which to tell whether this machine sees what others lock and write",
 				     options->path, caps->medium);
 	if (mount.blinding && options->many_hosts)
 		return kvk_error_set(error, -EOPNOTSUPP, "shared",
