@@ -262,7 +262,8 @@ static void act_on_finished(struct kvk_lane *lane)
 
 /* ---- operations --------------------------------------------------------------------------------- */
 
-/* Its transfers are asked to end early; those that a hung medium keeps go on holding their memory. */
+/* Its transfers are asked to end early; those that a hung medium keeps go on holding their memory. An unlink cleans up what there is
+ * to clean up, late or not. */
 static void end_transfers(struct kvk_lane *lane, struct kvk_op *op)
 {
 	struct kvk_link *link, *next;
@@ -271,7 +272,7 @@ static void end_transfers(struct kvk_lane *lane, struct kvk_op *op)
 		struct kvk_xfer *xfer = kvk_container_of(link, struct kvk_xfer, owner_link);
 
 		next = link->next;
-		if (xfer->canceled)
+		if (xfer->canceled || xfer->op == KVK_XFER_UNLINK)
 			continue;
 		xfer->canceled = true;
 		if (!runs_here(lane, xfer) && kvk_workers_take_back(&lane->agent->pool, xfer)) {

@@ -43,7 +43,7 @@ enum kvk_xfer_op {
 	/* place, name: it has that name now. -EEXIST: something else has it. name is the one given to CREATE, or in
 	 * the same folder. After it the place is only good for STAT and CLOSE. */
 	KVK_XFER_PUBLISH,
-	/* name -> name2, without replacing: -EEXIST. */
+	/* name -> name2, without replacing: -EEXIST. To a temporary name only of this backend's own writer. */
 	KVK_XFER_MOVE,
 	/* The two names change places. -EINVAL, -ENOSYS, -EOPNOTSUPP: this medium cannot. */
 	KVK_XFER_EXCHANGE,
@@ -261,7 +261,11 @@ struct kvk_backend_ops {
 	void (*unlock)(struct kvk_backend *backend, uint32_t byte);
 	/* 1: somebody else has it. 0: nobody, or this backend. -errno. */
 	int (*is_locked)(struct kvk_backend *backend, uint32_t byte);
-	/* Removes name if it is a temporary file whose writer is gone. 0: removed. -EBUSY: its writer lives. */
+	/*
+	 * Removes name if it is a temporary file that nobody is at work with: its writer has closed it, or is gone. What was put aside
+	 * (kvk_name_is_aside()) may be another's, who has it closed: it stays as long as he lives who put it there. 0: removed.
+	 * -EBUSY: it stays.
+	 */
 	int (*sweep)(struct kvk_backend *backend, const char *name);
 };
 

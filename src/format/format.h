@@ -171,7 +171,7 @@ int kvk_name_make_old(char name[KVK_NAME_BYTES_MAX], const struct kvk_layout *la
 enum kvk_name_kind {
 	KVK_NAME_OTHER = 0,        /* nothing of ours: left alone */
 	KVK_NAME_OBJECT,
-	KVK_NAME_TEMP,             /* `.tmp-...`: a put under way, or its remains */
+	KVK_NAME_TEMP,             /* `.tmp-...`: a put under way or what was put aside, or the remains of either */
 	KVK_NAME_GONE,             /* `....gone`: removed, not unlinked yet */
 	KVK_NAME_FOLDER,           /* two hex digits, where the layout has folders */
 };
@@ -187,8 +187,15 @@ int kvk_name_make_gone(char gone[KVK_NAME_BYTES_MAX], const char *name, const ui
 /* `.tmp-<16 hex>-<sequence>`, next to the object. writer_id is random a process and store. */
 int kvk_name_make_temp(char temp[KVK_NAME_BYTES_MAX], const char *name, uint64_t writer_id, uint64_t sequence);
 
-/* Whose that is. False: it is no temporary name. */
+/*
+ * `.tmp-<16 hex>-<sequence>.aside`, next to the object: a temporary name under which another's object may come to lie, until the
+ * writer has seen whose it is. So nobody but the writer takes it away as long as he lives.
+ */
+int kvk_name_make_aside(char aside[KVK_NAME_BYTES_MAX], const char *name, uint64_t writer_id, uint64_t sequence);
+
+/* Whose that is, of either form. False: it is no temporary name. */
 bool kvk_name_temp_writer(const char *component, uint64_t *writer_id_ret);
+bool kvk_name_is_aside(const char *component);
 
 /* ---- name_id.c ---------------------------------------------------------------------------------- */
 

@@ -17,6 +17,7 @@ static const char object_end[] = ".kv";
 static const char lmcache_end[] = ".bin";
 static const char gone_end[] = ".gone";
 static const char temp_start[] = ".tmp-";
+static const char aside_end[] = ".aside";
 
 _Static_assert(KVK_NAME_BYTES_MAX > sizeof("ab/cd/") + COMPONENT_BYTES_MAX, "folders and the longest component");
 _Static_assert(DIGEST_DIGITS + 1 + SEQUENCE_DIGITS_MAX + sizeof(gone_end) <= COMPONENT_BYTES_MAX, "a component");
@@ -201,12 +202,20 @@ bool kvk_name_temp_writer(const char *component, uint64_t *writer_id_ret)
 	    at[WRITER_DIGITS] != '-')
 		return false;
 	at = after_sequence(at + WRITER_DIGITS + 1);
-	if (!at || *at != '\0')
+	if (!at || (*at != '\0' && strcmp(at, aside_end) != 0))
 		return false;
 	for (size_t i = 0; i < sizeof(writer); i++)
 		id = id << 8 | writer[i];
 	*writer_id_ret = id;
 	return true;
+}
+
+bool kvk_name_is_aside(const char *component)
+{
+	const char *last = strrchr(component, '.');
+	uint64_t writer_id;
+
+	return kvk_name_temp_writer(component, &writer_id) && strcmp(last, aside_end) == 0;
 }
 
 enum kvk_name_kind kvk_name_kind(const char *component, const struct kvk_layout *layout,
@@ -283,10 +292,20 @@ int kvk_name_make_gone(char gone[KVK_NAME_BYTES_MAX], const char *name, const ui
 	return join(gone, name, component);
 }
 
-int kvk_name_make_temp(char temp[KVK_NAME_BYTES_MAX], const char *name, uint64_t writer_id, uint64_t sequence)
+static int make_temp(char temp[KVK_NAME_BYTES_MAX], const char *name, uint64_t writer_id, uint64_t sequence, const char *end)
 {
 	char component[COMPONENT_BYTES_MAX + 1];
 
-	snprintf(component, sizeof(component), "%s%016" PRIx64 "-%" PRIu64, temp_start, writer_id, sequence);
+	snprintf(component, sizeof(component), "%s%016" PRIx64 "-%" PRIu64 "%s", temp_start, writer_id, sequence, end);
 	return join(temp, name, component);
+}
+
+int kvk_name_make_temp(char temp[KVK_NAME_BYTES_MAX], const char *name, uint64_t writer_id, uint64_t sequence)
+{
+	return make_temp(temp, name, writer_id, sequence, "");
+}
+
+int kvk_name_make_aside(char aside[KVK_NAME_BYTES_MAX], const char *name, uint64_t writer_id, uint64_t sequence)
+{
+	return make_temp(aside, name, writer_id, sequence, aside_end);
 }

@@ -27,6 +27,11 @@ static void try_beside(const char *name, size_t folder_bytes, const struct kvk_l
 		FUZZ_ASSERT(kvk_name_make_temp(beside, name, UINT64_MAX - sequences[i], sequences[i]) == 0);
 		FUZZ_ASSERT(memcmp(beside, name, folder_bytes) == 0 && strlen(beside + folder_bytes) <= 255);
 		FUZZ_ASSERT(kvk_name_kind(beside + folder_bytes, layout, NULL) == KVK_NAME_TEMP);
+		FUZZ_ASSERT(!kvk_name_is_aside(beside + folder_bytes));
+		FUZZ_ASSERT(kvk_name_make_aside(beside, name, UINT64_MAX - sequences[i], sequences[i]) == 0);
+		FUZZ_ASSERT(memcmp(beside, name, folder_bytes) == 0 && strlen(beside + folder_bytes) <= 255);
+		FUZZ_ASSERT(kvk_name_kind(beside + folder_bytes, layout, NULL) == KVK_NAME_TEMP);
+		FUZZ_ASSERT(kvk_name_is_aside(beside + folder_bytes));
 	}
 }
 

@@ -85,6 +85,10 @@ static const struct row rows[] = {
 	  .published = true, .unlinked = true, .left = 1 },
 	{ "its folder cannot be synced, and another has removed it", OBJECT, .bends = { FAILS(KVK_XFER_SYNC_FOLDER, 1, EIO),
 	  { .call = KVK_XFER_MOVE, .nth = 1, .before = bent_removes } }, NOT_DURABLE, .after = -ENOENT, .published = true },
+	{ "its folder cannot be synced, another has stored it anew, and there is one more when it goes back", OBJECT,
+	  .bends = { FAILS(KVK_XFER_SYNC_FOLDER, 1, EIO), { .call = KVK_XFER_MOVE, .nth = 1, .before = bent_publishes },
+	  { .call = KVK_XFER_MOVE, .nth = 2, .before = bent_publishes } }, NOT_DURABLE, .after = OTHERS, .published = true,
+	  .unlinked = true },
 	{ "its folder cannot be synced, and another has stored it anew", OBJECT, .bends = { FAILS(KVK_XFER_SYNC_FOLDER, 1, EIO),
 	  { .call = KVK_XFER_MOVE, .nth = 1, .before = bent_publishes } }, NOT_DURABLE, .after = OTHERS, .published = true },
 
@@ -154,10 +158,13 @@ static const struct row rows[] = {
 	  FAILS(KVK_XFER_STAT_NAME, 1, EIO) }, BUSY, .after = -EBADMSG },
 	{ "another's was moved aside, and is moved back", .prior = DAMAGED, .bends = { FAILS(KVK_XFER_EXCHANGE, 1, EINVAL),
 	  { .call = KVK_XFER_MOVE, .nth = 1, .before = bent_publishes } }, BUSY, .after = OTHERS },
+	{ "another's was moved aside, and there is another when it is moved back", .prior = DAMAGED,
+	  .bends = { FAILS(KVK_XFER_EXCHANGE, 1, EINVAL), { .call = KVK_XFER_MOVE, .nth = 1, .before = bent_publishes },
+	  { .call = KVK_XFER_MOVE, .nth = 2, .before = bent_publishes } }, BUSY, .after = OTHERS, .unlinked = true },
 	{ "another is published when ours is to be moved in", .prior = DAMAGED, .bends = { FAILS(KVK_XFER_EXCHANGE, 1, EINVAL),
-	  { .call = KVK_XFER_MOVE, .nth = 2, .before = bent_publishes } }, BUSY, .after = OTHERS, .left = 1 },
+	  { .call = KVK_XFER_MOVE, .nth = 2, .before = bent_publishes } }, BUSY, .after = OTHERS, .unlinked = true },
 	{ "ours cannot be moved in", .prior = DAMAGED, .bends = { FAILS(KVK_XFER_EXCHANGE, 1, EINVAL), FAILS(KVK_XFER_MOVE, 2, EIO) },
-	  MEDIUM, .after = -ENOENT, .left = 1 },
+	  MEDIUM, .after = -ENOENT, .unlinked = true },
 };
 
 static void run_row(const struct row *row)

@@ -206,6 +206,8 @@ static void kinds(void **state)
 		{ ".tmp-0123456789abcdef-", SAME(OTHER) }, { ".tmp-0123456789abcdef", SAME(OTHER) },
 		{ ".tmp-0123456789abcde-00", SAME(OTHER) }, { ".tmp-0123456789ABCDEF-0", SAME(OTHER) },
 		{ ".tmp-0123456789abcdef-0x", SAME(OTHER) }, { ".tmp-0123456789abcdef-184467440737095516150", SAME(OTHER) },
+		{ ".tmp-0123456789abcdef-0.aside", SAME(TEMP) }, { ".tmp-0123456789abcdef-0.asid", SAME(OTHER) },
+		{ ".tmp-0123456789abcdef-0.aside2", SAME(OTHER) }, { ".tmp-0123456789abcdef-.aside", SAME(OTHER) },
 		{ ".tmp-", SAME(OTHER) }, { "tmp-0123456789abcdef-0", SAME(OTHER) },
 		{ "ab", KVK_NAME_FOLDER, KVK_NAME_OTHER, KVK_NAME_FOLDER },
 		{ "00", KVK_NAME_FOLDER, KVK_NAME_OTHER, KVK_NAME_FOLDER },
@@ -257,6 +259,7 @@ static void names_next_to_an_object(void **state)
 	static const uint64_t numbers[] = { 0, 1, 1000000, UINT64_MAX };
 	char name[KVK_NAME_BYTES_MAX], beside[KVK_NAME_BYTES_MAX], longest[KVK_NAME_BYTES_MAX];
 	uint8_t digest[KVK_DIGEST_BYTES];
+	uint64_t writer_id;
 
 	make_digest(digest);
 	assert_int_equal(kvk_name_make_gone(beside, "ab/cd/x.kv", digest, 7), 0);
@@ -267,6 +270,14 @@ static void names_next_to_an_object(void **state)
 	assert_string_equal(beside, "ab/.tmp-00000000000000ab-7");
 	assert_int_equal(kvk_name_make_temp(beside, "", UINT64_MAX, UINT64_MAX), 0);
 	assert_string_equal(beside, ".tmp-ffffffffffffffff-18446744073709551615");
+	assert_false(kvk_name_is_aside(beside));
+	assert_int_equal(kvk_name_make_aside(beside, "ab/x.kv", 0xab, 7), 0);
+	assert_string_equal(beside, "ab/.tmp-00000000000000ab-7.aside");
+	assert_true(kvk_name_is_aside(last_component(beside)));
+	assert_true(kvk_name_temp_writer(last_component(beside), &writer_id));
+	assert_int_equal(writer_id, 0xab);
+	assert_false(kvk_name_is_aside(HEX64 ".1.aside"));
+	assert_false(kvk_name_is_aside("aside"));
 
 	/* Beside the longest name of all, and in its own place. */
 	memset(longest, 'm', sizeof(longest));

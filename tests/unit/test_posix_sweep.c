@@ -69,10 +69,60 @@ static void test_sweep_by_others_spares_all_of_a_living_writer(void **state)
 	kvk_backend_posix.close(sweeper);
 }
 
+static void sweep_by_both(struct bench *bench)
+{
+	sweep_all();
+	sweeper = bench->backend;
+	sweep_all();
+}
+
+/* What is put aside may be another's, and nobody has it locked: it is his who put it there, as long as he lives, and neither others nor he
+ * himself sweep it. */
+static void test_what_is_put_aside_stays_while_its_writer_lives(void **state)
+{
+	static const char moved[] = "ab/.tmp-0000000000001234-1.aside", exchanged[] = "ab/.tmp-0000000000001234-2.aside";
+	struct bench *bench = *state;
+	struct kvk_backend_options options = options_for(bench->root);
+	struct kvk_backend *other;
+	struct kvk_place *place;
+
+	options.writer_id = 0x5678;
+	assert_int_equal(kvk_backend_posix.open(&other, &options, NULL), 0);
+	swept = 0;
+	swept_folder = "ab";
+	assert_int_equal(kvk_posix_of(bench->backend)->writer_id, 0x1234);
+
+	assert_int_equal(put(bench, OBJECT, "sound"), 0);
+	assert_int_equal(name_op(bench, KVK_XFER_MOVE, OBJECT, moved), 0);
+	sweeper = other;
+	sweep_by_both(bench);
+	assert_int_equal(swept, 0);
+	assert_int_equal(name_op(bench, KVK_XFER_MOVE, moved, OBJECT), 0);
+	assert_content(bench, OBJECT, "sound");
+
+	place = create(bench, OBJECT);
+	assert_int_equal(place_op(bench, KVK_XFER_PUBLISH, place, exchanged), 0);
+	assert_int_equal(name_op(bench, KVK_XFER_EXCHANGE, exchanged, OBJECT), 0);
+	assert_int_equal(place_op(bench, KVK_XFER_CLOSE, place, NULL), 0);
+	sweeper = other;
+	sweep_by_both(bench);
+	assert_int_equal(swept, 0);
+	assert_content(bench, exchanged, "sound");
+
+	/* He ends: what he left is swept. */
+	kvk_backend_posix.close(bench->backend);
+	sweeper = other;
+	sweep_all();
+	assert_int_equal(swept, 1);
+	kvk_backend_posix.close(other);
+	open_backend(bench);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_sweep_by_others_spares_all_of_a_living_writer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_put_aside_stays_while_its_writer_lives, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("posix_sweep", tests, NULL, NULL);

@@ -11,10 +11,13 @@
 
 #include "unit/store_kit.h"
 
+#include "control/scan.h"
 #include "store/core.h"
 
 #define BYTES 20000u
 #define DEADLINE_US 150000u
+/* As many as an agent has. */
+#define WORKERS 16u
 /* The generations of what was there once, and of what is put. */
 #define OTHERS 7u
 #define OURS 8u
@@ -77,7 +80,7 @@ static const struct row rows[] = {
 	{ "it cannot be moved aside", true, { NO_EXCHANGE, FAIL(KVK_XFER_MOVE, 1, EIO) }, .status = -EIO,
 	  .reason = KVK_REASON_MEDIUM },
 	{ "ours cannot be moved in", true, { NO_EXCHANGE, FAIL(KVK_XFER_MOVE, 2, EIO) }, .status = -EIO,
-	  .reason = KVK_REASON_MEDIUM, .left = 1 },
+	  .reason = KVK_REASON_MEDIUM },
 
 	/* The deadline passes. */
 	{ "late while what is there is judged", true, { DELAY(KVK_XFER_OPEN, 1) }, .deadline_us = DEADLINE_US,
@@ -393,6 +396,171 @@ static void test_listed_while_it_is_moved_aside(void **state)
 	}
 }
 
+/* ---- sweeps ----------------------------------------------------------------------------------------- */
+
+/* Ways to something that was not meant: another's sound object is away from its name from the first of these steps to the second, which
+ * gives it back. */
+struct away {
+	const char *name;
+	const char *more;
+	bool loads;                    /* a load moves it, else a put */
+	bool damaged;
+	struct kvk_fault_rule rules[3];   /* the last two hold */
+};
+
+static const struct away aways[] = {
+	{ "exchanged", "", false, true, { { 0 }, HOLD(KVK_XFER_EXCHANGE, 1), HOLD(KVK_XFER_EXCHANGE, 2) } },
+	{ "moved aside", "", false, true, { NO_EXCHANGE, HOLD(KVK_XFER_MOVE, 1), HOLD(KVK_XFER_MOVE, 2) } },
+	{ "taken back", ", \"durability\": \"object\"", false, false,
+	  { FAIL(KVK_XFER_SYNC_FOLDER, 1, EIO), HOLD(KVK_XFER_MOVE, 1), HOLD(KVK_XFER_MOVE, 2) } },
+	{ "put in quarantine", "", true, true, { { 0 }, HOLD(KVK_XFER_MOVE, 1), HOLD(KVK_XFER_MOVE, 2) } },
+};
+
+/* What a keeper of this process does with the names that it finds. */
+static void sweep(struct kvk_store *store)
+{
+	static const atomic_bool going_on;
+	static struct kvk_scan scan;
+	struct kvk_core *core = bed_core(store);
+
+	memset(&scan, 0, sizeof(scan));
+	scan.backend = core->backend;
+	scan.adapter = core->adapter;
+	scan.catalog = core->catalog;
+	scan.account = core->account;
+	scan.layout = core->superblock.layout;
+	scan.stopping = &going_on;
+	kvk_scan_init(&scan);
+	kvk_scan_pass(&scan);
+}
+
+static void run_away(struct bed *bed, const struct away *away)
+{
+	struct kvk_get_item get = { .struct_bytes = sizeof(get), .key = bed_key("key"), .flags = KVK_GET_VERIFY };
+	struct kvk_put_item put = { .struct_bytes = sizeof(put), .key = bed_key("key"), .data_count = 1 };
+	struct iovec iov = { .iov_base = malloc(BYTES), .iov_len = BYTES };
+	enum kvk_queue queue = away->loads ? KVK_QUEUE_GET : KVK_QUEUE_PUT;
+	uint64_t theirs_bytes, objects, others, struck = away->rules[0].nth > 0;
+	struct kvk_result result;
+	struct bed second = *bed;
+	char path[PATH_MAX], more[100];
+	uint8_t *theirs;
+
+	assert_non_null(iov.iov_base);
+	bed_fill(iov.iov_base, BYTES, put.key, OURS, 0);
+	put.data = &iov;
+	snprintf(more, sizeof(more), "\"fault\": []%s", away->more);
+	bed_open(bed, more);
+	assert_int_equal(bed_put(bed->store, "key", BYTES, OTHERS, NULL), 0);
+	kit_path(path, bed->path, bed_key("key"));
+	theirs = kit_file_read(path, &theirs_bytes);
+	assert_int_equal(bed_remove(bed->store, "key", NULL), 0);
+	assert_int_equal(kit_used_settles(bed->store, 0), 0);
+	assert_int_equal(bed_close(bed), 0);
+	if (away->damaged) {
+		theirs[theirs_bytes - 1] ^= 1;
+		publish(path, theirs, theirs_bytes);
+		theirs[theirs_bytes - 1] ^= 1;
+	}
+	bed_open(bed, more);
+	second.store = NULL;
+	second.outside = NULL;
+	bed_open(&second, away->more + (*away->more ? 2 : 0));
+
+	for (uint32_t i = 0; i < 3; i++) {
+		if (away->rules[i].nth)
+			assert_int_equal(kvk_fault_add(bed_backend(bed->store), &away->rules[i]), 0);
+	}
+	if (away->loads)
+		assert_true(kvk_store_get(bed->store, &get, 1, 0) > 0);
+	else
+		assert_true(kvk_store_put(bed->store, &put, 1, 0) > 0);
+	kit_wait_struck(bed->store, struck + 1);
+	publish(path, theirs, theirs_bytes);
+	kvk_fault_release(bed_backend(bed->store));
+	kit_wait_struck(bed->store, struck + 2);
+	sweep(second.store);
+	sweep(bed->store);
+	kvk_fault_release(bed_backend(bed->store));
+	assert_true(bed_next(bed->store, queue, &result));
+	wait_until_closed(bed->store);
+	kvk_fault_clear(bed_backend(bed->store));
+
+	assert_int_equal(bed_get(second.store, "key", BYTES, OTHERS, NULL), 0);
+	assert_int_equal(bed_get(bed->store, "key", BYTES, OTHERS, NULL), 0);
+	assert_int_equal(left_over(bed, 0), 0);
+	bed_files(bed, &objects, &others);
+	assert_int_equal(objects, 1);
+	assert_int_equal(bed_close(&second), 0);
+	bed_reopen(bed, away->more + (*away->more ? 2 : 0));
+	BED_AGREES(bed->store);
+	assert_int_equal(bed_remove(bed->store, "key", NULL), 0);
+	BED_AGREES(bed->store);
+	assert_int_equal(bed_close(bed), 0);
+	free(theirs);
+	free(iov.iov_base);
+}
+
+/* Keepers of this process and of another sweep while another's sound object is away from its name: it comes back. */
+static void test_swept_while_it_is_away(void **state)
+{
+	struct bed *bed = *state;
+
+	for (size_t i = 0; i < sizeof(aways) / sizeof(aways[0]); i++) {
+		printf("# %s\n", aways[i].name);
+		run_away(bed, &aways[i]);
+	}
+}
+
+static struct kvk_result put_late(struct kvk_store *store)
+{
+	struct kvk_put_item put = { .struct_bytes = sizeof(put), .key = bed_key("key"), .data_count = 1 };
+	struct iovec iov = { .iov_base = malloc(BYTES), .iov_len = BYTES };
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+
+	assert_non_null(iov.iov_base);
+	bed_fill(iov.iov_base, BYTES, put.key, OURS, 0);
+	put.data = &iov;
+	assert_int_equal(kvk_store_put_wait(store, &put, 1, DEADLINE_US, &result), 0);
+	free(iov.iov_base);
+	return result;
+}
+
+/* All workers are at something else when a put that is late unlinks its own: it is unlinked all the same, when one is free. */
+static void test_late_and_cleaned_up(void **state)
+{
+	static const struct kvk_fault_rule rules[] = {
+		{ .kind = KVK_FAULT_HANG, .ops = 1u << KVK_XFER_UNLINK, .nth = 1, .every = 1, .times = WORKERS },
+		DELAY(KVK_XFER_PUBLISH, 2),
+	};
+	struct bed *bed = *state;
+	struct kvk_key_item items[WORKERS];
+	struct kvk_result result;
+	char keys[WORKERS][8];
+
+	bed_keep_keeper_out(bed);
+	damage(bed, OTHERS);
+	bed_open(bed, "\"fault\": []");
+	for (unsigned i = 0; i < WORKERS; i++) {
+		snprintf(keys[i], sizeof(keys[i]), "%u", i);
+		assert_int_equal(bed_put(bed->store, keys[i], 1, OTHERS, NULL), 0);
+		items[i] = (struct kvk_key_item){ .struct_bytes = sizeof(items[i]), .key = bed_key(keys[i]) };
+	}
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(kvk_fault_add(bed_backend(bed->store), &rules[i]), 0);
+	assert_true(kvk_store_remove(bed->store, items, WORKERS, 0) > 0);
+	for (unsigned i = 0; i < WORKERS; i++) {
+		assert_true(bed_next(bed->store, KVK_QUEUE_PUT, &result));
+		assert_int_equal(result.status, 0);
+	}
+	KIT_EXPECT(put_late(bed->store), -ETIMEDOUT, KVK_REASON_DEADLINE);
+	usleep(4 * DEADLINE_US);
+	kvk_fault_clear(bed_backend(bed->store));
+	kvk_fault_release(bed_backend(bed->store));
+	wait_until_closed(bed->store);
+	assert_int_equal(left_over(bed, 0), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -402,6 +570,8 @@ int main(void)
 		BED_TESTS_POSIX(test_credited_by_who_unlinks),
 		BED_TESTS_POSIX(test_nothing_is_written_of_what_is_there),
 		BED_TESTS_POSIX(test_listed_while_it_is_moved_aside),
+		BED_TESTS_POSIX(test_swept_while_it_is_away),
+		BED_TESTS_POSIX(test_late_and_cleaned_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,9 +88,11 @@ struct kvk_take {
 	/* 0: it is taken, and unlinked if that was asked for. -ENOENT: nothing had the name. -EEXIST: another file has it and
 	 * keeps it, or something is in the way of the target. Else what failed. */
 	int status;
+	uint64_t stray_bytes;          /* length of another file that was unlinked, since the name was given anew when it went back */
 	/* Private: */
 	struct kvk_xfer xfer;
-	enum kvk_take_step { TAKE_MOVE, TAKE_LOOK, TAKE_UNLINK, TAKE_BACK } step;
+	enum kvk_take_step { TAKE_MOVE, TAKE_LOOK, TAKE_UNLINK, TAKE_BACK, TAKE_DROP } step;
+	uint64_t out_bytes;            /* length of what was moved */
 };
 
 void kvk_take_start(struct kvk_take *take);

@@ -50,7 +50,7 @@ struct put {
 	struct kvk_replace replace;
 	struct kvk_take take;
 	char name[KVK_NAME_BYTES_MAX];
-	char gone[KVK_NAME_BYTES_MAX];
+	char aside[KVK_NAME_BYTES_MAX];
 	struct kvk_proof proof;
 };
 
@@ -283,6 +283,7 @@ static void dropped_ours(struct kvk_take *take)
 
 	if (take->status == 0)
 		put->request->unlinked_bytes += put->request->published_bytes;
+	put->request->unlinked_bytes += kvk_page_ceil(take->stray_bytes);
 	not_durable(put);
 }
 
@@ -291,10 +292,9 @@ static void drop_ours(struct put *put, uint64_t inode)
 {
 	struct kvk_dynamic *dynamic = kvk_dynamic_of(put->request);
 
-	kvk_name_make_gone(put->gone, put->name, put->request->digest,
-			   dynamic->writer_id ^ atomic_fetch_add(&dynamic->sequence, 1));
+	kvk_name_make_aside(put->aside, put->name, dynamic->writer_id, atomic_fetch_add(&dynamic->sequence, 1));
 	put->take = (struct kvk_take){
-		.request = put->request, .name = put->name, .target = put->gone, .inode = inode, .unlink = true,
+		.request = put->request, .name = put->name, .target = put->aside, .inode = inode, .unlink = true,
 		.done = dropped_ours,
 	};
 	kvk_take_start(&put->take);

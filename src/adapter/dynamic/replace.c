@@ -16,8 +16,9 @@ enum step {
 	STEP_ASIDE,            /* without exchange: move the name aside */
 	STEP_LOOK_ASIDE,
 	STEP_MOVE_IN,          /* ours from its temporary name to the name */
-	STEP_DROP_ASIDE,
+	STEP_DROP_ASIDE,       /* unlink what was judged; then end, or drop ours */
 	STEP_MOVE_BACK,        /* what was moved aside but not judged */
+	STEP_DROP_LATE,        /* unlink it: somebody published meanwhile, and it is one too many */
 };
 
 static void stepped(struct kvk_xfer *xfer);
@@ -86,7 +87,10 @@ static void stepped(struct kvk_xfer *xfer)
 	case STEP_DROP_BAD:
 	case STEP_DROP_ASIDE:
 		replace->dropped = result == 0;
-		end(replace, 0);
+		if (replace->verdict)
+			drop_ours(replace, replace->verdict);
+		else
+			end(replace, 0);
 		return;
 	case STEP_EXCHANGE_BACK:
 		if (result == 0) {
@@ -97,7 +101,7 @@ static void stepped(struct kvk_xfer *xfer)
 			step(replace, STEP_DROP_STRAY, KVK_XFER_UNLINK, replace->temp, NULL);
 		} else {
 			/* As far as is known ours has the name, and is charged: too much is better than too little. What came out is
-			 * the sweep's. */
+			 * the sweep's, once this process has ended. */
 			end(replace, 0);
 		}
 		return;
@@ -118,19 +122,26 @@ static void stepped(struct kvk_xfer *xfer)
 			drop_ours(replace, result);
 		return;
 	case STEP_LOOK_ASIDE:
+		if (result == 0)
+			replace->out_bytes = xfer->stat.bytes;
 		if ((result == 0 && xfer->stat.inode != replace->bad_inode) || (result < 0 && result != -ENOENT))
 			step(replace, STEP_MOVE_BACK, KVK_XFER_MOVE, replace->aside, replace->name);
 		else
 			step(replace, STEP_MOVE_IN, KVK_XFER_MOVE, replace->temp, replace->name);
 		return;
 	case STEP_MOVE_IN:
-		if (result == 0)
-			step(replace, STEP_DROP_ASIDE, KVK_XFER_UNLINK, replace->aside, NULL);
-		else
-			drop_ours(replace, result);
+		replace->verdict = result;
+		step(replace, STEP_DROP_ASIDE, KVK_XFER_UNLINK, replace->aside, NULL);
 		return;
 	case STEP_MOVE_BACK:
-		/* Even if somebody published meanwhile: what was moved aside is then one too many, and the sweep's. */
+		if (result == -EEXIST)
+			step(replace, STEP_DROP_LATE, KVK_XFER_UNLINK, replace->aside, NULL);
+		else
+			drop_ours(replace, -EEXIST);
+		return;
+	case STEP_DROP_LATE:
+		if (result == 0)
+			replace->stray_bytes = replace->out_bytes;
 		drop_ours(replace, -EEXIST);
 		return;
 	}
@@ -140,9 +151,7 @@ void kvk_replace_start(struct kvk_replace *replace)
 {
 	struct kvk_dynamic *dynamic = kvk_dynamic_of(replace->request);
 
-	kvk_name_make_temp(replace->temp, replace->name, dynamic->writer_id,
-			   atomic_fetch_add(&dynamic->sequence, 1));
-	kvk_name_make_gone(replace->aside, replace->name, replace->request->digest,
-			   dynamic->writer_id ^ atomic_fetch_add(&dynamic->sequence, 1));
+	kvk_name_make_aside(replace->temp, replace->name, dynamic->writer_id, atomic_fetch_add(&dynamic->sequence, 1));
+	kvk_name_make_aside(replace->aside, replace->name, dynamic->writer_id, atomic_fetch_add(&dynamic->sequence, 1));
 	step(replace, STEP_PUBLISH, KVK_XFER_PUBLISH, replace->temp, NULL);
 }

@@ -3,10 +3,11 @@
  * Takes a name away from one file, and from no other:
  *
  *   MOVE to a name that nobody else gives --> look at what came --> that file: [UNLINK] --> taken
- *                                                             '--> another one: MOVE back
+ *                                                             '--> another one: MOVE back, or UNLINK if the name is another's now
  *
  * No call of the kernel unlinks or renames a name only while it is a certain file's, and between judging a file and the call
- * another process may have stored a sound one. What goes back is not to be found for that moment, which is a miss.
+ * another process may have stored a sound one. What goes back is not to be found for that moment, which is a miss. So what is
+ * moved must not be swept meanwhile: the target is in quarantine, or a name of kvk_name_make_aside().
  */
 #include <errno.h>
 
@@ -44,6 +45,8 @@ static void stepped(struct kvk_xfer *xfer)
 	case TAKE_LOOK:
 		/* What cannot be looked at stays where it is: it may be what must not be met under its name again, and may be
 		 * somebody's sound one, which must not be unlinked. */
+		if (result == 0)
+			take->out_bytes = xfer->stat.bytes;
 		if (result == 0 && xfer->stat.inode != take->inode)
 			step(take, TAKE_BACK, KVK_XFER_MOVE, take->target, take->name);
 		else if (result == 0 && take->unlink)
@@ -55,7 +58,15 @@ static void stepped(struct kvk_xfer *xfer)
 		end(take, result == -ENOENT ? 0 : result);   /* a sweep was faster */
 		return;
 	case TAKE_BACK:
-		/* If somebody published meanwhile, what was taken is one too many, and the sweep's. */
+		/* Somebody published meanwhile: what was taken is one too many. */
+		if (result == -EEXIST)
+			step(take, TAKE_DROP, KVK_XFER_UNLINK, take->target, NULL);
+		else
+			end(take, -EEXIST);
+		return;
+	case TAKE_DROP:
+		if (result == 0)
+			take->stray_bytes = take->out_bytes;
 		end(take, -EEXIST);
 		return;
 	}

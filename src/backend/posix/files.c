@@ -280,7 +280,8 @@ int kvk_posix_folder_time(struct kvk_backend *backend, const char *folder, uint6
 
 /*
  * A temporary file whose writer is gone can be locked. Its writer may have published it between our open and our
- * lock, and a name is used once in all time: so it goes only if the name still is the file that we hold.
+ * lock, and a name is used once in all time: so it goes only if the name still is the file that we hold. What was put aside is
+ * judged by whether its writer lives alone.
  */
 int kvk_posix_sweep(struct kvk_backend *backend, const char *name)
 {
@@ -301,8 +302,9 @@ int kvk_posix_sweep(struct kvk_backend *backend, const char *name)
 	err = kvk_posix_stat(posix, fd, &held);
 	if (!err && !held.regular)
 		err = -EINVAL;
+	/* Nobody has what was put aside locked: it may be another's, who has long been done with it. */
 	if (!err)
-		err = kvk_posix_claim(posix, fd);
+		err = kvk_name_is_aside(folder.base) ? -EWOULDBLOCK : kvk_posix_claim(posix, fd);
 	if (err == -EWOULDBLOCK)
 		err = kvk_posix_writer_is_gone(posix, name) ? 0 : -EBUSY;
 	if (err)

@@ -381,18 +381,30 @@ static int publish_by_link(struct kvk_posix *posix, struct kvk_place *place, con
 	return 0;
 }
 
+static const char *base_of(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+
+	return slash ? slash + 1 : name;
+}
+
+/* Temporary: not to be swept as long as this process lives. */
+static bool is_temp(const char *name)
+{
+	return !strncmp(base_of(name), ".tmp-", 5);
+}
+
 static int64_t run_publish(struct kvk_posix *posix, struct kvk_xfer *xfer)
 {
 	struct kvk_place *place = xfer->place;
-	const char *slash = strrchr(xfer->name, '/');
-	const char *base = slash ? slash + 1 : xfer->name;
-	bool is_temp = !strncmp(base, ".tmp-", 5);
+	const char *base = base_of(xfer->name);
+	bool temp = is_temp(xfer->name);
 	int err = 0;
 
-	/* Published under a temporary name, to be exchanged with a damaged object: not to be swept meanwhile. */
-	if (is_temp)
+	/* To be exchanged with a damaged object. */
+	if (temp)
 		err = kvk_posix_hold_writer(posix);
-	if (!err && !place->temp[0] && is_temp)
+	if (!err && !place->temp[0] && temp)
 		err = kvk_posix_claim(posix, place->fd);
 	/* Other machines see what is on the server, and what does not fit there is only said now. */
 	if (!err && posix->base.caps.many_hosts && !posix->base.caps.direct)
@@ -413,7 +425,7 @@ static int64_t run_publish(struct kvk_posix *posix, struct kvk_xfer *xfer)
 		err = posix->sys->renameat2(place->folder_fd, place->temp, place->folder_fd, base, RENAME_NOREPLACE);
 		break;
 	default:
-		err = publish_by_link(posix, place, base, is_temp);
+		err = publish_by_link(posix, place, base, temp);
 		break;
 	}
 	if (!err)
@@ -468,6 +480,13 @@ static int64_t run_rename(struct kvk_posix *posix, struct kvk_xfer *xfer, unsign
 out:
 	kvk_posix_folder_release(posix, &from);
 	return err;
+}
+
+static int64_t run_move(struct kvk_posix *posix, struct kvk_xfer *xfer)
+{
+	int err = is_temp(xfer->name2) ? kvk_posix_hold_writer(posix) : 0;
+
+	return err ? err : run_rename(posix, xfer, RENAME_NOREPLACE);
 }
 
 static int64_t run_unlink(struct kvk_posix *posix, struct kvk_xfer *xfer)
@@ -528,7 +547,7 @@ static int64_t run_op(struct kvk_posix *posix, struct kvk_xfer *xfer)
 	case KVK_XFER_PUBLISH:
 		return run_publish(posix, xfer);
 	case KVK_XFER_MOVE:
-		return run_rename(posix, xfer, RENAME_NOREPLACE);
+		return run_move(posix, xfer);
 	case KVK_XFER_EXCHANGE:
 		return run_rename(posix, xfer, RENAME_EXCHANGE);
 	case KVK_XFER_UNLINK:

@@ -492,10 +492,15 @@ static int ram_hold(struct kvk_backend *backend, bool exclusive)
 	return 0;
 }
 
-/* An unpublished place has no name here, so nothing is ever left to sweep. */
+/* An unpublished place has no name here, and who put something aside lives as long as the medium: nothing is ever left to sweep. */
 static int ram_sweep(struct kvk_backend *backend, const char *name)
 {
-	return -ENOENT;
+	const char *slash = strrchr(name, '/');
+	struct kvk_stat stat;
+
+	if (!kvk_name_is_aside(slash ? slash + 1 : name) || kvk_ram_tree_stat_name(tree_of(backend), name, &stat))
+		return -ENOENT;
+	return -EBUSY;
 }
 
 const struct kvk_backend_ops kvk_backend_ram = {
