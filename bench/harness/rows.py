@@ -7,6 +7,7 @@ import statistics
 
 from . import pairs as p
 from .device import RamDevice, Unavailable
+from .first_puts import first_puts
 from .programs import Fio, Rounds, fio_path, lanes_of, link_keys, link_objects, run_command, run_once, store_spec
 from .report import gb_per_s, number, size_text
 
@@ -28,6 +29,8 @@ class Settings:
     small_puts = 4096
     sizes = (1 * MIB, 4 * MIB, 16 * MIB, 32 * MIB)
     alone_count = 200          # objects of 1 MiB, one after another
+    first_puts = 128           # of a new store
+    first_rest_s = 0.3         # behind an open, and behind the making of folders
     batches = 9
     batch_bytes = 32 * MIB
     in_flight = 16
@@ -48,6 +51,8 @@ class Settings:
         tiny.small_keys = tiny.small_puts = 64
         tiny.sizes = (1 * MIB,)
         tiny.alone_count = 8
+        tiny.first_puts = 8
+        tiny.first_rest_s = 0.0
         tiny.batches = 2
         tiny.batch_bytes = 1 * MIB
         tiny.in_flight = 4
@@ -456,6 +461,10 @@ def all_rows(settings):
                                        ("put", False, True, 1.4), ("put", False, False, None)):
         rows.append((alone_name(mode, direct, held), False, False,
                      lambda b, m=mode, d=direct, h=held, t=target: alone(b, m, d, h, t)))
+    for where in ("disk", "ram"):
+        for size, in_flight in ((64 * KIB, 1), (1 * MIB, settings.in_flight)):
+            rows.append((f"first-puts-{where}-{size_text(size)}", False, where == "ram",
+                         lambda b, w=where, z=size, n=in_flight: first_puts(b, w, z, n)))
     rows.append(("batch", False, False, batch))
     rows.append(("lookup", False, False, lookup_row))
     rows.append(("first-object", False, False, first_row))
