@@ -89,7 +89,7 @@ def test_asyncio_cancel_and_close(folder):
 @pytest.mark.parametrize('gives_up', [False, True])
 def test_a_buffer_is_given_back_once_nothing_writes_to_it(folder, gives_up):
     """close() from another thread, while a get of asyncio is under way; whoever waits may cancel it meanwhile."""
-    slow = [{'do': 'delay', 'ops': ['read'], 'nth': 1, 'every': 1, 'delay_ms': 1000}]
+    slow = [{'do': 'delay', 'ops': ['read'], 'nth': 1, 'every': 1, 'delay_ms': 2000}]
     store = kvkeep.open(folder + '/s', fault=slow)
     store.put_many([KEY, 'other'], [bytes(70000)] * 2)
     room, marked, ended, under_way = bytearray(70000), b'.' * 70000, [], threading.Event()
@@ -108,7 +108,7 @@ def test_a_buffer_is_given_back_once_nothing_writes_to_it(folder, gives_up):
         except (kvkeep.ClosedError, asyncio.CancelledError) as error:
             ended.append(type(error))
         room[:] = marked
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(2.5)
 
     thread = threading.Thread(target=lambda: asyncio.run(load()), daemon=True)
     other = threading.Thread(target=lambda: store.get_into('other', bytearray(70000)), daemon=True)

@@ -8,7 +8,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from conftest import payload
+from conftest import eventually, payload
 
 from kvkeep.lmcache import Adapter
 from lmcache.v1.distributed.api import ObjectKey
@@ -83,11 +83,7 @@ def load(adapter, names, memory):
 
 
 def until(condition):
-    for _ in range(500):
-        if condition():
-            return
-        time.sleep(0.01)
-    pytest.fail('it did not come')
+    assert eventually(condition), 'it did not come'
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import weakref
 
 import numpy
 import pytest
-from conftest import payload
+from conftest import at_best, payload
 
 import kvkeep
 from kvkeep import _kvkeep
@@ -193,7 +193,7 @@ class Borrowed:
 
 def test_dlpack_is_held_until_the_answer(folder):
     numpy = pytest.importorskip('numpy')
-    slow = [{'do': 'delay', 'ops': ['read', 'publish'], 'nth': 1, 'every': 1, 'delay_ms': 200}]
+    slow = [{'do': 'delay', 'ops': ['read', 'publish'], 'nth': 1, 'every': 1, 'delay_ms': 2000}]
     source, target = Borrowed(numpy.arange(1000.0)), Borrowed(numpy.zeros(1000))
     with kvkeep.open(folder + '/s', fault=slow) as store:
         for submit, borrowed in ((lambda: store.aput(KEY, source), source),
@@ -327,10 +327,21 @@ def test_waiting_lets_other_threads_run(folder):
     with kvkeep.open(folder + '/s') as store:
         store.put(KEY, bytes(100000))
     slow = [{'do': 'delay', 'nth': 1, 'every': 1, 'delay_ms': 300}]
-    store = kvkeep.open(folder + '/s', fault=slow, deadline_ms=60000)
-    seen = {what: longest_pause(lambda: call(store)) for what, call in WAITING.items()}
-    assert [what for what, (_, took) in seen.items() if took < 0.25] == [], 'did not wait'
-    assert {what: times for what, times in seen.items() if times[0] > times[1] / 2} == {}
+    left = dict(WAITING)
+
+    def keep_others_waiting():
+        """How many calls did it in each round so far: on a busy machine others wait for a processor, too."""
+        with kvkeep.open(folder + '/s') as store:
+            store.remove('new')
+        store = kvkeep.open(folder + '/s', fault=slow, deadline_ms=60000)
+        seen = {what: longest_pause(lambda: call(store)) for what, call in WAITING.items()}
+        assert [what for what, (_, took) in seen.items() if took < 0.25] == [], 'did not wait'
+        for what, (pause, took) in seen.items():
+            if pause <= took / 2:
+                left.pop(what, None)
+        return len(left)
+
+    assert at_best(keep_others_waiting, 1) == 0, left.keys()
 
 
 @pytest.mark.parametrize('new_bytes', [10, 300])
@@ -352,19 +363,30 @@ def test_what_another_process_replaced_comes_whole(folder, new_bytes):
 
 def test_close_waits_for_calls_of_other_threads(folder):
     slow = [{'do': 'delay', 'ops': ['read'], 'nth': 1, 'every': 1, 'delay_ms': 300}]
-    store = kvkeep.open(folder + '/s', fault=slow)
-    store.put(KEY, bytes(100000))
     got = []
-    thread = threading.Thread(target=lambda: got.append(store.get(KEY)))
-    thread.start()
-    time.sleep(0.1)
-    store.close()
-    thread.join()
-    assert got == [bytes(100000)]
+
+    def get(store):
+        try:
+            got.append(store.get(KEY))
+        except kvkeep.ClosedError:
+            got.append(None)
+
+    # On a busy machine it may be closed before the call begins: then there is nothing to wait for, and it gets more time.
+    for head_start in (0.1, 0.2, 0.4, 0.8, 1.6):
+        store = kvkeep.open(folder + '/s', fault=slow)
+        store.put(KEY, bytes(100000))
+        thread = threading.Thread(target=get, args=(store,))
+        thread.start()
+        time.sleep(head_start)
+        store.close()
+        thread.join()
+        if got[-1] is not None:
+            break
+    assert got[-1] == bytes(100000)
 
 
 def test_every_close_waits_for_the_end(folder):
-    slow = [{'do': 'delay', 'ops': ['read'], 'nth': 1, 'every': 1, 'delay_ms': 1000}]
+    slow = [{'do': 'delay', 'ops': ['read'], 'nth': 1, 'every': 1, 'delay_ms': 3000}]
     store = kvkeep.open(folder + '/s', fault=slow)
     store.put(KEY, bytes(100000))
     room = bytearray(100000)
@@ -376,7 +398,7 @@ def test_every_close_waits_for_the_end(folder):
     time.sleep(0.05)
     assert first.is_alive(), 'did not have to wait'
     store._core.close()
-    first.join(0.5)
+    first.join(1.5)
     assert not first.is_alive(), 'returned before the first'
 
 

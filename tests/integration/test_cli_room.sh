@@ -219,6 +219,7 @@ sees_other_processes()
 		gives 0 "$kvkeep" df room --quick --json
 		json 'v["processes"] == 2 and v["keeper"] == "other"' >/dev/null 2>&1 && break
 		[ "$tries" -lt 100 ]
+		sleep 0.1
 	done
 	json 'v["keeper"] == "other" and v["scan"]["phase"] == "elsewhere"'
 	json 'len(v["rows"]) == 2 and sum(r["self"] for r in v["rows"]) == 1 and all(r["alive"] for r in v["rows"])'

@@ -116,11 +116,11 @@ static void open_store(struct run *run, const struct level *level)
 static void wait_for_batch(struct run *run)
 {
 	struct kvk_core *core = bed_core(run->bed.store);
-	uint64_t until_us = kit_now_us() + 10000000;
+	uint64_t until_us = kit_now_us() + 30000000;
 
 	while (atomic_load(&core->unsynced_bytes) || atomic_load(&core->syncing)) {
 		if (kit_now_us() > until_us)
-			fail_msg("a batch was not written out within 10 s");
+			fail_msg("a batch was not written out within 30 s");
 		usleep(1000);
 	}
 	for (unsigned i = 0; i < KEYS; i++) {

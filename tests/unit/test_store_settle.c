@@ -165,16 +165,22 @@ static void test_a_scan_when_it_is_asked_for(void **state)
 	put_all(bed->store, 20);
 	assert_int_equal(kvk_store_scan(bed->store, 20000000), 0);
 	assert_int_equal(bed_usage(bed->store).used_bytes, scan_disk_bytes(bed->path));
-	/* An object goes, and its folder's time says that nothing happened. */
+	/* An object goes, and its folder's time says that nothing happened. If the keeper looks in between, it goes once more. */
 	kit_path(path, bed->path, bed_key("model-0@00000000@0@00000000@tenant-0"));
 	snprintf(folder, sizeof(folder), "%s", path);
 	*strrchr(folder, '/') = '\0';
-	assert_int_equal(lstat(folder, &stat), 0);
-	assert_int_equal(lstat(path, &before), 0);
-	assert_int_equal(unlink(path), 0);
-	assert_int_equal(utimensat(AT_FDCWD, folder, (struct timespec[2]){ stat.st_atim, stat.st_mtim }, 0), 0);
-	usleep(1500000);
-	assert_true(bed_usage(bed->store).used_bytes > scan_disk_bytes(bed->path));
+	for (int tries = 0;; tries++) {
+		assert_int_equal(lstat(folder, &stat), 0);
+		assert_int_equal(lstat(path, &before), 0);
+		assert_int_equal(unlink(path), 0);
+		assert_int_equal(utimensat(AT_FDCWD, folder, (struct timespec[2]){ stat.st_atim, stat.st_mtim }, 0), 0);
+		usleep(1500000);
+		if (bed_usage(bed->store).used_bytes > scan_disk_bytes(bed->path))
+			break;
+		assert_true(tries < 4);
+		put_all(bed->store, 1);
+		assert_int_equal(kvk_store_scan(bed->store, 20000000), 0);
+	}
 	assert_int_equal(scan_state(bed->store).drift_bytes, 0);
 	assert_int_equal(kvk_store_scan(bed->store, 20000000), 0);
 	assert_int_equal(scan_state(bed->store).drift_bytes, kvk_page_ceil((uint64_t)before.st_size));
