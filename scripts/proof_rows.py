@@ -88,6 +88,7 @@ ROWS = [
         Test('store_fork'),
         Test('store_schedules', 'schedules', 10**7, 'KVK_STEPS', 200),
         Test('store_schedules_two', 'schedules', 10**7, 'KVK_STEPS', 200),
+        Test('store_schedules_deaths', 'schedules', 10**7, 'KVK_STEPS', 200),
     ], 'schedules from a seed of pools, and over the posix backend: those that are drawn are of stores with a file per key, in memory'),
     Row(10, 'every bit and byte of an object changed, every truncation, every block swapped', [
         Test('store_corrupt', 'changes'),
