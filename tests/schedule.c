@@ -36,6 +36,8 @@ struct thread {
 	const void *on;
 	uint64_t until_ns;
 	bool timed_out;
+	bool killed;
+	uint32_t process;
 	uint32_t priority;
 	uint32_t quiet;
 	void *(*run)(void *);
@@ -50,6 +52,11 @@ static struct {
 	struct sched_options options;
 	struct sched_outcome outcome;
 	uint64_t random, now_ns;
+	int64_t wall_ns;
+	uint64_t kill_point;           /* 0: nobody is to be killed */
+	uint32_t victim;
+	void (*killed)(void *);
+	void *killer;
 	uint32_t lowest;
 	ucontext_t outside;
 	const void *outside_stack;
@@ -107,13 +114,18 @@ void sched_give_up(void)
 	abort();
 }
 
+static bool can_run(const struct thread *thread)
+{
+	return thread->state == READY && !thread->killed;
+}
+
 /* Lets those go on whose time has come. False: there is nobody who waits for a time. */
 static bool pass_time(void)
 {
 	uint64_t next_ns = SCHED_NEVER;
 
 	for (uint32_t i = 0; i < world.count; i++) {
-		if (world.threads[i].state == WAITS && world.threads[i].until_ns < next_ns)
+		if (world.threads[i].state == WAITS && !world.threads[i].killed && world.threads[i].until_ns < next_ns)
 			next_ns = world.threads[i].until_ns;
 	}
 	if (next_ns == SCHED_NEVER)
@@ -138,7 +150,7 @@ static struct thread *best(void)
 	for (uint32_t i = 0; i < world.count; i++) {
 		struct thread *thread = &world.threads[i];
 
-		if (thread->state == READY && (!best || thread->priority > best->priority))
+		if (can_run(thread) && (!best || thread->priority > best->priority))
 			best = thread;
 	}
 	return best;
@@ -149,12 +161,12 @@ static struct thread *any(void)
 	uint64_t ready = 0, chosen;
 
 	for (uint32_t i = 0; i < world.count; i++)
-		ready += world.threads[i].state == READY;
+		ready += can_run(&world.threads[i]);
 	if (ready == 0)
 		return NULL;
 	chosen = ready > 1 ? sched_below(ready) : 0;
 	for (uint32_t i = 0;; i++) {
-		if (world.threads[i].state == READY && chosen-- == 0)
+		if (can_run(&world.threads[i]) && chosen-- == 0)
 			return &world.threads[i];
 	}
 }
@@ -190,6 +202,52 @@ static void pass_on(bool dies)
 	jump(self, next, dies);
 }
 
+static void kill_now(void)
+{
+	world.kill_point = 0;
+	for (uint32_t i = 0; i < world.count; i++) {
+		struct thread *thread = &world.threads[i];
+
+		if (thread->state == NONE || thread->process != world.victim)
+			continue;
+		thread->killed = true;
+		sched_wake(thread, true);
+	}
+	if (world.shows)
+		fprintf(stderr, "%6llu process %u is killed\n", (unsigned long long)world.outcome.points, (unsigned)world.victim);
+	world.killed(world.killer);
+}
+
+void sched_kill_at(uint64_t point, uint32_t process, void (*then)(void *), void *user)
+{
+	world.kill_point = point;
+	world.victim = process;
+	world.killed = then;
+	world.killer = user;
+	if (point == 0)
+		kill_now();
+}
+
+void sched_revive(uint32_t process)
+{
+	for (uint32_t i = 0; i < world.count; i++) {
+		if (world.threads[i].process == process)
+			world.threads[i].killed = false;
+	}
+}
+
+void sched_jump(void)
+{
+	static const int64_t far_ns[] = { 1000000, 1000000000, INT64_C(3600000000000), INT64_C(172800000000000) };
+	uint64_t limit_ns = (uint64_t)far_ns[sched_below(4)];
+
+	world.wall_ns += (int64_t)sched_below(2 * limit_ns) - (int64_t)limit_ns;
+	world.outcome.jumps++;
+	if (world.shows)
+		fprintf(stderr, "%6llu the wall clock is off by %lld ms\n", (unsigned long long)world.outcome.points,
+			(long long)(world.wall_ns / 1000000));
+}
+
 void sched_point(const char *what, const char *detail)
 {
 	struct thread *self = world.now;
@@ -205,6 +263,15 @@ void sched_point(const char *what, const char *detail)
 		sched_give_up();
 	}
 	world.now_ns += 1000;
+	if (world.options.jumps && sched_below(world.options.jumps) == 0)
+		sched_jump();
+	if (world.kill_point && world.outcome.points >= world.kill_point) {
+		kill_now();
+		if (self->killed) {
+			pass_on(false);
+			return;
+		}
+	}
 	if (world.options.timers && sched_below(world.options.timers) == 0) {
 		world.outcome.early_timers++;
 		pass_time();
@@ -317,6 +384,8 @@ unsigned long sched_spawn(void *(*run)(void *), void *argument)
 	thread->on = NULL;
 	thread->fake_stack = NULL;
 	thread->quiet = 0;
+	thread->killed = false;
+	thread->process = world.now ? world.now->process : 0;
 	thread->priority = 1000000 + (uint32_t)sched_below(1000000);
 	thread->run = run;
 	thread->argument = argument;
@@ -328,8 +397,11 @@ void *sched_await(unsigned long name)
 {
 	struct thread *thread = &world.threads[name - 1];
 
-	while (thread->state != ENDED)
+	while (thread->state != ENDED) {
+		if (thread->killed)
+			return NULL;
 		sched_block(thread, SCHED_NEVER);
+	}
 	thread->state = NONE;
 	return thread->result;
 }
@@ -357,6 +429,8 @@ void sched_run(const struct sched_options *options, void (*body)(void *), void *
 	world.outcome = (struct sched_outcome){ 0 };
 	world.random = mix(options->seed);
 	world.now_ns = BEGIN_NS;
+	world.wall_ns = 0;
+	world.kill_point = 0;
 	world.lowest = 1000000;
 	world.calm = true;
 	world.body = body;
@@ -410,6 +484,21 @@ void sched_sleep(const void *on, uint64_t until_us)
 uint64_t sched_clock_ns(void)
 {
 	return world.now_ns += 1000;
+}
+
+int64_t sched_wall_ns(void)
+{
+	return world.wall_ns;
+}
+
+void sched_join_process(uint32_t process)
+{
+	world.now->process = process;
+}
+
+uint32_t sched_process(void)
+{
+	return world.now ? world.now->process : 0;
 }
 
 uint64_t sched_step(void)

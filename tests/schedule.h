@@ -28,11 +28,12 @@ struct sched_options {
 	uint32_t stay, demote;
 	uint32_t locks;                /* one lock in so many is a point; 0: none */
 	uint32_t timers;               /* at one point in so many a timer goes off early; 0: never */
+	uint32_t jumps;                /* at one point in so many the wall clock is set forward or back; 0: never */
 };
 
 struct sched_outcome {
 	uint64_t trace;
-	uint64_t points, switches, early_timers;
+	uint64_t points, switches, early_timers, jumps;
 	bool stuck;                    /* all waited, for nothing that could come; or they ran for ever */
 };
 
@@ -60,6 +61,16 @@ void sched_sleep(const void *on, uint64_t until_us);
 void sched_wake(const void *on, bool all);
 /* Points there were so far: what is before what. */
 uint64_t sched_step(void);
+/* Sets the wall clock, by milliseconds or by days; others are not touched. */
+void sched_jump(void);
+/* Threads belong to the process of who made them, unless told otherwise. */
+void sched_join_process(uint32_t process);
+uint32_t sched_process(void);
+/* The threads of that process stop where they are, with all they hold, and nobody waits for them any more; then is called once they
+ * have. At that point of those that are still to come, or (0) now; not while all is calm. Once a schedule. */
+void sched_kill_at(uint64_t point, uint32_t process, void (*then)(void *user), void *user);
+/* They go on, so that what they have can be given back. */
+void sched_revive(uint32_t process);
 /* Ends the schedule as stuck: it went wrong, and what follows makes no sense. */
 void sched_give_up(void) __attribute__((noreturn));
 
@@ -68,11 +79,14 @@ void sched_give_up(void) __attribute__((noreturn));
 #define SCHED_NEVER UINT64_MAX
 
 unsigned long sched_spawn(void *(*run)(void *), void *argument);
+/* NULL also when it was killed. */
 void *sched_await(unsigned long thread);
 void sched_name(unsigned long thread, const char *name);
 /* Waits for sched_wake(on), until that time at most; false: it came. */
 bool sched_block(const void *on, uint64_t until_ns);
 uint64_t sched_clock_ns(void);
+/* How far the wall clock was set, in all. */
+int64_t sched_wall_ns(void);
 void sched_lock_point(void);
 /* What a mutex's owner is; never NULL. */
 const void *sched_self(void);

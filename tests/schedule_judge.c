@@ -185,7 +185,7 @@ bool history_is_explained(const struct history *history, uint32_t key, struct be
 	search.count = 0;
 	search.dead_count = 0;
 	for (uint32_t i = 0; i < history->count; i++) {
-		if (history->acts[i].key == key && history->acts[i].kind != ACT_EVICT)
+		if (history->acts[i].key == key && history->acts[i].kind != ACT_EVICT && !history->acts[i].never)
 			search.acts[search.count++] = &history->acts[i];
 	}
 	return explain(&search, 0, beginning.generation << 1 | (beginning.damaged ? DAMAGED : 0));
@@ -200,6 +200,6 @@ void history_tell(const struct history *history)
 
 		fprintf(stderr, "    %5llu to %5llu: %s of key %u in store %u, generation %u: %d (%s)%s\n", (unsigned long long)act->begin,
 			(unsigned long long)act->end, kinds[act->kind], act->key, act->store, act->generation, act->status,
-			kvk_reason_text(act->reason), act->at_rest ? ", at rest" : "");
+			kvk_reason_text(act->reason), act->at_rest ? ", at rest" : act->never ? ", never" : "");
 	}
 }

@@ -18,6 +18,7 @@ struct act {
 	int status;
 	uint32_t reason;
 	uint64_t begin, end;           /* two acts overlap unless one ends before the other begins */
+	bool never;                    /* its process was killed before it asked */
 	bool at_rest;                  /* it began when all else was over, and news had come round */
 };
 

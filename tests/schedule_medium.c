@@ -19,10 +19,14 @@ struct gate {
 	struct kvk_backend base;
 	struct kvk_backend *inner;
 	struct sched_medium_options options;
+	struct kvk_link link;          /* among gates */
+	uint32_t process;
+	bool dead;
+	int64_t places;                /* that are open */
 };
 
 static struct sched_medium_options options;
-static int64_t places;
+static struct kvk_link gates = { &gates, &gates };
 
 const struct kvk_backend_ops *__wrap_kvk_backend_find(const char *name);
 
@@ -48,7 +52,7 @@ static void over(const char *what)
 
 #define STEP(type, what, detail, call) do { \
 		struct kvk_backend *inner = step(backend, what, detail); \
-		type result_ = inner->ops->call; \
+		type result_ = gate_of(backend)->dead ? -EIO : inner->ops->call; \
 		over(what); \
 		return result_; \
 	} while (0)
@@ -83,15 +87,18 @@ static void gate_run_now(struct gate *gate, struct kvk_xfer *xfer)
 	struct kvk_backend *inner = step(&gate->base, what, xfer->name);
 	bool moves = xfer->op == KVK_XFER_READ || xfer->op == KVK_XFER_WRITE;
 
-	if (moves && xfer->iov_count > 0 && xfer->iov[0].iov_len > 1 && gate->options.shorten &&
+	/* What is open may be closed, for the memory. */
+	if (gate->dead && xfer->op != KVK_XFER_CLOSE)
+		xfer->result = -EIO;
+	else if (moves && xfer->iov_count > 0 && xfer->iov[0].iov_len > 1 && gate->options.shorten &&
 	    sched_below(gate->options.shorten) == 0)
 		run_short(inner, xfer);
 	else
 		inner->ops->run(inner, xfer);
 	if (xfer->op == KVK_XFER_CLOSE)
-		places--;
+		gate->places--;
 	if ((xfer->op == KVK_XFER_OPEN || xfer->op == KVK_XFER_CREATE) && xfer->result >= 0)
-		places++;
+		gate->places++;
 	over(what);
 }
 
@@ -219,6 +226,7 @@ static void gate_close(struct kvk_backend *backend)
 {
 	if (!backend)
 		return;
+	kvk_list_remove(&gate_of(backend)->link);
 	gate_of(backend)->inner->ops->close(gate_of(backend)->inner);
 	kvk_syncs_release(&backend->syncs);
 	free(gate_of(backend));
@@ -285,14 +293,14 @@ static int gate_now(struct kvk_backend *backend, uint64_t *now_ns)
 {
 	struct kvk_backend *inner = gate_of(backend)->inner;
 
-	return inner->ops->now(inner, now_ns);
+	return gate_of(backend)->dead ? -EIO : inner->ops->now(inner, now_ns);
 }
 
 static int gate_space(struct kvk_backend *backend, struct kvk_space *space)
 {
 	struct kvk_backend *inner = gate_of(backend)->inner;
 
-	return inner->ops->space(inner, space);
+	return gate_of(backend)->dead ? -EIO : inner->ops->space(inner, space);
 }
 
 static int gate_hold(struct kvk_backend *backend, bool exclusive)
@@ -302,17 +310,29 @@ static int gate_hold(struct kvk_backend *backend, bool exclusive)
 
 static int gate_lock(struct kvk_backend *backend, uint32_t byte, uint32_t wait_ms)
 {
+	struct kvk_backend *inner;
 	char text[16];
+	int err = -EIO;
 
 	snprintf(text, sizeof(text), "%u", byte);
-	STEP(int, "lock byte", text, lock(inner, byte, wait_ms));
+	inner = step(backend, "lock byte", text);
+	if (!gate_of(backend)->dead)
+		err = inner->ops->lock(inner, byte, wait_ms);
+	/* It may have been killed while it tried. */
+	if (!err && gate_of(backend)->dead) {
+		inner->ops->unlock(inner, byte);
+		err = -EIO;
+	}
+	over("lock byte");
+	return err;
 }
 
 static void gate_unlock(struct kvk_backend *backend, uint32_t byte)
 {
 	struct kvk_backend *inner = step(backend, "unlock byte", "");
 
-	inner->ops->unlock(inner, byte);
+	if (!gate_of(backend)->dead)
+		inner->ops->unlock(inner, byte);
 	over("unlock byte");
 }
 
@@ -367,6 +387,8 @@ static int gate_open(struct kvk_backend **ret, const struct kvk_backend_options 
 	kvk_syncs_init(&gate->base.syncs);
 	gate->base.caps.nowait = !options.waits;
 	gate->options = options;
+	gate->process = sched_process();
+	kvk_list_push(&gates, &gate->link);
 	*ret = &gate->base;
 	return 0;
 }
@@ -384,7 +406,25 @@ void sched_medium_set(const struct sched_medium_options *wishes)
 void sched_medium_forget(const char *name)
 {
 	kvk_backend_ram_forget(name);
-	places = 0;
+	/* Of a schedule that was given up. */
+	kvk_list_init(&gates);
+}
+
+void sched_medium_kill(uint32_t process)
+{
+	sched_quiet_begin();
+	for (struct kvk_link *link = gates.next; link != &gates; link = link->next) {
+		struct gate *gate = kvk_container_of(link, struct gate, link);
+
+		if (gate->process != process)
+			continue;
+		gate->dead = true;
+		for (uint32_t byte = 0; byte < KVK_ACCOUNT_ROWS; byte++)
+			gate->inner->ops->unlock(gate->inner, byte);
+		for (uint32_t byte = KVK_LOCK_HOLD; byte < KVK_LOCK_END; byte++)
+			gate->inner->ops->unlock(gate->inner, byte);
+	}
+	sched_quiet_end();
 }
 
 /* ---- from outside ----------------------------------------------------------------------------------- */
@@ -479,7 +519,12 @@ int sched_medium_truth(const char *name, struct sched_truth *ret)
 	struct kvk_backend *backend;
 	int err;
 
-	*ret = (struct sched_truth){ .places = places };
+	*ret = (struct sched_truth){ 0 };
+	for (struct kvk_link *link = gates.next; link != &gates; link = link->next) {
+		const struct gate *gate = kvk_container_of(link, struct gate, link);
+
+		ret->places += gate->dead ? 0 : gate->places;
+	}
 	sched_quiet_begin();
 	err = open_outside(name, &backend);
 	if (!err) {

@@ -20,6 +20,9 @@ struct sched_medium_options {
 };
 
 void sched_medium_set(const struct sched_medium_options *options);
+/* What that process has open there was killed with it (sched_kill_at): nothing holds its locks, and what it asks from now on fails and
+ * changes nothing. */
+void sched_medium_kill(uint32_t process);
 /* The medium of that name is made or forgotten, outside of the stores. */
 void sched_medium_forget(const char *name);
 

@@ -23,6 +23,7 @@
 #define STORED_BYTES 12288u
 #define CLIENTS_MAX 4
 #define KEYS_MAX 2
+#define STORES_MAX 3
 #define SCENARIOS_MAX 32
 #define UNTOUCHED 0xa5
 #define LEFT 0x5c
@@ -36,11 +37,14 @@
 #define HOLD_US 2500000
 #define DEADLINE_US 300000
 #define REST_OF_HELD_US 9000000
-
-struct run;
+/* About as many points as a schedule has, so that a few stores are killed when they have nothing to do. */
+#define KILL_POINTS 250
 
 struct client {
 	struct run *run;
+	uint32_t store;
+	bool opens, waits;             /* it opens the store, before anything else; and before that it waits for a death */
+	bool over, joined;
 	uint32_t first, count;         /* its acts in the history */
 	uint8_t *memory[ACTS_MAX];
 };
@@ -49,8 +53,11 @@ struct run {
 	const struct scenario *scenario;
 	uint64_t random;
 	uint64_t seed;
-	struct kvk_store *stores[2];
-	struct client clients[CLIENTS_MAX];
+	struct kvk_store *stores[STORES_MAX];
+	uint32_t store_count;          /* of those that were ever opened, or are to be */
+	bool killed;                   /* the store that is the victim */
+	uint32_t victim;
+	struct client clients[CLIENTS_MAX + 1];
 	uint32_t client_count;
 	struct history history;
 	struct beginning beginnings[KEYS_MAX];
@@ -134,12 +141,20 @@ static void act_on_key(struct run *run, struct act *act)
 	answered(act, err, &result);
 }
 
+static bool is_killed(const struct run *run, uint32_t store)
+{
+	return run->killed && store == run->victim;
+}
+
 static void carry_out(struct run *run, struct act *act, uint8_t *memory)
 {
 	uint64_t evicted;
 
 	act->begin = sched_step();
 	sched_point("asks", "");
+	act->never = is_killed(run, act->store);
+	if (act->never)
+		return;
 	if (act->kind == ACT_PUT)
 		act_put(run->stores[act->store], act, memory);
 	else if (act->kind == ACT_GET)
@@ -152,6 +167,27 @@ static void carry_out(struct run *run, struct act *act, uint8_t *memory)
 		act_on_key(run, act);
 	sched_point("is answered", "");
 	act->end = sched_step();
+	/* Nobody was there to hear it. */
+	if (is_killed(run, act->store))
+		act->status = -EIO;
+}
+
+/* keeper: else drawn. */
+static bool open_store(struct run *run, struct kvk_store **ret, bool keeper)
+{
+	struct kvk_error error = { .struct_bytes = sizeof(error) };
+	char spec[400];
+
+	snprintf(spec, sizeof(spec), "{\"backend\": \"RAM\", \"backend_params\": {\"file_path\": \"" MEDIUM "\"}, "
+		 "\"memory_mb\": 16, \"lanes\": %u, \"keeper\": %s, \"io_engine\": \"%s\"%s}",
+		 1 + (unsigned)kit_below(&run->random, 2), kit_below(&run->random, 3) && !keeper ? "false" : "true",
+		 kit_below(&run->random, 2) ? "threads" : "auto",
+		 run->scenario->evicts ? ", \"eviction\": {\"eviction_policy\": \"LRU\"}" :
+		 run->scenario->pool ? ", \"pool_size\": 12, \"slot_size\": 4096" : "");
+	if (!kvk_store_open(ret, spec, NULL, &error))
+		return true;
+	is_wrong(run, "a store does not open: %s: %s", error.option, error.text);
+	return false;
 }
 
 static void *client_main(void *argument)
@@ -159,8 +195,16 @@ static void *client_main(void *argument)
 	struct client *client = argument;
 	struct run *run = client->run;
 
+	sched_join_process(client->store + 1);
+	if (client->opens) {
+		while (client->waits && !run->killed)
+			sched_sleep(&run->killed, UINT32_MAX);
+		if (!open_store(run, &run->stores[client->store], true))
+			return NULL;
+	}
 	for (uint32_t i = 0; i < client->count; i++)
 		carry_out(run, &run->history.acts[client->first + i], client->memory[i]);
+	client->over = true;
 	return NULL;
 }
 
@@ -189,47 +233,44 @@ static struct act *add_act(struct run *run, enum act_kind kind, uint32_t store, 
 	return act;
 }
 
-static void draw_clients(struct run *run)
+static void draw_client(struct run *run, uint32_t store)
 {
-	run->client_count = 2 + (uint32_t)kit_below(&run->random, CLIENTS_MAX - 1);
-	for (uint32_t i = 0; i < run->client_count; i++) {
-		struct client *client = &run->clients[i];
-		uint32_t store = (uint32_t)kit_below(&run->random, run->scenario->stores);
+	struct client *client = &run->clients[run->client_count++];
 
-		client->run = run;
-		client->first = run->history.count;
-		client->count = 1 + (uint32_t)kit_below(&run->random, 2);
-		for (uint32_t k = 0; k < client->count; k++) {
-			struct act *act = add_act(run, draw_kind(run), store,
-						  (uint32_t)kit_below(&run->random, run->scenario->keys));
+	client->run = run;
+	client->store = store;
+	client->first = run->history.count;
+	client->count = 1 + (uint32_t)kit_below(&run->random, 2);
+	for (uint32_t k = 0; k < client->count; k++) {
+		struct act *act = add_act(run, draw_kind(run), store, (uint32_t)kit_below(&run->random, run->scenario->keys));
 
-			client->memory[k] = NULL;
-			if (act->kind == ACT_PUT || act->kind == ACT_GET)
-				client->memory[k] = memset(malloc(BYTES), LEFT, BYTES);
-			if (act->kind != ACT_PIN)
-				continue;
-			client->memory[++k] = NULL;
-			client->count++;
-			add_act(run, ACT_UNPIN, store, act->key);
-		}
+		client->memory[k] = NULL;
+		if (act->kind == ACT_PUT || act->kind == ACT_GET)
+			client->memory[k] = memset(malloc(BYTES), LEFT, BYTES);
+		if (act->kind != ACT_PIN)
+			continue;
+		client->memory[++k] = NULL;
+		client->count++;
+		add_act(run, ACT_UNPIN, store, act->key);
 	}
 }
 
-/* keeper: else drawn. */
-static bool open_store(struct run *run, struct kvk_store **ret, bool keeper)
+static void draw_clients(struct run *run)
 {
-	struct kvk_error error = { .struct_bytes = sizeof(error) };
-	char spec[400];
+	const struct scenario *scenario = run->scenario;
+	uint32_t count = 2 + (uint32_t)kit_below(&run->random, CLIENTS_MAX - 1);
 
-	snprintf(spec, sizeof(spec), "{\"backend\": \"RAM\", \"backend_params\": {\"file_path\": \"" MEDIUM "\"}, "
-		 "\"memory_mb\": 16, \"lanes\": %u, \"keeper\": %s, \"io_engine\": \"%s\"%s}",
-		 1 + (unsigned)kit_below(&run->random, 2), kit_below(&run->random, 3) && !keeper ? "false" : "true",
-		 kit_below(&run->random, 2) ? "threads" : "auto",
-		 run->scenario->evicts ? ", \"eviction\": {\"eviction_policy\": \"LRU\"}" : "");
-	if (!kvk_store_open(ret, spec, NULL, &error))
-		return true;
-	is_wrong(run, "a store does not open: %s: %s", error.option, error.text);
-	return false;
+	for (uint32_t i = 0; i < count; i++)
+		draw_client(run, (uint32_t)kit_below(&run->random, scenario->stores));
+	run->store_count = scenario->stores;
+	if (!scenario->dies)
+		return;
+	run->victim = (uint32_t)kit_below(&run->random, scenario->stores);
+	if (scenario->stores > 1 && kit_below(&run->random, 2))
+		return;
+	draw_client(run, run->store_count++);
+	run->clients[count].opens = true;
+	run->clients[count].waits = scenario->stores == 1 || kit_below(&run->random, 2);
 }
 
 static void store_before(struct run *run, struct kvk_store *former)
@@ -259,7 +300,7 @@ static void store_before(struct run *run, struct kvk_store *former)
  * False: it cannot begin. */
 static bool prepare(struct run *run)
 {
-	bool former = kit_below(&run->random, 4) < (run->scenario->stores == 1 ? 3 : 1);
+	bool former = kit_below(&run->random, 4) < (run->scenario->stores == 1 ? 3 : 1), opened;
 	struct kvk_store *store;
 
 	if (former) {
@@ -267,14 +308,26 @@ static bool prepare(struct run *run)
 			return false;
 		store_before(run, store);
 		kvk_store_close(store);
+		if (run->scenario->jumps)
+			sched_jump();
 	}
 	for (uint32_t i = 0; i < run->scenario->stores; i++) {
-		if (!open_store(run, &run->stores[i], i == 1))
+		sched_join_process(i + 1);
+		opened = open_store(run, &run->stores[i], i == 1 || run->scenario->dies);
+		sched_join_process(0);
+		if (!opened)
 			return false;
 	}
 	if (!former)
 		store_before(run, NULL);
 	return true;
+}
+
+/* Who sees the clock set back gives up what waits to be credited. That stays above what is there until the folder changes, or a keeper
+ * begins. */
+static bool may_be_above(const struct run *run)
+{
+	return run->scenario->jumps > 0;
 }
 
 static bool is_counted(struct run *run)
@@ -283,8 +336,10 @@ static bool is_counted(struct run *run)
 
 	if (sched_medium_truth(MEDIUM, &truth))
 		return false;
-	for (uint32_t i = 0; i < run->scenario->stores; i++) {
-		if (bed_usage(run->stores[i]).used_bytes < truth.bytes)
+	for (uint32_t i = 0; i < run->store_count; i++) {
+		if (is_killed(run, i))
+			continue;
+		if (bed_usage(run->stores[i]).used_bytes < truth.bytes && !may_be_above(run))
 			is_wrong(run, "store %u: fewer bytes are used than the %" PRIu64 " that are there", i, truth.bytes);
 		if (bed_usage(run->stores[i]).used_bytes != truth.bytes)
 			return false;
@@ -298,10 +353,13 @@ static void look_at_rest(struct run *run)
 
 	if (sched_medium_truth(MEDIUM, &truth))
 		is_wrong(run, "the account cannot be read");
-	for (uint32_t i = 0; i < run->scenario->stores; i++) {
-		struct kvk_usage usage = bed_usage(run->stores[i]);
+	for (uint32_t i = 0; i < run->store_count; i++) {
+		struct kvk_usage usage;
 
-		if (usage.used_bytes != truth.bytes)
+		if (is_killed(run, i))
+			continue;
+		usage = bed_usage(run->stores[i]);
+		if (usage.used_bytes < truth.bytes || (usage.used_bytes > truth.bytes && !may_be_above(run)))
 			is_wrong(run, "store %u: %" PRIu64 " bytes are used, %" PRIu64 " are there", i, usage.used_bytes, truth.bytes);
 		if (usage.writing_bytes || usage.pinned_objects)
 			is_wrong(run, "store %u: %" PRIu64 " bytes are being written, %" PRIu64 " objects pinned", i,
@@ -318,9 +376,12 @@ static void ask_at_rest(struct run *run)
 	uint8_t memory[BYTES];
 
 	for (uint32_t k = 0; k < 2; k++) {
-		for (uint32_t i = 0; i < run->scenario->stores * run->scenario->keys; i++) {
-			struct act *act = add_act(run, kinds[k], i % run->scenario->stores, i / run->scenario->stores);
+		for (uint32_t i = 0; i < run->store_count * run->scenario->keys; i++) {
+			struct act *act;
 
+			if (is_killed(run, i % run->store_count))
+				continue;
+			act = add_act(run, kinds[k], i % run->store_count, i / run->store_count);
 			act->at_rest = true;
 			act->begin = 1000000 + run->history.count;
 			(act->kind == ACT_GET ? act_get(run, act, memory) : act_on_key(run, act));
@@ -333,9 +394,72 @@ static void look_closed(struct run *run)
 {
 	struct sched_truth truth;
 
-	if (sched_medium_truth(MEDIUM, &truth) || truth.counted_bytes != truth.bytes || truth.leased_bytes || truth.places)
+	if (sched_medium_truth(MEDIUM, &truth) || truth.counted_bytes < truth.bytes || truth.leased_bytes || truth.places ||
+	    (truth.counted_bytes > truth.bytes && !may_be_above(run)))
 		is_wrong(run, "after closing the account counts %" PRIu64 " bytes, %" PRIu64 " of them leased; there are %" PRIu64
 			 ", and %" PRId64 " open files", truth.counted_bytes, truth.leased_bytes, truth.bytes, truth.places);
+}
+
+static void kill_victim(void *user)
+{
+	struct run *run = user;
+
+	run->killed = true;
+	sched_medium_kill(run->victim + 1);
+	sched_wake(&run->killed, true);
+}
+
+static void meet(struct run *run, pthread_t threads[CLIENTS_MAX + 1])
+{
+	uint32_t early = 0;
+
+	sched_calm(false);
+	if (run->scenario->dies)
+		sched_kill_at(1 + sched_below(KILL_POINTS), run->victim + 1, kill_victim, run);
+	while (early < run->client_count && !run->clients[early].opens)
+		early++;
+	for (uint32_t i = 0; i < run->client_count; i++)
+		pthread_create(&threads[i], NULL, client_main, &run->clients[i]);
+	for (uint32_t i = 0; i < early; i++) {
+		pthread_join(threads[i], NULL);
+		run->clients[i].joined = run->clients[i].over;
+	}
+	if (run->scenario->dies && !run->killed)
+		sched_kill_at(0, run->victim + 1, kill_victim, run);
+	for (uint32_t i = early; i < run->client_count; i++)
+		pthread_join(threads[i], NULL);
+	sched_calm(true);
+}
+
+/* What a process that was killed had is given back in its name, which changes nothing any more. */
+static void bury(struct run *run, const pthread_t threads[CLIENTS_MAX + 1])
+{
+	sched_revive(run->victim + 1);
+	for (uint32_t i = 0; i < run->client_count; i++) {
+		if (!run->clients[i].joined && run->clients[i].store == run->victim)
+			pthread_join(threads[i], NULL);
+	}
+	kvk_store_close(run->stores[run->victim]);
+}
+
+/* What was above is right again. */
+static void look_anew(struct run *run)
+{
+	const struct timespec rest = { .tv_sec = REST_US / 1000000, .tv_nsec = REST_US % 1000000 * 1000 };
+	struct sched_truth truth = { 0 };
+	uint64_t used_bytes = UINT64_MAX;
+	struct kvk_store *store;
+
+	if (!open_store(run, &store, true))
+		return;
+	for (uint32_t i = 0; i < RESTS && used_bytes != truth.bytes; i++) {
+		nanosleep(&rest, NULL);
+		sched_medium_truth(MEDIUM, &truth);
+		used_bytes = bed_usage(store).used_bytes;
+	}
+	if (used_bytes != truth.bytes)
+		is_wrong(run, "opened anew: %" PRIu64 " bytes are used, %" PRIu64 " are there", used_bytes, truth.bytes);
+	kvk_store_close(store);
 }
 
 static void body(void *argument)
@@ -343,24 +467,27 @@ static void body(void *argument)
 	struct run *run = argument;
 	uint64_t rest_us = run->scenario->hold ? REST_OF_HELD_US : REST_US;
 	const struct timespec rest = { .tv_sec = (time_t)(rest_us / 1000000), .tv_nsec = (long)(rest_us % 1000000) * 1000 };
-	pthread_t threads[CLIENTS_MAX];
+	pthread_t threads[CLIENTS_MAX + 1];
 
 	if (prepare(run)) {
-		sched_calm(false);
-		for (uint32_t i = 0; i < run->client_count; i++)
-			pthread_create(&threads[i], NULL, client_main, &run->clients[i]);
-		for (uint32_t i = 0; i < run->client_count; i++)
-			pthread_join(threads[i], NULL);
-		sched_calm(true);
+		meet(run, threads);
+		if (run->scenario->jumps)
+			sched_jump();
 		nanosleep(&rest, NULL);
 		for (uint32_t i = 1; i < RESTS && !is_counted(run); i++)
 			nanosleep(&rest, NULL);
 		look_at_rest(run);
 		ask_at_rest(run);
 	}
-	for (uint32_t i = 0; i < run->scenario->stores; i++)
-		kvk_store_close(run->stores[i]);
+	for (uint32_t i = 0; i < run->store_count; i++) {
+		if (!is_killed(run, i))
+			kvk_store_close(run->stores[i]);
+	}
 	look_closed(run);
+	if (may_be_above(run))
+		look_anew(run);
+	if (run->killed)
+		bury(run, threads);
 }
 
 static void judge(struct run *run, const struct sched_outcome *outcome)
@@ -375,12 +502,8 @@ static void judge(struct run *run, const struct sched_outcome *outcome)
 		for (uint32_t k = 0; k < run->clients[i].count; k++) {
 			const uint8_t *memory = run->clients[i].memory[k];
 
-			for (uint32_t at = 0; memory && at < BYTES; at++) {
-				if (memory[at] != LEFT) {
-					is_wrong(run, "memory was touched after its answer");
-					break;
-				}
-			}
+			if (memory && (memory[0] != LEFT || memcmp(memory, memory + 1, BYTES - 1)))
+				is_wrong(run, "memory was touched after its answer");
 		}
 	}
 }
@@ -396,6 +519,7 @@ static void draw_options(struct run *run, struct sched_options *options)
 		.demote = demotes[kit_below(&run->random, 3)],
 		.locks = locks[kit_below(&run->random, 3)],
 		.timers = timers[kit_below(&run->random, 4)],
+		.jumps = run->scenario->jumps,
 	};
 }
 
@@ -415,10 +539,7 @@ static const char *run_schedule(const struct scenario *scenario, uint64_t seed, 
 	run.history.damaged = scenario->damaged > 0 || scenario->odds[ACT_DAMAGE] > 0;
 	sched_medium_set(&medium);
 	sched_run(&options, body, &run, outcome);
-	if (!outcome->stuck)
-		judge(&run, outcome);
-	else
-		is_wrong(&run, "it comes to no end");
+	judge(&run, outcome);
 	for (uint32_t i = 0; i < run.client_count; i++) {
 		for (uint32_t k = 0; k < run.clients[i].count; k++)
 			free(run.clients[i].memory[k]);
@@ -431,10 +552,9 @@ static const char *run_schedule(const struct scenario *scenario, uint64_t seed, 
 
 /* ---- cases ------------------------------------------------------------------------------------------ */
 
-static uint64_t steps, seed;
-
 /* One in so many is run again, and has to be the same schedule. */
 #define AGAIN 16
+static uint64_t steps, seed;
 
 static void schedules(void **state)
 {

@@ -227,7 +227,9 @@ int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
 
 int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *until)
 {
-	return wait_until(cond, mutex, ns_of(until) - (cond_of(cond)->clock == CLOCK_MONOTONIC ? 0 : WALL_NS));
+	/* The wall clock may be set meanwhile: nobody is to wait by it. */
+	assert(cond_of(cond)->clock == CLOCK_MONOTONIC);
+	return wait_until(cond, mutex, ns_of(until));
 }
 
 int __wrap_pthread_cond_signal(pthread_cond_t *cond)
@@ -266,9 +268,9 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ret)
 	if (!sched_runs())
 		return __real_clock_gettime(clock, ret);
 	now_ns = sched_clock_ns();
-	if (clock != CLOCK_MONOTONIC)
-		now_ns += WALL_NS;
-	if (clock == CLOCK_REALTIME_COARSE)
+	if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)
+		now_ns += WALL_NS + (uint64_t)sched_wall_ns();
+	if (clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE)
 		now_ns -= now_ns % TICK_NS;
 	*ret = (struct timespec){ .tv_sec = (time_t)(now_ns / 1000000000u), .tv_nsec = (long)(now_ns % 1000000000u) };
 	return 0;

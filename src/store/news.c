@@ -196,6 +196,14 @@ static void forget_doubted(struct kvk_core *core)
 	core->news.doubts = false;
 }
 
+void kvk_news_doubt(struct kvk_core *core)
+{
+	if (core->adapter->ops->slots || atomic_load(&core->keeper))
+		return;
+	kvk_catalog_doubt(core->catalog);
+	core->news.doubts = true;
+}
+
 void kvk_news_follow(struct kvk_core *core)
 {
 	struct kvk_news *news = &core->news;

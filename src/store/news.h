@@ -53,6 +53,9 @@ struct kvk_news_extent kvk_news_extent(struct kvk_core *core);
  */
 void kvk_news_post(struct kvk_core *core, struct kvk_news_extent extent, bool alone);
 
+/* A process has died: what it removed and had not posted nobody will hear of, so all that is known is doubted. Nor need the keeper. */
+void kvk_news_doubt(struct kvk_core *core);
+
 /* Takes over what others posted since the last call. The keeper need not: it lists what changed. */
 void kvk_news_follow(struct kvk_core *core);
 

@@ -22,7 +22,7 @@ SOURCE, BUILD = sys.argv[1:3]
 PROGRAM = '''#!/bin/sh
 echo "1..2"
 echo "ok 1 - first"
-if [ -e "$(dirname "$0")/$(basename "$0").fails" ]; then echo "not ok 2 - second"; echo "# it is so"; exit 1; fi
+if [ -e "$0.fails" ]; then cat "$0.fails" >&2; echo "not ok 2 - second"; echo "# it is so"; exit 1; fi
 echo "SKIP: no such disk"; echo "not ok 2 # SKIP second"
 echo "$KVK_SEED $KVK_STEPS $KVK_ONLY $*" >>"$0.runs"
 echo "# proof: row=1 count=${KVK_STEPS:-7} unit=answers wrong=0 hits=3"
@@ -153,6 +153,18 @@ def a_failed_run_is_kept_and_run_first(world):
     expect(len(world.read('corpus').splitlines()) == 1, world.read('corpus'))
 
 
+def of_many_the_one_that_failed_is_kept(world):
+    """A slice is a minute; what failed in it, and runs with every test from then on, may be a moment."""
+    world.write('first.fails', 'ERROR: 3 bytes (KVK_ONLY=some_bytes KVK_STEPS=1 KVK_SEED=77)\n(not this)\n')
+    status, said = world.run('--rows', '1')
+    expect(status == 1, said)
+    entry = json.loads(world.read('corpus'))
+    expect(entry['environment'] == {'KVK_STEPS': '1', 'KVK_SEED': '77', 'KVK_ONLY': 'some_bytes'}, entry)
+    os.remove(world.path('first.fails'))
+    expect(world.run('--replay')[0] == 0, 'it fails without a cause')
+    expect(world.read('first.runs').splitlines() == ['77 1 some_bytes '], world.read('first.runs'))
+
+
 def takes_the_seed_that_is_asked_for(world):
     world.run('--rows', '1', '--seed', '4711')
     expect(world.read('first.runs').splitlines() == ['4711 10 some* '], world.read('first.runs'))
@@ -189,7 +201,8 @@ def main():
                             check=False)
     lines = corpus.stdout.splitlines()
     cases = [counts_up_to_the_goal, goes_on_where_it_was, leaves_what_is_written_by_hand, tells_skips_with_their_reasons,
-             a_failed_run_is_kept_and_run_first, takes_the_seed_that_is_asked_for, speaks_tap_of_the_corpus,
+             a_failed_run_is_kept_and_run_first, of_many_the_one_that_failed_is_kept, takes_the_seed_that_is_asked_for,
+             speaks_tap_of_the_corpus,
              every_test_of_the_rows_is_built]
     failed = corpus.returncode != 0
     number = sum(line.startswith(('ok ', 'not ok ')) for line in lines)

@@ -5,6 +5,8 @@
  */
 #include "unit/scan_kit.h"
 
+#include "account/account.h"
+#include "backend/backend.h"
 #include "store/item.h"
 
 #define BYTES 5000
@@ -441,6 +443,36 @@ static void test_round(void **state)
 	assert_int_equal(kvk_store_close(other), 0);
 }
 
+/*
+ * A process removes an object, and is killed before its room thread has told the others: nobody knows what it was. The dead one is an
+ * account with a lease, as its process left it.
+ */
+static void test_removed_by_the_dead(void **state)
+{
+	struct bed *bed = *state;
+	struct kvk_backend_options options = { .path = bed->path, .writer_id = 77 };
+	struct kvk_account_visit visit = { .want_bytes = 1 << 20 };
+	struct kvk_account *account;
+	struct kvk_backend *backend;
+	struct kvk_store *other;
+	char path[PATH_MAX];
+
+	open_both(bed, &other);
+	assert_int_equal(bed_put(other, "m@0@0@gone", BYTES, 1, NULL), 0);
+	knows(other, "m@0@0@gone");
+	assert_int_equal(kvk_backend_posix.open(&backend, &options, NULL), 0);
+	assert_int_equal(kvk_account_open(&account, backend, 0, false, NULL, NULL), 0);
+	assert_int_equal(kvk_account_visit(account, &visit, 1000), 0);
+	assert_true(visit.granted_bytes > 0);
+	assert_int_equal(bed_path_of(bed, "m@0@0@gone", path, sizeof(path)), 0);
+	assert_int_equal(unlink(path), 0);
+	kvk_account_abandon(account);
+	backend->ops->close(backend);
+	becomes_absent(other, "m@0@0@gone");
+	assert_int_equal(kit_store(other, "m@0@0@gone", BYTES, 2).reason, KVK_REASON_NONE);
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
 /* Who is alone writes nothing. */
 static void test_alone(void **state)
 {
@@ -477,6 +509,7 @@ int main(void)
 		BED_TEST(test_said_once, BED_THREADS, "threads"),
 		BED_TEST(test_damaged, BED_THREADS, "threads"),
 		BED_TEST(test_round, BED_THREADS, "threads"),
+		BED_TEST(test_removed_by_the_dead, BED_THREADS, "threads"),
 		BED_TEST(test_alone, BED_THREADS, "threads"),
 	};
 
