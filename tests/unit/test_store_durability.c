@@ -32,6 +32,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char record[1000];
 static size_t recorded;
+static atomic_bool is_open;
 
 /* What the account and the scan do is not part of a request. */
 static bool is_background(void)
@@ -44,7 +45,8 @@ static bool is_background(void)
 
 static void note(char letter)
 {
-	if (is_background())
+	/* A thread has its name when open returns. Before that it may ask for it, and come with its letter later. */
+	if (!atomic_load(&is_open) || is_background())
 		return;
 	pthread_mutex_lock(&lock);
 	/* A run of reads or writes is one. */
@@ -132,9 +134,11 @@ static void open_noted(struct bed *bed, const char *more)
 	noted_sys.linkat = noted_linkat;
 	noted_sys.renameat2 = noted_renameat2;
 	kvk_posix_sys_use(&noted_sys);
+	atomic_store(&is_open, false);
 	bed_open(bed, more);
 	kvk_posix_sys_use(NULL);
 	start_over();
+	atomic_store(&is_open, true);
 }
 
 /* ---- what is synced ----------------------------------------------------------------------------- */
