@@ -27,7 +27,7 @@ static uint32_t aside_begin(void *user)
 
 /* From one bucket to quarantine: charged there at once, out of the lease, and given back here after a sync, as the file
  * may be found under either name after a power cut. */
-static void aside_end(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes)
+static void aside_end(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes, uint64_t stray_bytes)
 {
 	struct kvk_core *core = user;
 	uint64_t charge = kvk_page_ceil(bytes);
@@ -37,6 +37,8 @@ static void aside_end(void *user, uint32_t begun, uint32_t bucket, uint64_t byte
 		kvk_account_published(core->account, KVK_BUCKET_QUARANTINE, charge);
 		kvk_account_unlinked(core->account, bucket, charge);
 	}
+	if (stray_bytes > 0)
+		kvk_account_unlinked(core->account, bucket, kvk_page_ceil(stray_bytes));
 	kvk_account_leave(core->account, begun);
 	kvk_waiting_altered(core);
 }
