@@ -250,7 +250,7 @@ static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 	atomic_store(&room->visited_us, now_us);
 	atomic_store(&room->recalling, false);
 	/* A process has died, and its last news were not posted. What was met before the first visit may be among them. */
-	if (visit.loosened_bytes != room->last.loosened_bytes)
+	if (visit.died != room->last.died)
 		kvk_news_doubt(core);
 	room->last = visit;
 	room->visited = true;
