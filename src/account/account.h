@@ -96,7 +96,7 @@ struct kvk_account_visit {
 	uint64_t granted_bytes;    /* out: new lease, to be put into circulation */
 	uint64_t charged_bytes;    /* out, of all processes: what is loose included */
 	uint64_t loose_bytes;      /* out: of that, what processes that died had leased */
-	uint64_t loosened_bytes;   /* out: all that ever became loose, modulo 2^64. If it is another than before, a process has died */
+	uint64_t died;             /* out: counts who died, modulo 2^64; starts anew when the account is lost */
 	uint64_t leased_bytes;     /* out, of all processes */
 	uint64_t cap_bytes;        /* out; 0: none */
 	uint64_t missing_bytes;    /* out: what want_bytes asked for and the cap, or a scan to come, did not allow */

@@ -118,6 +118,7 @@ static void settle_dead(struct kvk_account *account, struct kvk_account_tx *tx, 
 		tx->processes--;
 		next->loose_bytes = kvk_account_more(next->loose_bytes, line->leased_bytes);
 		next->loosened_bytes += line->leased_bytes;
+		next->died++;
 		*line = (struct kvk_account_line){ 0 };
 		backend->ops->unlock(backend, i);
 		tx->changed = true;

@@ -57,7 +57,7 @@ int kvk_account_visit(struct kvk_account *account, struct kvk_account_visit *vis
 	visit->missing_bytes = lacking_bytes - granted_bytes;
 	visit->charged_bytes = account->known_bytes;
 	visit->loose_bytes = next->loose_bytes;
-	visit->loosened_bytes = next->loosened_bytes;
+	visit->died = next->died;
 	visit->leased_bytes = kvk_account_leased(next);
 	visit->cap_bytes = next->cap_bytes;
 	visit->epoch = next->epoch;

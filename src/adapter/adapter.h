@@ -233,11 +233,12 @@ struct kvk_adapter_options {
 	bool accept_unverified;
 	uint64_t quarantine_bytes;     /* may hold so much */
 	const struct kvk_log_sink *log;
-	/* Around moving a file from a bucket to quarantine; the end tells how long it is, 0 if it stayed. */
+	/* Around moving a file from a bucket to quarantine; the end tells how long it is, 0 if it stayed, and how long another's is that
+	 * was moved by mistake and unlinked, since its name was given anew. */
 	uint32_t (*aside_begin)(void *user);
 	/* The key of what evict() removed, where its footer tells; NULL: nobody wants to know, and no footer is read. */
 	void (*evicted)(void *user, const void *key, uint32_t key_bytes);
-	void (*aside_end)(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes);
+	void (*aside_end)(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes, uint64_t stray_bytes);
 	void *user;
 	/* For a pool: */
 	const struct kvk_pool_shape *pool;

@@ -250,7 +250,7 @@ static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 	atomic_store(&room->visited_us, now_us);
 	atomic_store(&room->recalling, false);
 	/* A process has died, and its last news were not posted. What was met before the first visit may be among them. */
-	if (visit.loosened_bytes != room->last.loosened_bytes)
+	if (visit.died != room->last.died)
 		kvk_news_doubt(core);
 	room->last = visit;
 	room->visited = true;
@@ -480,7 +480,9 @@ void kvk_room_run(struct kvk_room *room)
 		if (room->evict_bytes == 0 || room->pause_us > 0)
 			kvk_room_listen(core, kvk_now_us() + (room->evict_bytes == 0 ? TICK_US : room->pause_us));
 	}
-	kvk_news_post(core, kvk_news_extent(core), room->last.processes <= 1);
+	/* Who was alone may not be any more: that is found out when nothing can be removed any more (kvk_core_settle()). */
+	if (room->last.processes > 1)
+		kvk_news_post(core, kvk_news_extent(core), false);
 	/* What was unlinked would else stay charged until the next keeper has looked at every folder. */
 	if (kvk_account_has_credits(core->account) && !atomic_load(&core->closing))
 		visit(room, 0, true);

@@ -22,7 +22,8 @@ enum {
 	AT_WRITTEN = 80,
 	AT_SKEW = 88,
 	AT_SKEWED = 96,
-	AT_RESERVED_1 = 104,
+	AT_DIED = 104,
+	AT_RESERVED_1 = 112,
 	AT_CHARGED = 128,
 	AT_POSTED = AT_CHARGED + 8 * KVK_ACCOUNT_BUCKETS,
 	AT_ZERO = AT_POSTED + 4 * KVK_ACCOUNT_BUCKETS,
@@ -75,6 +76,7 @@ void kvk_account_encode(const struct kvk_account_image *image, uint8_t data[KVK_
 	kvk_put64(data + AT_WRITTEN, image->written_ns);
 	kvk_put64(data + AT_SKEW, image->skew_ns);
 	kvk_put64(data + AT_SKEWED, image->skewed_sequence);
+	kvk_put64(data + AT_DIED, image->died);
 	for (size_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++) {
 		kvk_put64(data + AT_CHARGED + 8 * i, image->charged_bytes[i]);
 		kvk_put32(data + AT_POSTED + 4 * i, image->posted[i]);
@@ -169,6 +171,7 @@ int kvk_account_parse(struct kvk_account_image *ret, const void *data, size_t by
 	ret->written_ns = kvk_get64(from + AT_WRITTEN);
 	ret->skew_ns = kvk_get64(from + AT_SKEW);
 	ret->skewed_sequence = kvk_get64(from + AT_SKEWED);
+	ret->died = kvk_get64(from + AT_DIED);
 	for (size_t i = 0; i < KVK_ACCOUNT_BUCKETS; i++) {
 		ret->charged_bytes[i] = kvk_get64(from + AT_CHARGED + 8 * i);
 		ret->posted[i] = kvk_get32(from + AT_POSTED + 4 * i);

@@ -33,6 +33,7 @@ static int fill(void **state)
 	sample.cap_bytes = UINT64_MAX;
 	sample.loose_bytes = 4096;
 	sample.loosened_bytes = 8192;
+	sample.died = UINT64_C(0x2233445566778899);
 	sample.wanted_ns = UINT64_C(1700000000000000001);
 	sample.remade = 0xdeadbeef;
 	sample.needs_scan = true;
@@ -63,7 +64,7 @@ static void fields_stand_where_the_table_says(void **state)
 	} rows[] = {
 		{ 8, 4, 1 }, { 12, 4, 0 }, { 16, 4, 0 }, { 20, 4, 1 }, { 24, 8, UINT64_C(0x1122334455667788) },
 		{ 32, 8, UINT64_C(0x99aabbccddeeff01) }, { 40, 8, UINT64_MAX }, { 48, 8, 4096 }, { 56, 8, 8192 },
-		{ 64, 8, UINT64_C(1700000000000000001) }, { 72, 4, 0xdeadbeef }, { 76, 4, 0 },
+		{ 64, 8, UINT64_C(1700000000000000001) }, { 72, 4, 0xdeadbeef }, { 76, 4, 0 }, { 104, 8, UINT64_C(0x2233445566778899) }, { 112, 8, 0 },
 		{ 128, 8, UINT64_C(1) << 54 }, { 128 + 8 * 256, 8, (UINT64_C(1) << 54) - 256 },
 		{ 2184, 4, UINT32_MAX }, { 2184 + 4 * 256, 4, UINT32_MAX - 256 }, { 3212, 4, 0 },
 		{ 3216, 8, 7 }, { 3216 + 8 * 256, 8, UINT64_C(1) + 257 * 6 }, { 5272, 8, 0 },
@@ -94,7 +95,7 @@ static void every_value_comes_back(void **state)
 	assert_true(parsed.sequence == sample.sequence && parsed.epoch == sample.epoch &&
 		    parsed.cap_bytes == sample.cap_bytes && parsed.loose_bytes == sample.loose_bytes &&
 		    parsed.loosened_bytes == sample.loosened_bytes && parsed.wanted_ns == sample.wanted_ns &&
-		    parsed.remade == sample.remade && parsed.needs_scan);
+		    parsed.remade == sample.remade && parsed.needs_scan && parsed.died == sample.died);
 	assert_memory_equal(parsed.charged_bytes, sample.charged_bytes, sizeof(parsed.charged_bytes));
 	assert_memory_equal(parsed.posted, sample.posted, sizeof(parsed.posted));
 	assert_memory_equal(parsed.published_bytes, sample.published_bytes, sizeof(parsed.published_bytes));

@@ -416,9 +416,10 @@ static uint32_t aside_begin(void *user)
 	return ++begins;
 }
 
-static void aside_end(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes)
+static void aside_end(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes, uint64_t stray_bytes)
 {
 	assert_int_equal(begun, begins);
+	assert_int_equal(stray_bytes, 0);
 	ended_bytes += bytes;
 }
 

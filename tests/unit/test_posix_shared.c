@@ -23,11 +23,14 @@
 #define GRAPH_PATH "/mnt/a store/.meta/graphs/active/volfile"
 
 static int mountinfo_fd, graph_fd;
+static bool has_fdinfo = true;
 
 static int client_openat(int dir_fd, const char *path, int flags, mode_t mode)
 {
 	if (!strcmp(path, "/proc/self/mountinfo"))
 		return dup(mountinfo_fd);
+	if (!has_fdinfo && !strncmp(path, "/proc/self/fdinfo/", 18))
+		return -ENOENT;
 	if (!strcmp(path, GRAPH_PATH))
 		return graph_fd < 0 ? -ENOENT : dup(graph_fd);
 	return kvk_posix_sys_real.openat(dir_fd, path, flags, mode);
@@ -106,6 +109,43 @@ static void test_layers_of_gluster(void **state)
 		/* Whoever uses it alone sees what he did himself. */
 		assert_int_equal(open_client(bench, cases[i].graph, false, &error), 0);
 	}
+}
+
+static int fuse_fstatfs(int fd, struct statfs *stat)
+{
+	int err = kvk_posix_sys_real.fstatfs(fd, stat);
+
+	stat->f_type = 0x65735546;
+	return err;
+}
+
+static int statx_of_linux_5_7(int dir_fd, const char *path, int flags, unsigned mask, struct statx *stat)
+{
+	int err = kvk_posix_sys_real.statx(dir_fd, path, flags, mask, stat);
+
+	stat->stx_mask &= ~(unsigned)STATX_MNT_ID;
+	return err;
+}
+
+/* How it is mounted is found out without that number in statx, too. */
+static void test_mounts_of_older_kernels(void **state)
+{
+	struct bench *bench = *state;
+	struct kvk_error error;
+
+	bench->sys.fstatfs = fuse_fstatfs;
+	for (unsigned older = 0; older < 2; older++) {
+		if (older)
+			bench->sys.statx = statx_of_linux_5_7;
+		assert_int_equal(open_client(bench, SERVER(MANY), true, &error), 0);
+		assert_int_equal(open_client(bench, SERVER(""), true, &error), -EOPNOTSUPP);
+		assert_non_null(strstr(error.text, "client.event-threads 32"));
+	}
+	has_fdinfo = false;
+	assert_int_equal(open_client(bench, SERVER(MANY), true, &error), -EOPNOTSUPP);
+	assert_non_null(strstr(error.text, "/proc/self/mountinfo"));
+	assert_int_equal(open_client(bench, SERVER(MANY), false, &error), 0);
+	has_fdinfo = true;
 }
 
 static unsigned drops;
@@ -198,6 +238,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_layers_of_gluster, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_mounts_of_older_kernels, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_small_files_are_read_anew, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_interrupted_locks, setup, teardown),
 	};

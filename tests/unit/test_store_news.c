@@ -445,13 +445,12 @@ static void test_round(void **state)
 
 /*
  * A process removes an object, and is killed before its room thread has told the others: nobody knows what it was. The dead one is an
- * account with a lease, as its process left it.
+ * account, as its process left it: with a lease, or without one, as in a store that is full.
  */
-static void test_removed_by_the_dead(void **state)
+static void removed_by_the_dead(struct bed *bed, uint64_t lease_bytes)
 {
-	struct bed *bed = *state;
 	struct kvk_backend_options options = { .path = bed->path, .writer_id = 77 };
-	struct kvk_account_visit visit = { .want_bytes = 1 << 20 };
+	struct kvk_account_visit visit = { .want_bytes = lease_bytes };
 	struct kvk_account *account;
 	struct kvk_backend *backend;
 	struct kvk_store *other;
@@ -463,11 +462,53 @@ static void test_removed_by_the_dead(void **state)
 	assert_int_equal(kvk_backend_posix.open(&backend, &options, NULL), 0);
 	assert_int_equal(kvk_account_open(&account, backend, 0, false, NULL, NULL), 0);
 	assert_int_equal(kvk_account_visit(account, &visit, 1000), 0);
-	assert_true(visit.granted_bytes > 0);
+	assert_int_equal(visit.granted_bytes, lease_bytes);
 	assert_int_equal(bed_path_of(bed, "m@0@0@gone", path, sizeof(path)), 0);
 	assert_int_equal(unlink(path), 0);
 	kvk_account_abandon(account);
 	backend->ops->close(backend);
+	becomes_absent(other, "m@0@0@gone");
+	assert_int_equal(kit_store(other, "m@0@0@gone", BYTES, 2).reason, KVK_REASON_NONE);
+	assert_int_equal(kvk_store_close(other), 0);
+}
+
+static void test_removed_by_the_dead(void **state)
+{
+	removed_by_the_dead(*state, 1 << 20);
+}
+
+static void test_removed_by_the_dead_without_a_lease(void **state)
+{
+	removed_by_the_dead(*state, 0);
+}
+
+static void *close_it(void *argument)
+{
+	assert_int_equal(kvk_store_close(argument), 0);
+	return NULL;
+}
+
+/* What is removed while the store closes, after its room thread has told the others for the last time, they hear of as well. */
+static void test_removed_while_closing(void **state)
+{
+	struct kvk_key_item gone = { .struct_bytes = sizeof(gone), .key = bed_key("m@0@0@gone") };
+	struct bed *bed = *state, third = *bed;
+	struct kvk_store *other;
+	pthread_t thread;
+
+	open_both(bed, &other);
+	third.store = NULL;
+	third.outside = NULL;
+	bed_open(&third, "\"fault\": [{\"do\": \"hang\", \"ops\": [\"move\"], \"nth\": 1, \"times\": 1}]");
+	assert_int_equal(bed_put(other, "m@0@0@gone", BYTES, 1, NULL), 0);
+	knows(other, "m@0@0@gone");
+	assert_true(kvk_store_remove(third.store, &gone, 1, 0) > 0);
+	kit_wait_struck(third.store, 1);
+	assert_int_equal(pthread_create(&thread, NULL, close_it, third.store), 0);
+	/* If that is too short, less is tried. */
+	usleep(400000);
+	kvk_fault_release(bed_backend(third.store));
+	pthread_join(thread, NULL);
 	becomes_absent(other, "m@0@0@gone");
 	assert_int_equal(kit_store(other, "m@0@0@gone", BYTES, 2).reason, KVK_REASON_NONE);
 	assert_int_equal(kvk_store_close(other), 0);
@@ -510,6 +551,8 @@ int main(void)
 		BED_TEST(test_damaged, BED_THREADS, "threads"),
 		BED_TEST(test_round, BED_THREADS, "threads"),
 		BED_TEST(test_removed_by_the_dead, BED_THREADS, "threads"),
+		BED_TEST(test_removed_by_the_dead_without_a_lease, BED_THREADS, "threads"),
+		BED_TEST(test_removed_while_closing, BED_THREADS, "threads"),
 		BED_TEST(test_alone, BED_THREADS, "threads"),
 	};
 

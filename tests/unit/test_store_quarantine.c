@@ -331,6 +331,42 @@ static void fresh_object_is_put_back(void **state)
 	free(data);
 }
 
+/*
+ * What was stored anew is in quarantine by mistake, and its name is another's when it would go back: it is unlinked, and who did that
+ * gives it back. No keeper puts the books right.
+ */
+static void fresh_object_is_one_too_many(void **state)
+{
+	struct kvk_fault_rule rule = { .kind = KVK_FAULT_HANG, .ops = 1u << KVK_XFER_MOVE, .nth = 1, .times = 1 };
+	struct kvk_get_item item = { .struct_bytes = sizeof(item), .key = bed_key("key"), .flags = KVK_GET_VERIFY };
+	struct kvk_result result = { .struct_bytes = sizeof(result) };
+	struct bed *bed = *state, other = *bed;
+
+	bed_keep_keeper_out(bed);
+	bed_open(bed, "\"fault\": []");
+	bed_open(&other, "");
+	KIT_EXPECT(kit_store(bed->store, "key", BYTES, 1), 0, KVK_REASON_NONE);
+	assert_int_equal(kit_used_settles(other.store, CHARGE), CHARGE);
+	damage(bed, "key");
+	for (rule.nth = 1; rule.nth <= 2; rule.nth++)
+		assert_int_equal(kvk_fault_add(bed_backend(bed->store), &rule), 0);
+	assert_true(kvk_store_get(bed->store, &item, 1, 0) > 0);
+	kit_wait_struck(bed->store, 1);
+	assert_int_equal(bed_remove(other.store, "key", NULL), 0);
+	KIT_EXPECT(kit_store(other.store, "key", BYTES, 2), 0, KVK_REASON_NONE);
+	kvk_fault_release(bed_backend(bed->store));
+	kit_wait_struck(bed->store, 2);
+	assert_int_equal(bed_remove(other.store, "key", NULL), -ENOENT);
+	KIT_EXPECT(kit_store(other.store, "key", 2 * BYTES, 3), 0, KVK_REASON_NONE);
+	kvk_fault_release(bed_backend(bed->store));
+	assert_true(bed_next(bed->store, KVK_QUEUE_GET, &result));
+	assert_int_equal(result.status, -EBADMSG);
+	expect_quarantine(bed, 0);
+	assert_int_equal(kit_used_settles(other.store, CHARGE + 20480), CHARGE + 20480);
+	assert_int_equal(kit_used_settles(bed->store, CHARGE + 20480), CHARGE + 20480);
+	assert_int_equal(bed_close(&other), 0);
+}
+
 /* Two gets judge the same file: one moves it, it is charged once. */
 static void two_gets_move_it_once(void **state)
 {
@@ -381,6 +417,7 @@ int main(void)
 		BED_TESTS_POSIX(errors_of_the_medium),
 		BED_TESTS_POSIX(disagreements_with_the_caller),
 		BED_TESTS_POSIX(fresh_object_is_put_back),
+		BOTH(fresh_object_is_one_too_many),
 		BOTH(two_gets_move_it_once),
 	};
 

@@ -20,7 +20,7 @@ struct kvk_dynamic {
 	bool accept_unverified;
 	struct kvk_log_sink log;
 	uint32_t (*aside_begin)(void *user);
-	void (*aside_end)(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes);
+	void (*aside_end)(void *user, uint32_t begun, uint32_t bucket, uint64_t bytes, uint64_t stray_bytes);
 	void (*evicted)(void *user, const void *key, uint32_t key_bytes);
 	void *user;                            /* of the three above */
 	atomic_uint_fast64_t sequence;         /* of .gone and temporary names */

@@ -36,12 +36,12 @@ static void give_back(struct kvk_dynamic *dynamic, uint64_t bytes)
 	pthread_mutex_unlock(&dynamic->quarantine_lock);
 }
 
-static void end(struct kvk_aside *aside, uint64_t moved_bytes)
+static void end(struct kvk_aside *aside, uint64_t moved_bytes, uint64_t stray_bytes)
 {
 	struct kvk_dynamic *dynamic = kvk_dynamic_of(aside->request);
 
 	if (dynamic->aside_end)
-		dynamic->aside_end(dynamic->user, aside->begun, aside->request->bucket, moved_bytes);
+		dynamic->aside_end(dynamic->user, aside->begun, aside->request->bucket, moved_bytes, stray_bytes);
 	aside->done(aside);
 }
 
@@ -55,7 +55,7 @@ static void taken(struct kvk_take *take)
 		 * and stays charged. */
 		give_back(dynamic, aside->bytes);
 		aside->request->keep = take->status != -ENOENT;
-		end(aside, 0);
+		end(aside, 0, take->stray_bytes);
 		return;
 	}
 	atomic_fetch_add(&dynamic->base.counts.quarantined, 1);
@@ -63,7 +63,7 @@ static void taken(struct kvk_take *take)
 	kvk_log(&dynamic->log, KVK_LOG_WARNING, "object %02x%02x%02x%02x fails its own proof and was moved to %s",
 		aside->request->digest[0], aside->request->digest[1], aside->request->digest[2], aside->request->digest[3],
 		aside->target);
-	end(aside, aside->bytes);
+	end(aside, aside->bytes, 0);
 }
 
 void kvk_aside_start(struct kvk_aside *aside)

@@ -180,15 +180,33 @@ static void read_mount_line(struct kvk_backend_caps *caps, char *line, struct mo
 	}
 }
 
-/* Whether the kernel tells: since 5.8, and where /proc is. */
-static bool find_mount(struct kvk_posix *posix, struct mount *mount)
+/* The number of the mount in mountinfo. statx tells it since Linux 5.8, and not everywhere where programs are confined. */
+static bool find_mount_id(struct kvk_posix *posix, unsigned long long *ret)
 {
 	struct statx stat;
+	char path[40], *text, *line;
+	bool found;
+
+	if (!posix->sys->statx(posix->root_fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &stat) && stat.stx_mask & STATX_MNT_ID) {
+		*ret = stat.stx_mnt_id;
+		return true;
+	}
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", posix->root_fd);
+	text = kvk_posix_read_text(posix->sys, path);
+	line = text ? strstr(text, "mnt_id:") : NULL;
+	found = line && sscanf(line, "mnt_id: %llu", ret) == 1;
+	kvk_mem_free(text);
+	return found;
+}
+
+/* Whether the kernel tells: where /proc is, and no chroot hides the mount. */
+static bool find_mount(struct kvk_posix *posix, struct mount *mount)
+{
+	unsigned long long mount_id;
 	char *text, *save = NULL;
 	bool found = false;
 
-	if (posix->sys->statx(posix->root_fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &stat) ||
-	    !(stat.stx_mask & STATX_MNT_ID))
+	if (!find_mount_id(posix, &mount_id))
 		return false;
 	text = kvk_posix_read_text(posix->sys, "/proc/self/mountinfo");
 	if (!text)
@@ -196,7 +214,7 @@ static bool find_mount(struct kvk_posix *posix, struct mount *mount)
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		unsigned long long id;
 
-		if (sscanf(line, "%llu ", &id) == 1 && id == stat.stx_mnt_id) {
+		if (sscanf(line, "%llu ", &id) == 1 && id == mount_id) {
 			read_mount_line(&posix->base.caps, line, mount);
 			found = true;
 			break;
@@ -233,8 +251,9 @@ static int find_medium(struct kvk_posix *posix, const struct kvk_backend_options
 				     options->path, caps->medium);
 	if (!found && !caps->local && options->many_hosts)
 		return kvk_error_set(error, -EOPNOTSUPP, "shared",
-				     "%s is on %s, and the kernel does not tell with which options (that takes Linux 5.8 and "
-				     "/proc/self/mountinfo), by which to tell whether this machine sees what others lock and write",
+				     "%s is on %s, and the kernel does not tell with which options (that takes /proc/self/mountinfo, and "
+				     "a mount below the root of this process), by which to tell whether this machine sees what others "
+				     "lock and write",
 				     options->path, caps->medium);
 	if (mount.blinding && options->many_hosts)
 		return kvk_error_set(error, -EOPNOTSUPP, "shared",
