@@ -267,7 +267,7 @@ static int visit(struct kvk_room *room, uint64_t need_bytes, bool hurry)
 
 /* ---- making room -------------------------------------------------------------------------------- */
 
-/* Loads were asked for within the last second. */
+/* Loads were asked of this process within the last second. Each round asks it: who asks once a week takes those of a week for new. */
 static bool is_loading(struct kvk_room *room, uint64_t now_us)
 {
 	uint64_t gets = atomic_load(&room->core->counts.gets);
@@ -287,10 +287,9 @@ static uint64_t mind_watermark(struct kvk_room *room)
 {
 	struct kvk_core *core = room->core;
 	uint64_t used, cap, limit = room->limit_bytes, mark, part, freed, began_us = kvk_now_us();
-	bool more, gentle;
+	bool more, gentle, loading = is_loading(room, began_us);
 
 	room->pause_us = 0;
-
 	if (core->spec.policy == KVK_POLICY_NOOP || core->spec.wish.visitor || !atomic_load(&core->keeper) ||
 	    limit == UINT64_MAX) {
 		room->evict_bytes = 0;
@@ -306,7 +305,7 @@ static uint64_t mind_watermark(struct kvk_room *room)
 	if (room->evict_bytes == 0)
 		return 0;
 	/* Between the watermark and the limit there is room for what is put meanwhile; when half of it is gone, puts come first. */
-	gentle = is_loading(room, began_us) && used < mark + (limit - mark) / 2 && atomic_load(&core->waiting.bytes) == 0;
+	gentle = loading && used < mark + (limit - mark) / 2 && atomic_load(&core->waiting.bytes) == 0;
 	freed = kvk_evict(core, min_u64(room->evict_bytes, gentle ? STEP_BYTES : SLICE_BYTES), &more);
 	if (gentle)
 		room->pause_us = min_u64(kvk_now_us() - began_us, TICK_US);

@@ -276,6 +276,53 @@ static void test_what_was_written_aside_goes(void **state)
 	assert_false(close(fd) || close(writer_fd));
 }
 
+/* ---- above the watermark ------------------------------------------------------------------------ */
+
+#define LARGE (32u << 20)
+
+/* One is there, of that charge. How long four of five take to leave, a second and a half after the last load. Their unlinks take 250 ms
+ * each. */
+static uint64_t four_leave_us(struct kvk_store *store, uint32_t first, uint64_t charge)
+{
+	uint64_t evicted = bed_stats(store).evicted, begin_us;
+	char key[32];
+
+	assert_int_equal(kvk_store_set_cap(store, UINT64_C(1) << 40), 0);
+	for (uint32_t i = 0; i < 4; i++) {
+		snprintf(key, sizeof(key), "m@0@0@%u", first + i);
+		KIT_EXPECT(kit_store(store, key, LARGE, 1), 0, KVK_REASON_NONE);
+	}
+	KIT_EXPECT(kit_load(store, key, LARGE, 1), 0, KVK_REASON_NONE);
+	usleep(1500000);
+	assert_int_equal(kit_used_settles(store, 5 * charge), 5 * charge);
+	begin_us = kit_now_us();
+	assert_int_equal(kvk_store_set_cap(store, 8 * charge), 0);
+	while (bed_stats(store).evicted < evicted + 4 && kit_now_us() < begin_us + 30000000)
+		usleep(1000);
+	assert_int_equal(bed_stats(store).evicted, evicted + 4);
+	return kit_now_us() - begin_us;
+}
+
+/* The keeper rests between evictions for loads, but not for those of long ago: two pauses of 250 ms. A busy machine may take its time, but
+ * not each time. */
+static void test_no_rest_for_loads_of_long_ago(void **state)
+{
+	struct bed *bed = *state;
+	uint64_t least_us = UINT64_MAX, charge;
+
+	bed_open(bed, "\"fault\": [{\"do\": \"delay\", \"ops\": [\"unlink\"], \"delay_ms\": 250, \"chance\": 1}], "
+		      "\"eviction\": {\"eviction_policy\": \"LRU\", \"trigger_watermark\": 0.5, \"eviction_ratio\": 0.65}");
+	KIT_EXPECT(kit_store(bed->store, "m@0@0@first", LARGE, 1), 0, KVK_REASON_NONE);
+	charge = bed_usage(bed->store).used_bytes;
+	for (uint32_t i = 0; i < 6 && least_us >= 1400000; i++) {
+		uint64_t took_us = four_leave_us(bed->store, 4 * i, charge);
+
+		least_us = took_us < least_us ? took_us : least_us;
+	}
+	if (least_us >= 1400000)
+		fail_msg("%" PRIu64 " ms", least_us / 1000);
+}
+
 int main(void)
 {
 	kit_in_memory();
@@ -287,6 +334,7 @@ int main(void)
 		BED_TEST(test_killed_while_it_scans, BED_THREADS, "threads"),
 		BED_TEST(test_closing_ends_the_scan, BED_URING, "io_uring"),
 		BED_TEST(test_what_was_written_aside_goes, BED_THREADS, "threads"),
+		BED_TEST(test_no_rest_for_loads_of_long_ago, BED_RAM, "ram"),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
