@@ -353,9 +353,9 @@ static void a_folder_of_the_future_is_judged_by_now(void **state)
 	stop(&one);
 }
 
-/* When it is told of an unlink: before the clock is set, or, if it is made afterwards, at once, after the next look at the clock, or after
- * a look that no transaction follows. */
-enum told { BEFORE, AT_ONCE, LATE, AFTER_A_LOOK, TOLD_COUNT };
+/* When it is told of an unlink: before the clock is set, or also during a sync that ends afterwards; or, if it is made afterwards, at
+ * once, after the next look at the clock, or after a look that no transaction follows. */
+enum told { BEFORE, IN_A_SYNC, AT_ONCE, LATE, AFTER_A_LOOK, TOLD_COUNT };
 
 /*
  * Set back, the clock makes an unlink look settled that is not, and set forward again, it leaves nothing to see for who did not look
@@ -380,6 +380,9 @@ static void one_unlink(struct bed *bed, enum told told, bool forward, bool later
 		visit(&other, 0, 0, false);
 		go_on(SECOND);
 		visit(&other, 0, 0, false);
+	} else if (told == IN_A_SYNC) {
+		kvk_account_sync_begin(other.account);
+		unlinks(&other, 1, 4 * MIB);
 	}
 	if (later && !forward)
 		stop(&keeper);
@@ -393,12 +396,12 @@ static void one_unlink(struct bed *bed, enum told told, bool forward, bool later
 	modified = wall;
 	if (told == AT_ONCE || told == AFTER_A_LOOK)
 		unlinks(&other, 1, 4 * MIB);
-	if (forward) {
+	if (forward && later) {
 		visit(&keeper, 0, 0, false);
-		if (later)
-			stop(&keeper);
-		wall += 600 * SECOND;
+		stop(&keeper);
 	}
+	if (forward)
+		wall += 600 * SECOND;
 	if (later)
 		start(&keeper, bed);
 	for (unsigned i = 0; i < 8; i++) {
@@ -406,7 +409,7 @@ static void one_unlink(struct bed *bed, enum told told, bool forward, bool later
 		assert_int_equal(find(&keeper, 1, modified, 6 * MIB, true), -EAGAIN);
 		assert_true(bucket_of(&keeper, 1) == 10 * MIB);
 		if (i > 3)
-			visit(&other, 0, 0, false);
+			visit(&other, 0, 0, told == IN_A_SYNC);
 	}
 	if (told == LATE) {
 		kvk_account_unlinked(other.account, 1, 4 * MIB);
