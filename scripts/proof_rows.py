@@ -81,7 +81,7 @@ ROWS = [
         Test('store_model', 'answers', 10**9, 'KVK_STEPS', 10000, only='in_memory'),
         Test('store_model', 'answers', 10**6, 'KVK_STEPS', 10000, only='on_disk*'),
         Test('catalog_model', 'operations', 10**9, 'KVK_STEPS', 200000),
-    ], 'jumps of the clock: schedules of row 9 have them, of one process'),
+    ], 'jumps of the clock: schedules of row 9 have them'),
     Row(9, 'races of store, lookup and delete', [
         Test('store_race', 'requests', 10**7, 'KVK_STEPS', 1500),
         Test('catalog_race', 'operations', 10**7, 'KVK_STEPS', 20000),
@@ -89,8 +89,7 @@ ROWS = [
         Test('store_schedules', 'schedules', 10**7, 'KVK_STEPS', 200),
         Test('store_schedules_two', 'schedules', 10**7, 'KVK_STEPS', 200),
         Test('store_schedules_deaths', 'schedules', 10**7, 'KVK_STEPS', 200),
-    ], 'schedules from a seed of pools, over the posix backend, and of two processes whose clock is set: those that are drawn are of stores '
-        'with a file per key, in memory'),
+    ], 'schedules from a seed of pools, and over the posix backend: those that are drawn are of stores with a file per key, in memory'),
     Row(10, 'every bit and byte of an object changed, every truncation, every block swapped', [
         Test('store_corrupt', 'changes'),
     ], 'random changes of a store that is in use'),

@@ -31,8 +31,8 @@ struct scenario {
 	bool pool;                     /* objects lie in slots, of one store at a time */
 	bool dies;                     /* one of the stores is killed; another may be opened meanwhile, and is where there was one */
 	uint32_t jumps;                /* at one point in so many the wall clock is set */
+	uint64_t found[4];             /* seeds that something was found with, up to the first 0: they come on top, without KVK_STEPS */
 };
-
 
 /* Each scenario is a case, of so many schedules unless KVK_STEPS says otherwise. What main() returns. */
 int schedules_main(const struct scenario *scenarios, uint32_t count, uint64_t schedules);

@@ -92,6 +92,7 @@ static int enter_row(struct kvk_account *account, struct kvk_error *error)
 	kvk_account_tx_take_row(account, &tx);
 	account->epoch = account->next.epoch;
 	account->next.rows[account->row].settled_ns = kvk_account_frontier(account);
+	kvk_account_mind_set_clock(account, &tx);
 	kvk_account_mind_skew(account, &tx);
 	account->sync_frontier_ns = account->frontier_ns;
 	/* Where it cannot be written, visits try again: what is stored can be loaded all the same. */

@@ -71,7 +71,10 @@ struct kvk_account {
 	uint64_t waiting_bytes;                /* unlinked and not credited, at the last look: later ones are younger than frontier_ns */
 	uint64_t credits_since_ns;             /* no unlink that waits for credit is older; 0: none waits */
 	uint64_t wall_ns, monotonic_ns;        /* of the last look: by the medium's clock, and since this machine started */
+	int64_t least_ahead_ns, most_ahead_ns; /* the first of these of the second, when either was set last, as far as known */
 	bool clock_known;                      /* the medium told its time at the last look */
+	bool clock_was_set;                    /* since the last transaction */
+	uint64_t even_since;                   /* who has seen this sequence wrote down a time of since the clock was set; 0: never */
 	bool skew_told;
 	uint64_t seen;                         /* what was done before this sequence was read is posted */
 	uint64_t mark, mark_ns;                /* a later sequence, and when it was read; mark_ns 0: none */
@@ -104,6 +107,8 @@ struct kvk_account {
 /* Of sequences, whose low halves are compared. */
 #define KVK_ACCOUNT_LONG_AGO (1u << 30)
 
+struct kvk_account_tx;
+
 /* ---- time.c: called with the lock held ----------------------------------------------------------------- */
 
 /* The clock that the medium stamps folders with. 0: it cannot be asked now. */
@@ -112,9 +117,11 @@ uint64_t kvk_account_now_ns(struct kvk_account *account);
 uint64_t kvk_account_lately_ns(struct kvk_account *account);
 /*
  * Everything older than the answer is done: published() and unlinked() were called for it, and whoever reads those sums after
- * this sees it. Begins a new turn. Forgets what was unlinked since the last look if the wall clock went back meanwhile.
+ * this sees it. Begins a new turn.
  */
 uint64_t kvk_account_frontier(struct kvk_account *account);
+/* After a look at the clock within a transaction: whether it was set, which those who open later read in the file. */
+void kvk_account_mind_set_clock(struct kvk_account *account, struct kvk_account_tx *tx);
 /* The clocks of those who share the medium differ, as far as is known. */
 bool kvk_account_is_skewed(const struct kvk_account *account, const struct kvk_account_image *image);
 

@@ -49,23 +49,6 @@ bool kvk_account_is_still(const struct kvk_account *account, const struct kvk_bu
 				     finding->modified_ns > finding->begin_ns + FUTURE_NS);
 }
 
-/*
- * Times of machines whose clocks differ prove nothing when they are compared: 1. somebody 10 s ahead unlinks, at 110 by his
- * clock; 2. he settles all that he did before 109; 3. somebody else changes the same folder, at 101 by hers; 4. the keeper sees
- * 101 < 109, and takes the unlink for posted.
- */
-static bool is_doubtful(const struct kvk_account *account, const struct kvk_bucket_finding *finding)
-{
-	const struct kvk_account_image *next = &account->next;
-	bool skewed = kvk_account_is_skewed(account, next) || finding->modified_ns > finding->begin_ns + FUTURE_NS;
-
-	for (uint32_t i = 0; skewed && account->many_hosts && i < KVK_ACCOUNT_ROWS; i++) {
-		if (kvk_account_in_use(&next->rows[i]) && next->rows[i].token != account->token)
-			return true;
-	}
-	return false;
-}
-
 static uint64_t changed_ns(const struct kvk_bucket_finding *finding)
 {
 	return finding->modified_ns < finding->begin_ns ? finding->modified_ns : finding->begin_ns;
@@ -89,6 +72,41 @@ static bool all_saw(const struct kvk_account_image *image, uint32_t sequence)
 			return false;
 	}
 	return true;
+}
+
+/*
+ * Times that are compared have to come from a clock that went on evenly in between: 1. somebody wrote down: settled up to 100; 2. the
+ * clock is set to 50; 3. he unlinks at 60; 4. he does not visit before it is 110, since the clock was set once more; 5. the keeper
+ * sees a folder of 60 < 100, and takes the unlink for posted. So when anybody sees that the clock was set, all have to see first what
+ * he writes after that: then what they settled is of a later time.
+ */
+static bool is_even(const struct kvk_account *account)
+{
+	const struct kvk_account_image *next = &account->next;
+
+	/* Low halves are compared, and nobody who lives has seen less than what is so long ago. */
+	if (account->even_since == 0 || next->sequence + 1 - account->even_since > KVK_ACCOUNT_LONG_AGO + KVK_ACCOUNT_LONG_AGO / 2)
+		return true;
+	return all_saw(next, (uint32_t)account->even_since);
+}
+
+/*
+ * Times of machines whose clocks differ prove nothing either: 1. somebody 10 s ahead unlinks, at 110 by his clock; 2. he settles all
+ * that he did before 109; 3. somebody else changes the same folder, at 101 by hers; 4. the keeper sees 101 < 109, and takes the unlink
+ * for posted.
+ */
+static bool is_doubtful(const struct kvk_account *account, const struct kvk_bucket_finding *finding)
+{
+	const struct kvk_account_image *next = &account->next;
+	bool skewed = kvk_account_is_skewed(account, next) || finding->modified_ns > finding->begin_ns + FUTURE_NS;
+
+	if (!is_even(account))
+		return true;
+	for (uint32_t i = 0; skewed && account->many_hosts && i < KVK_ACCOUNT_ROWS; i++) {
+		if (kvk_account_in_use(&next->rows[i]) && next->rows[i].token != account->token)
+			return true;
+	}
+	return false;
 }
 
 static bool posted_since(const struct kvk_account_image *image, const struct kvk_bucket_finding *finding)
@@ -199,6 +217,8 @@ static int judge(struct kvk_account *account, struct kvk_account_tx *tx, const s
 	}
 	if (!kept->begin_ns)
 		return -EAGAIN;
+	if (!is_even(account))
+		want_seen(next, tx, (uint32_t)account->even_since);
 	if (doubtful)
 		want_seen(next, tx, kept->end_sequence);
 	else

@@ -17,8 +17,10 @@
 #include "util/clock.h"
 
 #define NS_PER_S UINT64_C(1000000000)
-/* The wall clock is slewed by half a millisecond a second at most; what is set back by more shows. */
-#define BACK_NS UINT64_C(10000000)
+/* The kernel slews both of its clocks alike, so that they part only where one is set: half of the margin, less does no harm. */
+#define SET_NS UINT64_C(10000000)
+/* Two clocks cannot be read at once. Where the processor was taken away in between, they are read again, so many times. */
+#define READINGS 3
 /* Less than what makes a time one of the future. */
 #define LATELY_NS UINT64_C(500000000)
 
@@ -47,9 +49,9 @@ uint64_t kvk_account_lately_ns(struct kvk_account *account)
 }
 
 /*
- * 1. we wrote down: settled up to 100; 2. somebody sets the clock to 50; 3. we unlink at 60; 4. the keeper lists at 90, sees a
- * folder of 60 < 100, and takes it for settled; 5. our credit comes on top. So credits of such a time are given up: the bucket stays too
- * high until the keeper comes by, which harms nobody.
+ * 1. we wrote down: settled up to 100; 2. our machine's clock is set to 50; 3. we unlink at 60; 4. a keeper on another machine lists
+ * at 90, sees a folder of 60 < 100, and takes it for settled; 5. our credit comes on top. So credits of such a time are given up: the
+ * bucket stays too high until the folder is listed next, which harms nobody. A keeper on our machine sees that the clock was set.
  */
 static void forget_credits(struct kvk_account *account)
 {
@@ -59,26 +61,57 @@ static void forget_credits(struct kvk_account *account)
 		atomic_fetch_sub(&account->credits_bytes, bytes);
 		atomic_fetch_add(&account->used_bytes, bytes);
 	}
-	for (uint32_t i = 0; i < KVK_ACCOUNT_TURNS; i++) {
-		if (atomic_load(&account->turns[i].count))
-			account->turns[i].since_ns = 0;
-	}
-	account->mark_ns = 0;
 }
 
-/* The time of now, or the last one that was told: what is older says less. */
+/* What is under way and what waits is older than any time that is read from now on, whatever was read when it began. */
+static void begin_anew(struct kvk_account *account)
+{
+	for (uint32_t i = 0; i < KVK_ACCOUNT_TURNS; i++)
+		account->turns[i].since_ns = 0;
+	if (account->credits_since_ns)
+		account->credits_since_ns = 1;
+	if (account->early_since_ns)
+		account->early_since_ns = 1;
+	account->frontier_ns = 1;
+	account->sync_frontier_ns = 1;
+	account->mark_ns = 0;
+	account->clock_was_set = true;
+}
+
+/*
+ * The time of now, or the last one that was told: what is older says less. The two clocks are compared with what they were when one
+ * was set for the last time, as far as known, so that little things add up; a server's clock, which drifts, with the last look.
+ */
 static uint64_t look(struct kvk_account *account)
 {
-	uint64_t now_ns = kvk_account_now_ns(account), since_start_ns = monotonic_ns();
-	uint64_t back_ns = account->many_hosts ? account->margin_ns / 2 : BACK_NS;
+	uint64_t apart_ns = account->many_hosts ? account->margin_ns / 2 : SET_NS;
+	uint64_t before_ns, now_ns, after_ns;
+	int64_t least_ns, most_ns;     /* by which the medium's clock is ahead of this machine's */
+	bool was_known = account->wall_ns != 0, set, set_back;
+	uint32_t readings = 0;
 
+	do {
+		before_ns = monotonic_ns();
+		now_ns = kvk_account_now_ns(account);
+		after_ns = monotonic_ns();
+	} while (!account->many_hosts && after_ns - before_ns > apart_ns && ++readings < READINGS);
 	account->clock_known = now_ns != 0;
 	if (!account->clock_known)
 		return account->wall_ns;
-	if (now_ns + back_ns < account->wall_ns + (since_start_ns - account->monotonic_ns))
+	least_ns = (int64_t)(now_ns - after_ns);
+	most_ns = (int64_t)(now_ns - before_ns);
+	set_back = was_known && most_ns + (int64_t)apart_ns < account->least_ahead_ns;
+	set = set_back || (was_known && least_ns > account->most_ahead_ns + (int64_t)apart_ns) || readings == READINGS;
+	if (set_back && account->many_hosts)
 		forget_credits(account);
+	if (set)
+		begin_anew(account);
+	if (set || !was_known || account->many_hosts) {
+		account->least_ahead_ns = least_ns;
+		account->most_ahead_ns = most_ns;
+	}
 	account->wall_ns = now_ns;
-	account->monotonic_ns = since_start_ns;
+	account->monotonic_ns = after_ns;
 	return now_ns;
 }
 
@@ -108,6 +141,38 @@ uint64_t kvk_account_frontier(struct kvk_account *account)
 		account->credits_since_ns = account->frontier_ns;
 	account->frontier_ns = oldest_ns;
 	return oldest_ns;
+}
+
+/* Who comes first has not looked before. What was settled is of the past, by a margin, unless the clock was set back. */
+static bool was_set_before_open(const struct kvk_account *account)
+{
+	for (uint32_t i = 0; i < KVK_ACCOUNT_ROWS; i++) {
+		const struct kvk_account_line *line = &account->next.rows[i];
+
+		if (kvk_account_in_use(line) && line->token != account->token && line->settled_ns + account->margin_ns > account->wall_ns)
+			return true;
+	}
+	return false;
+}
+
+/* Whoever reads what this transaction writes, or a later one, does so after our look at the clock. */
+void kvk_account_mind_set_clock(struct kvk_account *account, struct kvk_account_tx *tx)
+{
+	struct kvk_account_image *next = &account->next;
+
+	if (account->visits == 0 && account->clock_known && !account->many_hosts && was_set_before_open(account))
+		account->clock_was_set = true;
+	/* Machines have clocks of their own, and that field for what they differ by. */
+	if (!account->many_hosts && account->even_since < next->skewed_sequence)
+		account->even_since = next->skewed_sequence;
+	/* In a file that was made anew sequences may come again. */
+	if (account->clock_was_set || account->even_since > next->sequence + 1)
+		account->even_since = next->sequence + 1;
+	account->clock_was_set = false;
+	if (account->many_hosts || next->skewed_sequence == account->even_since)
+		return;
+	next->skewed_sequence = account->even_since;
+	tx->changed = true;
 }
 
 /* ---- clocks that differ -------------------------------------------------------------------------------- */

@@ -243,6 +243,7 @@ static void post(struct kvk_account *account, struct kvk_account_tx *tx)
 	uint64_t frontier_ns = kvk_account_frontier(account);
 	bool patient = is_patient(account, tx);
 
+	kvk_account_mind_set_clock(account, tx);
 	tx->applied = account->doubt.stands && line->visits == account->doubt.visits;
 	tx->changed |= account->doubt.stands;
 	pthread_mutex_lock(&account->look_lock);

@@ -321,7 +321,7 @@ struct kvk_account_image {
 	/* Where machines share the medium: */
 	uint64_t written_ns;       /* the clock of who wrote this */
 	uint64_t skew_ns;          /* by so much clocks were seen to differ, in ... */
-	uint64_t skewed_sequence;  /* ... this sequence for the last time; 0: never */
+	uint64_t skewed_sequence;  /* ... this sequence for the last time, or that of one machine was set before it; 0: never */
 	uint64_t died;             /* counts processes whose rows others cleared, modulo 2^64 */
 	uint64_t charged_bytes[KVK_ACCOUNT_BUCKETS];
 	uint32_t posted[KVK_ACCOUNT_BUCKETS];          /* the low half of the sequence in which a process last posted */

@@ -353,58 +353,90 @@ static void a_folder_of_the_future_is_judged_by_now(void **state)
 	stop(&one);
 }
 
-/* Set back, the clock would make unlinks look settled that are not: they are not credited, and the keeper sees to it. */
-static void a_clock_that_is_set_back_costs_credits_only(void **state)
+/* When it is told of an unlink: before the clock is set, or also during a sync that ends afterwards; or, if it is made afterwards, at
+ * once, after the next look at the clock, or after a look that no transaction follows. */
+enum told { BEFORE, IN_A_SYNC, AT_ONCE, LATE, AFTER_A_LOOK, TOLD_COUNT };
+
+/*
+ * Set back, the clock makes an unlink look settled that is not, and set forward again, it leaves nothing to see for who did not look
+ * in between. It is credited once, and nothing is taken for settled before all have visited, by a keeper that opens later neither.
+ */
+static void one_unlink(struct bed *bed, enum told told, bool forward, bool later)
 {
 	struct process keeper, other;
 	uint64_t modified, used, cap;
-	uint32_t entered;
+	uint32_t entered = 0;
 
-	for (unsigned under_way = 0; under_way < 2; under_way++) {
-		start(&keeper, *state);
-		start(&other, *state);
-		visit(&other, 50 * MIB, 0, false);
-		publish(&other, 1, 10 * MIB);
-		go_on(1000 * SECOND);
+	start(&keeper, bed);
+	start(&other, bed);
+	visit(&other, 50 * MIB, 0, false);
+	publish(&other, 1, 10 * MIB);
+	go_on(1000 * SECOND);
+	visit(&other, 0, 0, false);
+	visit(&keeper, 0, 0, false);
+
+	if (told == BEFORE) {
+		unlinks(&other, 1, 4 * MIB);
+		visit(&other, 0, 0, false);
+		go_on(SECOND);
+		visit(&other, 0, 0, false);
+	} else if (told == IN_A_SYNC) {
+		kvk_account_sync_begin(other.account);
+		unlinks(&other, 1, 4 * MIB);
+	}
+	if (later && !forward)
+		stop(&keeper);
+	wall -= 500 * SECOND;
+	go_on(SECOND);
+	if (told == LATE)
+		entered = kvk_account_enter(other.account);
+	else if (told == AFTER_A_LOOK)
+		kvk_account_sync_begin(other.account);
+	go_on(SECOND);
+	modified = wall;
+	if (told == AT_ONCE || told == AFTER_A_LOOK)
+		unlinks(&other, 1, 4 * MIB);
+	if (forward && later) {
+		visit(&keeper, 0, 0, false);
+		stop(&keeper);
+	}
+	if (forward)
+		wall += 600 * SECOND;
+	if (later)
+		start(&keeper, bed);
+	for (unsigned i = 0; i < 8; i++) {
+		go_on(SECOND);
+		assert_int_equal(find(&keeper, 1, modified, 6 * MIB, true), -EAGAIN);
+		assert_true(bucket_of(&keeper, 1) == 10 * MIB);
+		if (i > 3)
+			visit(&other, 0, 0, told == IN_A_SYNC);
+	}
+	if (told == LATE) {
+		kvk_account_unlinked(other.account, 1, 4 * MIB);
+		kvk_account_leave(other.account, entered);
+	}
+	sync_and_visit(&other);
+	assert_true(bucket_of(&keeper, 1) == 6 * MIB);
+	assert_false(kvk_account_has_credits(other.account));
+	kvk_account_usage(other.account, &used, &cap);
+	assert_true(used == charged_of(&other));
+	for (unsigned i = 0; i < 3; i++) {
+		go_on(SECOND);
 		visit(&other, 0, 0, false);
 		visit(&keeper, 0, 0, false);
+	}
+	assert_int_equal(find(&keeper, 1, modified, 7 * MIB, true), 0);
+	assert_true(bucket_of(&keeper, 1) == 7 * MIB);
+	assert_int_equal(find(&keeper, 1, modified, 0, true), 0);
+	stop(&other);
+	stop(&keeper);
+}
 
-		wall -= 500 * SECOND;
-		go_on(SECOND);
-		entered = kvk_account_enter(other.account);
-		modified = wall;
-		if (!under_way) {
-			kvk_account_unlinked(other.account, 1, 4 * MIB);
-			kvk_account_leave(other.account, entered);
-		}
-		go_on(SECOND);
-		if (under_way) {
-			visit(&other, 0, 0, false);
-			visit(&keeper, 0, 0, false);
-			go_on(SECOND);
-			visit(&other, 0, 0, false);
-			visit(&keeper, 0, 0, false);
-			assert_int_equal(find(&keeper, 1, modified, 6 * MIB, true), -EAGAIN);
-			kvk_account_unlinked(other.account, 1, 4 * MIB);
-			kvk_account_leave(other.account, entered);
-		} else {
-			/* Nobody could know better. */
-			assert_int_equal(find(&keeper, 1, modified, 6 * MIB, true), 0);
-		}
-		go_on(SECOND);
-		sync_and_visit(&other);
-		assert_true(bucket_of(&keeper, 1) == 6 * MIB);
-		kvk_account_usage(other.account, &used, &cap);
-		assert_true(used == charged_of(&other));
-		assert_false(kvk_account_has_credits(other.account));
-		go_on(SECOND);
-		visit(&other, 60 * MIB, 0, false);
-		visit(&keeper, 0, 0, false);
-		assert_int_equal(find(&keeper, 1, modified, 6 * MIB, true), 0);
-		assert_true(bucket_of(&keeper, 1) == 6 * MIB);
-		assert_int_equal(find(&keeper, 1, modified, 0, true), 0);
-		stop(&other);
-		stop(&keeper);
+static void a_clock_that_is_set_costs_nothing(void **state)
+{
+	for (enum told told = BEFORE; told < TOLD_COUNT; told++) {
+		for (unsigned i = 0; i < 4; i++)
+			one_unlink(*state, told, i & 1, i & 2);
 	}
 }
 
@@ -539,7 +571,7 @@ int main(void)
 		ONE(a_new_account_wants_new_findings),
 		ONE(a_tick_is_not_taken_for_settled),
 		ONE(a_folder_of_the_future_is_judged_by_now),
-		ONE(a_clock_that_is_set_back_costs_credits_only),
+		ONE(a_clock_that_is_set_costs_nothing),
 		ONE(what_rises_is_taken_off_what_is_loose),
 		ONE(at_random_the_books_are_never_too_low),
 	};

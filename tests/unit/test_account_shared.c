@@ -244,6 +244,27 @@ static void clocks_that_differ_prove_nothing(void **state)
 	stop(&keeper->process);
 }
 
+/* A keeper on another machine does not see it, and takes the unlink for settled. So it is not credited as well. */
+static void a_clock_of_ones_own_that_is_set_back_costs_credits(void **state)
+{
+	struct machine *keeper = &machines[0], *other = &machines[1];
+
+	boot(keeper, *state, 0);
+	boot(other, *state, 0);
+	visit(&other->process, 50 * MIB, 0, false);
+	publish(&other->process, 1, 10 * MIB);
+	go_on(10 * SECOND);
+	visit(&other->process, 60 * MIB, 0, false);
+	visit(&keeper->process, 0, 0, false);
+	other->ahead_ns = -8 * (int64_t)SECOND;
+	unlinks(&other->process, 1, 4 * MIB);
+	assert_int_equal(find(keeper, 1, clock_of(other), 6 * MIB), 0);
+	sync_and_visit(&other->process);
+	assert_true(charged_in(keeper, 1) == 6 * MIB);
+	stop(&other->process);
+	stop(&keeper->process);
+}
+
 /* As if so many transactions had been. */
 static void let_transactions_pass(struct kvk_backend *backend, uint64_t count)
 {
@@ -568,6 +589,7 @@ int main(void)
 		ONE(a_clock_that_cannot_be_asked_proves_nothing),
 		ONE(what_was_unlinked_before_any_clock_was_known),
 		ONE(clocks_that_differ_prove_nothing),
+		ONE(a_clock_of_ones_own_that_is_set_back_costs_credits),
 		ONE(clocks_that_differ_leave_bounds),
 		ONE(who_is_idle_for_very_long),
 		ONE(agreement_is_seen_as_well),
