@@ -51,14 +51,15 @@ ROWS = [
         Test(REST),
     ]),
     Row(2, 'every step of every request fails in every way', [
-        Test('store_faults', 'faults'),
+        Test('store_faults', 'faults', only='test_every_step*'),
+        Test('store_faults', 'pairs', 10**6, 'KVK_PAIRS', 12, only='test_two_faults*'),
         Test('store_between'),
         Test('posix_faults'),
         Test('account_faults'),
         Test('fault'),
         Test('fault_ring'),
         Test('system_bad_disk', 'rounds', 10**5, 'KVK_ROUNDS', 8),
-    ], 'pairs of faults'),
+    ]),
     Row(3, 'the nth allocation fails, once and from then on', [
         Test('store_memory', 'allocations'),
     ]),

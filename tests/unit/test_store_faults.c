@@ -17,7 +17,7 @@
 
 #include "backend/fault/fault.h"
 #include "store/core.h"
-#include "store_bed.h"
+#include "unit/store_kit.h"
 #include "util/clock.h"
 
 #define BYTES 70000u
@@ -41,19 +41,38 @@ struct scene {
 	enum call call;
 	enum kvk_xfer_op op;
 	struct kvk_fault_rule rule;
+	enum kvk_xfer_op other_op;
+	struct kvk_fault_rule other;   /* none without ops */
 	/* What came of it: */
 	int status;
 	struct kvk_result result;
 };
 
+static void told_rule(char text[160], const struct kvk_fault_rule *rule, enum kvk_xfer_op op)
+{
+	snprintf(text, 160, "%s %llu of %s (%s)", rule->kind == KVK_FAULT_FAIL ? strerror(rule->error) : "shortened",
+		 (unsigned long long)rule->nth, kvk_xfer_op_name(op), rule->every ? "and all after it" : "once");
+}
+
+static bool is_shortened(const struct scene *scene)
+{
+	return scene->rule.kind == KVK_FAULT_SHORTEN || (scene->other.ops && scene->other.kind == KVK_FAULT_SHORTEN);
+}
+
+static bool strikes(const struct scene *scene, enum kvk_xfer_op op)
+{
+	return (scene->rule.ops | scene->other.ops) & 1u << op;
+}
+
 static const char *told(const struct scene *scene)
 {
-	static char text[200];
+	static char text[400];
+	char first[160], other[160] = "nothing";
 
-	snprintf(text, sizeof(text), "%s, %s %llu of %s (%s): status %d, %s", call_names[scene->call],
-		 scene->rule.kind == KVK_FAULT_FAIL ? strerror(scene->rule.error) : "shortened",
-		 (unsigned long long)scene->rule.nth, kvk_xfer_op_name(scene->op),
-		 scene->rule.every ? "and all after it" : "once", scene->status,
+	told_rule(first, &scene->rule, scene->op);
+	if (scene->other.ops)
+		told_rule(other, &scene->other, scene->other_op);
+	snprintf(text, sizeof(text), "%s: %s; and %s: status %d, %s", call_names[scene->call], first, other, scene->status,
 		 kvk_reason_text(scene->result.reason));
 	return text;
 }
@@ -172,14 +191,14 @@ static void judge(struct scene *scene)
 		now = bed_get(store, "P", scene->bytes, 1, NULL);
 		/* Only what ended early, twice, counts as torn, and so much of it a minute is moved aside. */
 		if (scene->result.reason == KVK_REASON_DAMAGED)
-			MUST(scene, (now == -ENOENT || now == 0) && scene->rule.kind == KVK_FAULT_SHORTEN);
+			MUST(scene, (now == -ENOENT || now == 0) && is_shortened(scene));
 		else
 			MUST(scene, now == 0);
 		break;
 	case CALL_REMOVE:
 		now = bed_get(store, "D", scene->bytes, scene->generation, NULL);
 		/* Half of the erasing of a pool is enough to spoil a footer. */
-		if (bed_is_pool(scene->bed) && scene->rule.kind == KVK_FAULT_SHORTEN && now == -EBADMSG)
+		if (bed_is_pool(scene->bed) && is_shortened(scene) && now == -EBADMSG)
 			now = 0;
 		MUST(scene, now == (status ? 0 : -ENOENT));
 		break;
@@ -202,9 +221,12 @@ static void restore(struct scene *scene)
 	struct kvk_store *store = scene->bed->store;
 
 	for (size_t i = 0; i < 3; i++) {
-		int status = bed_put(store, names[i], scene->bytes, scene->generation, NULL);
+		struct kvk_result result = { .struct_bytes = sizeof(result) };
+		int status = bed_put(store, names[i], scene->bytes, scene->generation, &result);
 
-		MUST(scene, status == 0);
+		if (status)
+			fail_msg("%s\n     then %s cannot be put: status %d, %s", told(scene), names[i], status,
+				 kvk_reason_text(result.reason));
 		MUST(scene, bed_get(store, names[i], scene->bytes, scene->generation, NULL) == 0);
 		MUST(scene, bed_remove(store, names[i], NULL) == 0);
 	}
@@ -224,7 +246,7 @@ static void agree(struct scene *scene, const char *when)
  */
 static bool is_for_the_keeper(const struct scene *scene)
 {
-	return scene->call == CALL_REPLACE || scene->op == KVK_XFER_UNLINK;
+	return scene->call == CALL_REPLACE || strikes(scene, KVK_XFER_UNLINK);
 }
 
 static bool one_case(struct scene *scene)
@@ -234,6 +256,8 @@ static bool one_case(struct scene *scene)
 
 	prepare(scene);
 	assert_int_equal(kvk_fault_add(fault, &scene->rule), 0);
+	if (scene->other.ops)
+		assert_int_equal(kvk_fault_add(fault, &scene->other), 0);
 	try(scene);
 	MUST(scene, all_at_rest(scene->bed->store));
 	struck = kvk_fault_struck(fault) > 0;
@@ -245,7 +269,7 @@ static bool one_case(struct scene *scene)
 	judge(scene);
 	restore(scene);
 	MUST(scene, all_at_rest(scene->bed->store));
-	if (scene->op == KVK_XFER_UNLINK && struck) {
+	if (strikes(scene, KVK_XFER_UNLINK) && struck) {
 		/* What could not be unlinked is swept by a later run as well. */
 		assert_int_equal(bed_close(scene->bed), 0);
 		scene_open(scene);
@@ -310,11 +334,69 @@ static void run_scene(struct bed *bed, const char *more, uint64_t bytes, uint32_
 	assert_true(cases > 0);
 }
 
+/* ---- two at a time ------------------------------------------------------------------------------ */
+
+static struct kvk_fault_rule draw_rule(uint64_t *random, enum kvk_xfer_op *op_ret)
+{
+	bool moves, every = kit_below(random, 3) == 0;
+	enum kvk_xfer_op op;
+	size_t way;
+
+	/* What the background asks for is no request's. */
+	do
+		op = (enum kvk_xfer_op)kit_below(random, KVK_XFER_OP_COUNT);
+	while (op == KVK_XFER_SYNC_ALL);
+	moves = op == KVK_XFER_READ || op == KVK_XFER_WRITE;
+	way = kit_below(random, ERRORS + (moves ? SHORTS : 0));
+	*op_ret = op;
+	return (struct kvk_fault_rule){
+		.kind = way < ERRORS ? KVK_FAULT_FAIL : KVK_FAULT_SHORTEN, .ops = 1u << op, .nth = 1 + kit_below(random, 3),
+		.every = every, .times = every ? 0 : 1, .error = way < ERRORS ? errors[way] : EIO,
+		.part_bytes = way < ERRORS ? 0 : shorts[way - ERRORS],
+	};
+}
+
+/* What a request does about one failure fails, too: drawn, since there are some million pairs. */
+static void two_faults(struct bed *bed, const char *more)
+{
+	uint32_t pairs = 0, wanted = (uint32_t)kit_number("KVK_PAIRS", 12);
+	struct scene scene = { .bed = bed, .more = more, .bytes = BYTES };
+	uint64_t random = kit_mix(kit_seed());
+
+	scene_open(&scene);
+	while (pairs < wanted) {
+		scene.call = (enum call)kit_below(&random, CALL_COUNT);
+		if (scene.call == CALL_REPLACE && (bed_is_ram(bed) || bed_is_pool(bed)))
+			continue;
+		scene.rule = draw_rule(&random, &scene.op);
+		scene.other = draw_rule(&random, &scene.other_op);
+		/* Last what only the keeper settles: until then the account agrees after each. */
+		if (is_for_the_keeper(&scene) != (pairs >= wanted / 3 * 2))
+			continue;
+		pairs += one_case(&scene);
+	}
+	/* What could neither be looked at nor put back lies aside, charged, until its process ends. */
+	assert_int_equal(bed_close(bed), 0);
+	scene_open(&scene);
+	agree(&scene, "after all pairs");
+	proof_tell(2, pairs, "pairs", atomic_load(&bed_wrong_answers));
+}
+
 #define SPEC "\"lanes\": 1, \"deadline_ms\": 10000, \"fault\": []"
 
 static void test_every_step(void **state)
 {
 	run_scene(*state, SPEC, BYTES, (1u << KVK_XFER_OP_COUNT) - 1);
+}
+
+static void test_two_faults(void **state)
+{
+	two_faults(*state, SPEC);
+}
+
+static void test_two_faults_of_durable_puts(void **state)
+{
+	two_faults(*state, SPEC ", \"durability\": \"object\"");
 }
 
 static void test_every_step_of_durable_puts(void **state)
@@ -444,6 +526,10 @@ int main(void)
 		BED_TEST(test_every_step_of_durable_puts, BED_THREADS_DIRECT, "threads, direct"),
 		BED_TEST(test_every_step_of_durable_puts, BED_POOL, "pool, io_uring"),
 		BED_TEST(test_every_step_of_durable_puts, BED_POOL_DIRECT, "pool, io_uring, direct"),
+		BED_TESTS_ALL(test_two_faults),
+		BED_TEST(test_two_faults_of_durable_puts, BED_URING, "io_uring, buffered"),
+		BED_TEST(test_two_faults_of_durable_puts, BED_THREADS_DIRECT, "threads, direct"),
+		BED_TEST(test_two_faults_of_durable_puts, BED_POOL, "pool, io_uring"),
 		BED_TEST(test_reserving, BED_URING_DIRECT, "io_uring, direct"),
 		BED_TEST(test_reserving, BED_THREADS_DIRECT, "threads, direct"),
 		BED_TESTS_ALL(test_failing_half_way),
@@ -451,5 +537,6 @@ int main(void)
 		BED_TESTS_ALL(test_flipped_bits),
 	};
 
+	cmocka_set_test_filter(getenv("KVK_ONLY"));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
