@@ -141,6 +141,8 @@ static const struct row rows[] = {
 	{ "another's is exchanged, and cannot be given back", .prior = DAMAGED, .bends = { { .call = KVK_XFER_EXCHANGE, .nth = 1,
 	  .before = bent_publishes }, FAILS(KVK_XFER_EXCHANGE, 2, EIO) }, STORED, .left = 1 },
 	{ "what came out is gone", .prior = DAMAGED, .bends = { FAILS(KVK_XFER_STAT_NAME, 1, ENOENT) }, STORED, .left = 1 },
+	{ "nobody knows what came out, and it is given back", .prior = DAMAGED, .bends = { FAILS(KVK_XFER_STAT_NAME, 1, EIO) }, BUSY,
+	  .after = -EBADMSG },
 	{ "what came out cannot be removed", .prior = DAMAGED, .bends = { FAILS(KVK_XFER_UNLINK, 1, EIO) }, STORED, .left = 1 },
 
 	/* ... or moved aside, where nothing can be exchanged. */

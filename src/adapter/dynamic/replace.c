@@ -77,8 +77,9 @@ static void stepped(struct kvk_xfer *xfer)
 	case STEP_LOOK:
 		if (result == 0 && xfer->stat.inode == replace->bad_inode) {
 			step(replace, STEP_DROP_BAD, KVK_XFER_UNLINK, replace->temp, NULL);
-		} else if (result == 0) {
-			replace->out_bytes = xfer->stat.bytes;
+		} else if (result != -ENOENT) {
+			/* Another's; or nobody can tell, and then all is to be as it was: nobody else clears such names while we live. */
+			replace->out_bytes = result == 0 ? xfer->stat.bytes : 0;
 			step(replace, STEP_EXCHANGE_BACK, KVK_XFER_EXCHANGE, replace->temp, replace->name);
 		} else {
 			end(replace, 0);       /* somebody took the bad one away; ours has the name */

@@ -26,8 +26,8 @@ struct kvk_replace {
 	const char *name;
 	uint64_t bad_inode;
 	void (*done)(struct kvk_replace *replace);
-	/* 0: the place has the name now, or nobody could tell what it was exchanged for. -EEXIST: somebody else stored something, ours is
-	 * gone. Else an error; ours is gone. */
+	/* 0: the place has the name now. -EEXIST: somebody else stored something, or nobody could tell what was there; ours is gone. Else
+	 * an error; ours is gone. */
 	int status;
 	bool dropped;                  /* the bad file's name was taken away */
 	bool taken;                    /* -EEXIST, and ours had the name for others to see and remove: it is to be charged */
